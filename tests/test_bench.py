@@ -163,9 +163,9 @@ def test_rate_is_reported_as_ratio_to_peer_of_same_run():
 
 
 def test_load_repeats_exactly_and_continues():
-    one, other = Load(2 * AREA_METERS), Load(2 * AREA_METERS)
-    first, second = one.slots(2)
-    assert equal(first, other.slot())
+    earlier, later = Load(2 * AREA_METERS), Load(2 * AREA_METERS)
+    first, second = earlier.slots(2)
+    assert equal(first, later.slot())
     assert (second.at == first.at + 900).all()
     assert (second.register >= first.register).all()
 
@@ -238,6 +238,9 @@ def test_an_alert_waits_since_its_evidence_was_sent():
 
 
 def planted(area: str, at: int) -> Alert:
+    """An alert of the planted rule at a time."""
+    times = dict(since=at, raised=at, at=at)
+
     return Alert(
         id="1",
         rule=steady.PLANTED_RULE,
@@ -249,9 +252,7 @@ def planted(area: str, at: int) -> Alert:
         change="raised",
         revision=0,
         severity=1,
-        since=at,
-        raised=at,
-        at=at,
+        **times,
         score=1.0,
         phase="A",
         evidence={},

@@ -65,11 +65,11 @@ def payments(
 ) -> Batch:
     """Payments of several customers in one area, each with its own bill and number."""
     rank = np.arange(rows)[:: -1 if backwards else 1]
-    whose = np.arange(rows) % customers
+    owner = np.arange(rows) % customers
 
     return Payments.build(
         [f"C{n}" for n in range(customers)],
-        whose,
+        owner,
         ["A1"],
         np.zeros(rows),
         START_TIME + rank,
@@ -79,7 +79,7 @@ def payments(
         channels=["office"],
         channel=np.zeros(rows),
         bills=[f"B{n}" for n in range(customers)],
-        bill=whose,
+        bill=owner,
         amount=1 + rank / 100,
         succeeded=np.full(rows, succeeded),
         due=np.full(rows, START_TIME + 10 * DAY_SECONDS),
@@ -89,10 +89,10 @@ def payments(
 def events(rows: int, meters: int, event: Event, *, whole_area: bool = False) -> Batch:
     """Events of several meters, or of a whole area."""
     names = [""] if whole_area else [f"M{n}" for n in range(meters)]
-    whose = np.arange(rows) % len(names)
+    owner = np.arange(rows) % len(names)
     return DeviceEvents.build(
         names,
-        whose,
+        owner,
         ["A1"],
         np.zeros(rows),
         START_TIME + 60 * np.arange(rows),
@@ -117,12 +117,12 @@ def readings(areas: int, meters: int, first: int, steps: int) -> Batch:
     """Readings of all meters of a town over `steps` quarter-hours."""
     meter = np.arange(areas * meters)
     at = START_TIME + 900 * (first + 1 + np.repeat(np.arange(steps), len(meter)))
-    whose = np.tile(meter, steps)
+    reader = np.tile(meter, steps)
     return Readings.build(
         [f"M{n // meters}-{n % meters}" for n in range(len(meter))],
-        whose,
+        reader,
         [f"A{n}" for n in range(areas)],
-        whose // meters,
+        reader // meters,
         at,
         register=100 + at / 9e5,
         kwh=np.full(len(at), 0.25),

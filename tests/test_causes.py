@@ -267,12 +267,12 @@ class TestOneTroubleOfACustomer:
             if alert.rule == "usage_fluctuation"
         ] == ["same_trouble"]
 
-        other = new_policy()
-        other.apply([self.fluctuation(), cleared])
-        assert suppressed_by(other.apply([far])) == [""]
+        second_policy = new_policy()
+        second_policy.apply([self.fluctuation(), cleared])
+        assert suppressed_by(second_policy.apply([far])) == [""]
         assert [
             alert.suppressed_by
-            for alert in other.recent["A1"].values()
+            for alert in second_policy.recent["A1"].values()
             if alert.rule == "usage_fluctuation"
         ] == [""]
 
@@ -427,8 +427,8 @@ class TestManyAlerts:
         at_once, one_by_one = new_policy(), new_policy()
         alerts = [unread(n, score=n) for n in range(NOTICE_SUBJECTS + 2)]
         at_once.apply(alerts)
-        for one in reversed(alerts):
-            one_by_one.apply([one])
+        for each in reversed(alerts):
+            one_by_one.apply([each])
         ends = [
             {
                 key: msgspec.structs.replace(state, revision=0, change="raised")
@@ -562,12 +562,10 @@ class TestCancelledEvent:
         before = new_policy()
         after = new_policy()
         reason = kind.name.lower()
-        planned = event(
-            kind, NOON_TIME - HOUR_SECONDS, NOON_TIME + 9 * DAY_SECONDS, meter=meter
-        )
-        cancelled = event(
-            kind, NOON_TIME - HOUR_SECONDS, NOON_TIME - HOUR_SECONDS, meter=meter
-        )
+        start = NOON_TIME - HOUR_SECONDS
+        planned = event(kind, start, NOON_TIME + 9 * DAY_SECONDS, meter=meter)
+        cancelled = event(kind, start, start, meter=meter)
+
         before.note_events(cancelled)
         before.note_events(planned)
         after.note_events(planned)

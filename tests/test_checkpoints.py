@@ -56,19 +56,19 @@ def checkpoint(sequence, offset, state=SAMPLE_STATE):
 
 
 def best(*messages) -> Checkpoint:
-    found = whole_checkpoint(log(*messages), 4)
-    assert found
-    return found
+    winner = whole_checkpoint(log(*messages), 4)
+    assert winner
+    return winner
 
 
 def test_newest_whole_checkpoint_is_found():
-    found = best(*checkpoint(1, 10), *checkpoint(2, 20, b"new"))
-    assert (found.state, found.manifest.offsets, found.manifest.sequence) == (
+    winner = best(*checkpoint(1, 10), *checkpoint(2, 20, b"new"))
+    assert (winner.state, winner.manifest.offsets, winner.manifest.sequence) == (
         b"new",
         {"reads": 20},
         2,
     )
-    assert found.begins == 4
+    assert winner.begins == 4
 
 
 def test_chunks_fit_into_messages():
@@ -122,8 +122,8 @@ def test_checkpoints_of_two_writers_do_not_mix(monkeypatch):
         for message in pair
         if message
     ]
-    found = best(*mixed)
-    assert (found.manifest.offsets, found.state) == ({"reads": 30}, SAMPLE_STATE)
+    winner = best(*mixed)
+    assert (winner.manifest.offsets, winner.state) == ({"reads": 30}, SAMPLE_STATE)
 
 
 def test_checkpoint_with_the_highest_offsets_wins():
@@ -163,8 +163,8 @@ def manifest_of(value: bytes, sequence: int) -> CheckpointRecord:
 
 @pytest.mark.parametrize("value", UNREADABLE_MANIFESTS)
 def test_older_slot_counts_if_a_manifest_is_unreadable(value, caplog):
-    found = best(*checkpoint(1, 10), *checkpoint(2, 20)[:-1], manifest_of(value, 2))
-    assert (found.state, found.manifest.offsets) == (SAMPLE_STATE, {"reads": 10})
+    winner = best(*checkpoint(1, 10), *checkpoint(2, 20)[:-1], manifest_of(value, 2))
+    assert (winner.state, winner.manifest.offsets) == (SAMPLE_STATE, {"reads": 10})
     assert "is passed over for an older one" in caplog.text
 
 
@@ -228,14 +228,14 @@ def test_on_a_broker(broker):
                     last=last,
                 )
 
-            found = await newest(consumer, topic, [0, 1], {}, 2)
-            assert found[0] is None
-            assert found[1]
-            assert (found[1].state, found[1].manifest.offsets) == (
+            winner = await newest(consumer, topic, [0, 1], {}, 2)
+            assert winner[0] is None
+            assert winner[1]
+            assert (winner[1].state, winner[1].manifest.offsets) == (
                 SAMPLE_STATE,
                 {"reads": 30},
             )
-            assert found[1].begins == last.begins
+            assert winner[1].begins == last.begins
             # its owner still has it
             assert await newest(consumer, topic, [1], {1: last}, 2) == {}
 

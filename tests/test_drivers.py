@@ -135,16 +135,16 @@ def history(sources: Sequence[Source], folder: Path) -> DriverHistory:
     return replayed
 
 
-def agree(states: States, rows: Outcomes, other: DriverHistory) -> None:
-    assert states.keys() - other.states.keys() == set()
-    assert other.states.keys() - states.keys() == set()
+def agree(states: States, rows: Outcomes, history: DriverHistory) -> None:
+    assert states.keys() - history.states.keys() == set()
+    assert history.states.keys() - states.keys() == set()
     assert [
-        (state, other.states[k])
+        (state, history.states[k])
         for k, state in states.items()
-        if state != other.states[k]
+        if state != history.states[k]
     ] == []
     balanced(rows)
-    assert order_independent(rows) == order_independent(other.outcomes)
+    assert order_independent(rows) == order_independent(history.outcomes)
 
 
 @pytest.fixture(scope="module")
@@ -168,14 +168,14 @@ def town(tmp_path_factory) -> DriverHistory:
     """Files of all kinds with three days of a town: the meters with a planted fault and every twentieth other."""
     town = Town(1000, 3)
     planted = {fault.subject for fault in town.planted}
-    kept = np.array(
+    kept_meters = np.array(
         [k % 20 == 0 or name in planted for k, name in enumerate(town.grid.names)]
     )
 
     def batches() -> Iterator[Batch]:
         for batch in town.batches():
             yield (
-                batch.select(kept[batch.subject])
+                batch.select(kept_meters[batch.subject])
                 if isinstance(batch, Readings)
                 else batch
             )

@@ -31,10 +31,10 @@ def balances(*observations: tuple[int, float]) -> list[float]:
             "payment": int(Payment.BALANCE),
             "succeeded": 1,
         }
-        found = feature.fold(
+        gives = feature.fold(
             np.array([0]), {name: np.array([value]) for name, value in columns.items()}
         )
-        daily += found["daily_yuan"].tolist()
+        daily += gives["daily_yuan"].tolist()
 
     return daily
 

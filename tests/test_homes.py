@@ -80,20 +80,20 @@ def home_stream(
 
 def usage_alerts(stream: Stream) -> dict[str, tuple[int, int, str]]:
     """The days of first raise and last change and the state of each rule on use, suppressed or not."""
-    found: dict[str, tuple[int, int, str]] = {}
+    days_by_rule: dict[str, tuple[int, int, str]] = {}
     for alert in sorted(
         last(judge_stream(stream)[1]).values(), key=lambda alert: alert.raised
     ):
         if alert.rule in ON_USE and alert.suppressed_by in ("", "same_trouble"):
-            first = found.get(
+            first = days_by_rule.get(
                 alert.rule, ((alert.raised - START_TIME) // DAY_SECONDS, 0, "")
             )[0]
-            found[alert.rule] = (
+            days_by_rule[alert.rule] = (
                 first,
                 (alert.at - START_TIME) // DAY_SECONDS,
                 alert.state,
             )
-    return found
+    return days_by_rule
 
 
 @pytest.mark.parametrize("segment", ["residential", "commercial"])

@@ -329,12 +329,12 @@ def batches_of(segment: Path) -> list[tuple[int, bytearray]]:
     """The batches of a segment with their positions."""
     content = segment.read_bytes()
     at = 0
-    found = []
+    batches = []
     while at < len(content):
         end = at + 12 + int.from_bytes(content[at + 8 : at + 12], "big")
-        found.append((at, bytearray(content[at:end])))
+        batches.append((at, bytearray(content[at:end])))
         at = end
-    return found
+    return batches
 
 
 def spoil(
@@ -418,7 +418,7 @@ def test_batches_damaged_on_disk_are_rejected_and_reading_continues(
             counted = worker.scrape()
             assert worker.end() == 0
 
-        found = asyncio.run(records(settings, REJECTS_TOPIC))
+        rejects = asyncio.run(records(settings, REJECTS_TOPIC))
         listed = [
             alert_of(record) for record in asyncio.run(records(settings, ALERTS_TOPIC))
         ]
@@ -431,7 +431,7 @@ def test_batches_damaged_on_disk_are_rejected_and_reading_continues(
             dict(reject.headers)["reason"].decode(),
             int(dict(reject.headers)["offset"]),
         )
-        for reject in found
+        for reject in rejects
     ] == [
         (content, reason, 12 + 3 * k)
         for k, (content, (_, reason)) in enumerate(zip(broken, damages, strict=True))
@@ -524,7 +524,7 @@ def test_area_in_the_wrong_partition_is_rejected_and_named(
         counted, log = worker.scrape(), worker.log.read_text()
         assert worker.end() == 0
 
-    found = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
+    reject_counts = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
     for kind, count in (("readings", 4), ("events", 3), ("payments", 3), ("stages", 1)):
         assert counted["meterwatch_misplaced_total", (kind,)] == count
         balanced(counted, kind)
@@ -533,9 +533,9 @@ def test_area_in_the_wrong_partition_is_rejected_and_named(
     assert f"{there} belongs to partition 1 by Kafka's murmur2, not to 0" in log
 
     if misplaced == "judge":
-        assert not found
+        assert not reject_counts
         return
-    assert found == {
+    assert reject_counts == {
         (settings.topic(REGISTRY_TOPIC), "wrong_partition"): 1,
         (settings.topic(WORKFLOW_TOPIC), "wrong_partition"): 1,
         **{(settings.topic(topic), "wrong_partition"): 2 for topic in rows},
@@ -612,8 +612,8 @@ def test_unknown_area_is_rejected_and_unknown_meters_are_counted(
     )
     assert f"the registry has no record of 1 areas, such as {unknown}" in log
 
-    found = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
-    assert found == {
+    reject_counts = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
+    assert reject_counts == {
         (settings.topic(READS_TOPIC), "no_area"): 12,
         (settings.topic(EVENTS_TOPIC), "no_area"): 1,
     }

@@ -68,7 +68,7 @@ def documented() -> dict[str, set[str]]:
 
 
 def test_every_metric_is_documented_with_its_labels_and_every_documented_one_exists():
-    there = {
+    registered = {
         metric.name + ("_total" if metric.type == "counter" else ""): metric
         for metric in Metrics().registry.collect()
         if metric.name.startswith("meterwatch_")
@@ -80,7 +80,7 @@ def test_every_metric_is_documented_with_its_labels_and_every_documented_one_exi
         for name in names
         if hasattr(collector, "_labelnames")
     }
-    assert documented() == {name: named[name] for name in there}
+    assert documented() == {name: named[name] for name in registered}
 
 
 def test_counters_begin_at_0_for_every_label_set():
@@ -150,12 +150,12 @@ def calls(source: str, method: str) -> Iterator[ast.Call]:
 
 def words(node: ast.AST) -> set[str]:
     """All strings below a node that may be a reason."""
-    found = {
+    strings = {
         child.value
         for child in ast.walk(node)
         if isinstance(child, ast.Constant) and isinstance(child.value, str)
     }
-    return {word for word in found if re.fullmatch(r"[a-z]+(_[a-z]+)*", word)}
+    return {word for word in strings if re.fullmatch(r"[a-z]+(_[a-z]+)*", word)}
 
 
 def test_every_reason_produced_is_in_the_table():

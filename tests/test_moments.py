@@ -186,6 +186,6 @@ def test_dates_of_a_curve_are_read_in_any_form(tmp_path, midnight):
 def test_numbers_and_text_may_stand_in_one_column(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("at\n1407888900\n2014-08-13 0:15\n1407888900000\n")
-    seconds, there = read(path, ["at"], Tally()).times("at")
-    assert there.all()
+    seconds, known = read(path, ["at"], Tally()).times("at")
+    assert known.all()
     assert set(seconds.tolist()) == {int(EXPECTED_TIME.timestamp())}

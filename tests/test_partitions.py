@@ -60,7 +60,7 @@ def span_of(first, timestamps, ends=None):
 
 @given(st.lists(st.tuples(st.integers(90, 130), st.integers(1, 20)), max_size=30))
 def test_every_record_enters_the_backlog_once_and_in_order(slices):
-    partition, filed = new_partition(), []
+    partition, offsets = new_partition(), []
     for first, count in slices:
         due = partition.enqueued[READS_TOPIC]
         try:
@@ -69,13 +69,13 @@ def test_every_record_enters_the_backlog_once_and_in_order(slices):
             assert first > due
 
     while chunk := partition.next_chunk():
-        filed += [record.offset for record in chunk.records]
+        offsets += [record.offset for record in chunk.records]
         partition.finish_chunk(chunk, len(chunk.records))
-    assert filed == list(range(100, 100 + len(filed)))
+    assert offsets == list(range(100, 100 + len(offsets)))
     assert (
         partition.judged[READS_TOPIC]
         == partition.enqueued[READS_TOPIC]
-        == 100 + len(filed)
+        == 100 + len(offsets)
     )
     assert not any(partition.waiting_bytes.values())
 

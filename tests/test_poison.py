@@ -87,16 +87,19 @@ def record(**fields: Any) -> bytes:
 def common_poison(good: bytes) -> list[Poison]:
     """Messages that every topic rejects."""
     return [
+        # no record
         Poison(b"", (Reason.EMPTY,)),
         Poison(b"hello", (Reason.NOT_JSON,)),
         Poison(b"null", (Reason.NOT_JSON,)),
         Poison(good[:-1], (Reason.TRUNCATED,)),
         Poison(good + good, (Reason.NOT_JSON,)),
         Poison(b"\xff\xfe", (Reason.NOT_JSON,)),
+        # bad bytes and bad keys
         Poison(good.replace(b'1"', b'1\xff"', 1), (Reason.NOT_UTF8,)),
         Poison(good, (Reason.NOT_UTF8,), b"\xc3\x28"),
         Poison(good, (Reason.BAD_ID,), b"A" * 129),
         Poison(good, (Reason.BAD_ID,), b"A\0"),
+        # too deep, too large, of another format
         Poison(b'{"a":' * 100_000, (Reason.UNKNOWN_FIELD,)),
         Poison(b"{" + b" " * (10 << 20) + good[1:], (Reason.TOO_LARGE,)),
         Poison(

@@ -104,10 +104,10 @@ BATCH_TYPES: list[type[Batch]] = Batch.__subclasses__()
 def test_every_energy_power_and_current_is_primary_or_secondary(kind):
     sides, unsided = sided(kind), {"register_age", "limit_hours"}
     assert not sides["secondary"] & sides["primary"]
-    found = {
+    measured = {
         name for name, comment in commented(kind).items() if measures(name, comment)
     } - unsided
-    assert found <= sides["secondary"] | sides["primary"]
+    assert measured <= sides["secondary"] | sides["primary"]
     for side, other in (("secondary", "primary"), ("primary", "secondary")):
         assert [name for name in sides[side] if other in commented(kind)[name]] == []
 

@@ -54,30 +54,30 @@ STREET_STARTS = (
 STREET_DAYS = 78
 
 
-def altered(who: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
+def altered(household: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
     """One household's days as its meter registers them; each meter has its own trouble, or none."""
     late = slice(40, 62)
-    if who == 0:
+    if household == 0:
         days[late] *= 0.4
-    elif who == 1:
+    elif household == 1:
         days[late, 4] = 0
-    elif who == 2:
+    elif household == 2:
         days[late] = np.minimum(days[late], 1.5)
-    elif who == 3:
+    elif household == 3:
         days[late] = days[late].mean(axis=1, keepdims=True)
-    elif who == 4:
+    elif household == 4:
         days[40:66] = days[40:66, ::-1]
-    elif who == 5:
+    elif household == 5:
         days[:70] *= 0.15
-    elif who == 6:
+    elif household == 6:
         days[:70] *= 0.02
-    elif who == 7:
+    elif household == 7:
         days[late] *= 2.6
-    elif who == 8:
+    elif household == 8:
         days[40:] *= np.where(n[40:, None] % 7 < 5, 0.5, 1.0)
-    elif who == 9:
+    elif household == 9:
         days[45:48] = np.nan
-    elif who == 14:
+    elif household == 14:
         days[late] *= 0.05
 
     return days
@@ -100,37 +100,47 @@ def street(number: int) -> Stream:
     cold = np.maximum(15 - air.mean(axis=1), 0)
 
     rows: list[Row] = []
-    for who in range(36):
-        usual_shape = SHOP_SHAPE if who >= 33 or who == 12 else HOME_SHAPE
+    for household in range(36):
+        usual_shape = SHOP_SHAPE if household >= 33 or household == 12 else HOME_SHAPE
         shape = usual_shape * np.exp(rng.normal(0, 0.1))
         used = shape * np.exp(
             rng.normal(0, 0.12, (STREET_DAYS, INTERVALS_PER_DAY)) + weather[:, None]
         )
-        if who in HEATED_HOMES:
+        if household in HEATED_HOMES:
             used *= np.exp(0.06 * cold)[:, None]
-        kwh = np.round(altered(who, used, np.arange(STREET_DAYS)), 3).astype(np.float32)
-        measured = air if number == 0 and who > 33 else np.full_like(air, NOT_A_NUMBER)
-        rows += street_rows(rng, who, start, kwh.reshape(-1), measured.reshape(-1))
+        kwh = np.round(altered(household, used, np.arange(STREET_DAYS)), 3).astype(
+            np.float32
+        )
+        measured = (
+            air if number == 0 and household > 33 else np.full_like(air, NOT_A_NUMBER)
+        )
+        rows += street_rows(
+            rng, household, start, kwh.reshape(-1), measured.reshape(-1)
+        )
 
     rows.sort(key=lambda row: (row.at, row.subject))
     area = Area(area="A1", gateway="G0", meters=meters)
     return Stream([area], tuple(rows), zone, INTERVAL_SECONDS)
 
 
-def street_meter(who: int) -> Meter:
+def street_meter(household: int) -> Meter:
     """The record of one meter: homes, then shops."""
-    shop = who >= 33
+    shop = household >= 33
     return Meter(
-        meter=f"M{who}",
+        meter=f"M{household}",
         segment="commercial" if shop else "residential",
         interval_s=INTERVAL_SECONDS,
         contract_kva=20.0 if shop else 8.0,
-        ct=2.0 if who == 8 else 1.0,
+        ct=2.0 if household == 8 else 1.0,
     )
 
 
 def street_rows(
-    rng: np.random.Generator, who: int, start: int, kwh: np.ndarray, air: np.ndarray
+    rng: np.random.Generator,
+    household: int,
+    start: int,
+    kwh: np.ndarray,
+    air: np.ndarray,
 ) -> Iterator[Row]:
     """The readings of one meter; a few are missing, a few are estimated."""
     for n, value in enumerate(kwh):
@@ -138,9 +148,9 @@ def street_rows(
             continue
 
         volts = 225.0
-        if who == 10:
+        if household == 10:
             volts = NOT_A_NUMBER
-        elif who == 11 and n > 300:
+        elif household == 11 and n > 300:
             volts = 0.0
 
         columns = dict(
@@ -153,7 +163,7 @@ def street_rows(
             status=Status.ESTIMATED if rng.random() < 0.002 else Status.MEASURED,
         )
         at = start + INTERVAL_SECONDS * (n + 1)
-        yield Row(Readings, "A1", f"M{who}", at, columns)
+        yield Row(Readings, "A1", f"M{household}", at, columns)
 
 
 def late(stream: Stream) -> Stream:
@@ -253,12 +263,12 @@ def test_attacks_on_a_home_are_found_and_nobody_else_is_suspected():
         if alert.state != "withdrawn" and not alert.suppressed_by
     ]
 
-    found = {
+    found_kinds = {
         kind
         for kind, fault in planted.items()
         if any(fault.found_by(alert) for alert in shown_alerts)
     }
 
-    assert found == THEFT_ATTACKS.keys()
+    assert found_kinds == THEFT_ATTACKS.keys()
     subjects = {fault.subject for fault in planted.values()}
     assert {alert.subject for alert in shown_alerts} == subjects

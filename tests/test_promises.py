@@ -274,7 +274,7 @@ def test_successor_corrects_alerts_of_killed_worker(seed: int):
     end = start + sum(
         row.at < stream.rows[start].at + 2 * DAY_SECONDS for row in stream.rows[start:]
     )
-    before, lost, rest = (
+    before, lost, after = (
         stream.with_rows(stream.rows[begin:finish])
         for begin, finish in pairwise((0, start, end, len(stream.rows)))
     )
@@ -297,7 +297,7 @@ def test_successor_corrects_alerts_of_killed_worker(seed: int):
     assert engine.reconcile([*killed_alerts, *corrections]) == []
 
     same(
-        alerts + [alert for batch in rest.batches() for alert in engine.step(batch)],
+        alerts + [alert for batch in after.batches() for alert in engine.step(batch)],
         judge_stream(stream)[1],
     )
 
@@ -459,14 +459,14 @@ def test_a_meter_with_a_wrong_clock_harms_nobody_else(
     if len(meters) < 3:
         return
     victim = max(meters - {area.gateway})
-    wrong = with_wrong_clock(stream, area.area, victim, ahead, received=received)
+    disturbed = with_wrong_clock(stream, area.area, victim, ahead, received=received)
     others = [
         [
             alert
             for alert in judge_stream(variant)[1]
             if alert.area != area.area or alert.subject not in (victim, "")
         ]
-        for variant in (wrong, stream)
+        for variant in (disturbed, stream)
     ]
 
     same(*others)
@@ -489,6 +489,7 @@ def test_areas_spread_over_engines_publish_the_same(seed: int):
     stream = staggered_areas(adversarial_stream(seed), seed)
     unbroken, expected = judge_stream(stream)
     homes = sorted({row.area for row in stream.rows})
+
     split: list[Alert] = []
     counts: Counter[tuple[str, str, str]] = Counter()
     for n in range(2):
@@ -575,15 +576,15 @@ def test_an_area_that_goes_quiet_is_missed_whatever_the_ticks(seed: int):
     )
     often = ticked(stream, 3 * HOUR_SECONDS, end + 9 * DAY_SECONDS)
     same(ticked(stream, 5 * DAY_SECONDS, end + 9 * DAY_SECONDS), often)
+
     missed = {
         alert.subject
         for alert in last(often).values()
         if (alert.rule, alert.area) == ("read_failure", quiet)
     }
-
-    assert missed >= {meter.meter for meter in stream.areas[0].meters} - {
-        meter.meter for meter in stream.areas[0].meters if meter.until
-    }
+    meters = {meter.meter for meter in stream.areas[0].meters}
+    removed = {meter.meter for meter in stream.areas[0].meters if meter.until}
+    assert missed >= meters - removed
 
 
 @examples(2)
@@ -602,6 +603,7 @@ def test_an_area_that_comes_back_is_judged_as_if_no_clock_had_ticked(seed: int):
         ),
         DAY_SECONDS,
     )
+
     end = stream.rows[-1].at
     same(ticked(stream, 7 * HOUR_SECONDS, end), ticked(stream, ENDLESS_STEP, end))
 

@@ -117,9 +117,9 @@ def test_change_applies_from_the_same_row_whatever_is_killed(
 
     withdrawn = {alert.rule for alert in alerts if alert.state == "withdrawn"}
     assert withdrawn <= {
-        found.rule
-        for found in map(decoded, asyncio.run(records(settings, ALERTS_TOPIC)))
-        if found.state == "withdrawn"
+        alert.rule
+        for alert in map(decoded, asyncio.run(records(settings, ALERTS_TOPIC)))
+        if alert.state == "withdrawn"
     }
     assert withdrawn & {"clock_drift", "current_loss"}
 

@@ -44,15 +44,15 @@ def alert_counts(source: Source, first: int = 0) -> Counter[str]:
     )
 
 
-def within(found: Counter[str], budget: dict[str, int]) -> None:
+def within(alert_counts: Counter[str], budget: dict[str, int]) -> None:
     """Fails, and names the rules, if a rule raised more alerts than its budget."""
     assert set(budget) <= set(ALL_RULES)
-    over = {
+    excess = {
         rule: f"{count} of {budget.get(rule, 0)}"
-        for rule, count in found.items()
+        for rule, count in alert_counts.items()
         if count > budget.get(rule, 0)
     }
-    assert not over, f"more alerts than their budget: {over}"
+    assert not excess, f"more alerts than their budget: {excess}"
 
 
 def test_clean_town_stays_within_budget_for_a_month():

@@ -25,6 +25,9 @@ WHOLE_DATA_FOLDER = Path(__file__).parents[2] / "shared" / "data"
 
 
 def alert(rule: str, subject: str, day: int) -> Alert:
+    """An alert at the beginning of a day."""
+    at = day * DAY_SECONDS
+
     return Alert(
         id=f"{rule} {subject} {day}",
         rule=rule,
@@ -36,9 +39,9 @@ def alert(rule: str, subject: str, day: int) -> Alert:
         change="raised",
         revision=0,
         severity=3,
-        since=day * DAY_SECONDS,
-        raised=day * DAY_SECONDS,
-        at=day * DAY_SECONDS,
+        since=at,
+        raised=at,
+        at=at,
         score=1.0,
         phase="",
         evidence={},
@@ -58,7 +61,7 @@ def test_page_matches_the_output_of_the_command():
 
 
 def test_rates_are_over_each_meters_own_days_in_all_halves_and_without_any_one():
-    one, other = next(
+    left_out, also_out = next(
         (first, second)
         for first in map(str, range(9))
         for second in map(str, range(9))
@@ -66,8 +69,8 @@ def test_rates_are_over_each_meters_own_days_in_all_halves_and_without_any_one()
     )
     history = Judged(
         "UTC",
-        [alert("step_drop", one, 3), alert("zero_usage", one, 9)],
-        {one: 500.0, other: 1500.0},
+        [alert("step_drop", left_out, 3), alert("zero_usage", left_out, 9)],
+        {left_out: 500.0, also_out: 1500.0},
     )
     rows = {line.split("|")[1].strip(): line for line in rates(history)}
 

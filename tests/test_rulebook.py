@@ -175,7 +175,9 @@ PROBLEM_RULEBOOKS = [
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), PROBLEM_RULEBOOKS, ids=[said for _, said in PROBLEM_RULEBOOKS]
+    ("text", "message"),
+    PROBLEM_RULEBOOKS,
+    ids=[message for _, message in PROBLEM_RULEBOOKS],
 )
 def test_edition_that_fits_no_rule_or_raises_no_version_is_a_problem(text, message):
     assert problems(book(text)) == [message]

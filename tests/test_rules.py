@@ -64,18 +64,20 @@ def samples(name):
             for column, values in columns.items():
                 rows.setdefault(column, []).append(values)
 
-    seen = {column: np.concatenate(slices, axis=-1) for column, slices in rows.items()}
+    judged_columns = {
+        column: np.concatenate(slices, axis=-1) for column, slices in rows.items()
+    }
     rng = np.random.default_rng(1)
-    count = next(iter(seen.values())).shape[-1]
+    count = next(iter(judged_columns.values())).shape[-1]
     chosen = rng.permutation(count)[:ROW_COUNT]
-    hot = np.flatnonzero(worst(scored(ALL_RULES[name], seen)) >= 1)
+    hot = np.flatnonzero(worst(scored(ALL_RULES[name], judged_columns)) >= 1)
     rows_kept = np.concatenate([hot[:: max(len(hot) // ROW_COUNT, 1)], chosen])
     return {
         column: np.concatenate(
             [cells[..., rows_kept], cells[..., rng.integers(0, count, ROW_COUNT)]],
             axis=-1,
         )
-        for column, cells in seen.items()
+        for column, cells in judged_columns.items()
     }
 
 

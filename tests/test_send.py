@@ -49,13 +49,13 @@ def received(address, topic, count):
     messages = defaultdict(list)
 
     try:
-        for found, record in enumerate(consumer, 1):
+        for received_count, record in enumerate(consumer, 1):
             (header,) = record.headers
             assert header[0] == "content-type"
             messages[record.partition].append(
                 (record.key, record.value, header[1].decode(), 0)
             )
-            if found == count:
+            if received_count == count:
                 return messages
     finally:
         consumer.close()
@@ -68,17 +68,17 @@ def test_sent_history_reads_back_the_same(broker, shape):
     prefix = f"send-{shape}-"
     create(broker.address, prefix + "meter.reads", prefix + "registry")
     source = open_sources(GARDEN_FILES)
-    seen = []
+    batches_read = []
     sent = send(
         source,
         [broker.address],
         shape,
         prefix=prefix,
-        progress=lambda *so_far: seen.append(so_far),
+        progress=lambda *so_far: batches_read.append(so_far),
     )
 
     assert sent == {prefix + "registry": 1, prefix + "meter.reads": source.rows}
-    assert seen[-1] == (source.rows, 1_469_980_800 - 900)
+    assert batches_read[-1] == (source.rows, 1_469_980_800 - 900)
 
     registry = received(broker.address, prefix + "registry", 1)
     areas, refused = decode_areas(

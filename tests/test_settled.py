@@ -71,12 +71,12 @@ class TestAMeterThatIsMoved:
     def test_clears_once_by_an_engine_restored_in_between(self, engine):
         areas = [area("A1", "M2", "M3"), area("A2", "M1", "M7", "M8")]
         engine.enroll(areas)
-        other = Engine([ALL_RULES["voltage_deviation"]])
-        other.enroll(areas)
-        other.restore(engine.snapshot())
+        restored = Engine([ALL_RULES["voltage_deviation"]])
+        restored.enroll(areas)
+        restored.restore(engine.snapshot())
         rows = volts("A1", 5, M2=225.0, M3=225.0)
         assert (
-            changes_of(other.step(rows))
+            changes_of(restored.step(rows))
             == changes_of(engine.step(rows))
             == [("A1", "M1", "cleared")]
         )

@@ -149,12 +149,14 @@ def test_partitions_with_capacity_are_not_waited_for_while_others_have_none(
         waits.append((partitions, timeout))
         return {}
 
-    async def room(asked):
+    async def with_capacity(partitions):
         return wanted
 
     monkeypatch.setattr(faust.transport.drivers.aiokafka.Consumer, "_getmany", getmany)
     consumer = object.__new__(slices.Consumer)
-    vars(consumer).update(app=SimpleNamespace(with_capacity=room), _positions={})
+    vars(consumer).update(
+        app=SimpleNamespace(with_capacity=with_capacity), _positions={}
+    )
     asyncio.run(consumer._getmany({TP_1, TP_2}, 1.0))
     assert waits == [(wanted, longest)]
 
@@ -168,12 +170,12 @@ def test_master_data_come_before_other_records_of_a_fetch(monkeypatch):
             for tp in (TP_1, registry[1], TP_2, registry[0])
         }
 
-    async def room(asked):
-        return asked
+    async def with_capacity(partitions):
+        return partitions
 
     monkeypatch.setattr(faust.transport.drivers.aiokafka.Consumer, "_getmany", getmany)
     consumer = object.__new__(slices.Consumer)
-    app = SimpleNamespace(with_capacity=room, first=registry.__contains__)
+    app = SimpleNamespace(with_capacity=with_capacity, first=registry.__contains__)
     vars(consumer).update(app=app, _positions={})
     fetched = asyncio.run(consumer._getmany({TP_1, TP_2, *registry}, 1.0))
     scheduler = slices.InOrder()  # type: ignore[abstract]  # Faust declares its constructor so

@@ -144,9 +144,9 @@ def test_every_golden_snapshot_goes_on_as_an_engine_that_lived_through_it(name):
 
 def test_a_new_state_needs_a_new_golden_file():
     state, history = goldens.load_golden(LAST_GOLDEN)
-    there = goldens.schemas(goldens.opened(state))
-    here = goldens.schemas(goldens.opened(history.engine().snapshot()))
-    assert here == msgspec.to_builtins(there), (
+    golden = goldens.schemas(goldens.opened(state))
+    current = goldens.schemas(goldens.opened(history.engine().snapshot()))
+    assert current == msgspec.to_builtins(golden), (
         "what is remembered has changed: `python -m tests.goldens` writes a file"
     )
 

@@ -168,18 +168,21 @@ def test_master_data_of_the_curves(garden):
 
 
 def test_the_order_of_files_does_not_matter(garden):
-    other = rows(open_sources([VOLTAGE_FILE, CURRENT_FILE]))
+    reversed_rows = rows(open_sources([VOLTAGE_FILE, CURRENT_FILE]))
     readings = garden[1]
 
     def sorted_rows(batch):
-        names = np.array(batch.names)[batch.subject]
-        return batch.rows(np.lexsort((names, batch.at))), np.sort(names)
+        first_names = np.array(batch.names)[batch.subject]
+        return batch.rows(np.lexsort((first_names, batch.at))), np.sort(first_names)
 
-    (one, names), (two, others) = sorted_rows(readings), sorted_rows(other)
-    assert names.tolist() == others.tolist()
-    np.testing.assert_array_equal(one.at, two.at)
-    np.testing.assert_array_equal(one.i, two.i)
-    np.testing.assert_array_equal(one.u, two.u)
+    (first, first_names), (second, second_names) = (
+        sorted_rows(readings),
+        sorted_rows(reversed_rows),
+    )
+    assert first_names.tolist() == second_names.tolist()
+    np.testing.assert_array_equal(first.at, second.at)
+    np.testing.assert_array_equal(first.i, second.i)
+    np.testing.assert_array_equal(first.u, second.u)
 
 
 def test_batches_are_ordered_and_keep_rows_of_one_time_together():
@@ -240,11 +243,11 @@ def test_every_bad_cell_is_counted_and_the_rest_is_read(tmp_path):
 
 
 def test_first_of_two_overlapping_files_counts(tmp_path):
-    one = curves(tmp_path, "one.csv", "A,C,M,1,2016-01-01,A相,1,2\n")
-    two = curves(
+    first = curves(tmp_path, "one.csv", "A,C,M,1,2016-01-01,A相,1,2\n")
+    second = curves(
         tmp_path, "two.csv", "A,C,M,1,2016-01-01,A相,9,\nA,C,M,1,2016-01-01,B相,5,6\n"
     )
-    source = open_sources([one, two])
+    source = open_sources([first, second])
     readings = rows(source)
     assert readings.i[:2].tolist() == [[1, 2], [5, 6]]
     assert source.rejected == {"an earlier file tells the value too": 1}
@@ -304,8 +307,8 @@ def test_households_are_meters_in_standard_time():
     assert len(readings) == source.rows == 18984
     assert readings.at[0] == seconds("2013-01-01", 10 * 3600)
 
-    one = rows_of(readings, "10006414")
-    assert (np.diff(one.at) == 1800).all()  # daylight saving ended on 2013-04-07
+    household = rows_of(readings, "10006414")
+    assert (np.diff(household.at) == 1800).all()  # daylight saving ended on 2013-04-07
 
 
 def test_household_without_a_good_row_is_no_meter(tmp_path):
@@ -371,11 +374,11 @@ def test_a_log_by_the_names_of_xes_and_its_deadlines_are_read(tmp_path):
 
 
 def test_names_too_long_for_an_id_are_cut_and_stay_distinct(tmp_path):
-    one, two = "prüfen " * 40 + "A", "prüfen " * 40 + "B"
+    long_name, other_name = "prüfen " * 40 + "A", "prüfen " * 40 + "B"
     rows = "".join(
         f"c{n},{stage},2026-03-02T0{n}:00:00Z\n"
         for n in range(4)
-        for stage in (one, two, "end/ed")
+        for stage in (long_name, other_name, "end/ed")
     )
     (tmp_path / "log.csv").write_text("case_id,activity,timestamp\n" + rows, "utf-8")
     source = open_source(tmp_path)

@@ -323,8 +323,8 @@ def stage(item: str, at: int, progress: StageProgress) -> Stages:
     )
 
 
-@pytest.mark.parametrize("wrong", OTHER_YEARS[1:])
-def test_items_of_future_years_are_rejected_and_harm_no_section(wrong):
+@pytest.mark.parametrize("future", OTHER_YEARS[1:])
+def test_items_of_future_years_are_rejected_and_harm_no_section(future):
     def watched(batches: Iterable[Stages], now: int) -> Engine:
         engine = Engine()
         for batch in batches:
@@ -344,8 +344,8 @@ def test_items_of_future_years_are_rejected_and_harm_no_section(wrong):
     ]
     engine = watched(
         [
-            stage("X1", wrong, StageProgress.STARTED),
-            stage("X2", wrong, StageProgress.STARTED),
+            stage("X1", future, StageProgress.STARTED),
+            stage("X2", future, StageProgress.STARTED),
             *work,
         ],
         START_TIME + DAY_SECONDS,

@@ -96,11 +96,11 @@ def test_number_of_rows_is_about_the_announced_one(quiet):
 
 def test_some_readings_are_duplicates():
     town = Town(400, 3)
-    seen = [
+    keys = [
         (batch.subject.astype(np.int64) << 32) + batch.at % 2**32
         for batch in town.readings()
     ]
-    every = np.concatenate(seen)
+    every = np.concatenate(keys)
     repeated = len(every) - len(np.unique(every))
     assert 0 < repeated < 4 * REPEATED_SHARE * len(every)
 

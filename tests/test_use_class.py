@@ -81,8 +81,8 @@ def test_probabilities_equal_those_of_scikit_learn(kinds):
     differences = []
     for strength in use_class.INVERSE_REGULARISATIONS:
         model = fitted(labelled.shapes, labelled.labels, strength)
-        theirs = model.predict_proba(labelled.shapes)
-        differences.append(float(np.nanmax(np.abs(chances - theirs))))
+        expected = model.predict_proba(labelled.shapes)
+        differences.append(float(np.nanmax(np.abs(chances - expected))))
     assert min(differences) < 1e-4
 
 

@@ -50,7 +50,7 @@ def validated(readings, **more):
         engine.enroll([master(case)])
     for batch in batches(case):
         engine.step(batch)
-    seen = {
+    columns = {
         name: np.concatenate([shown[name] for shown in probe.seen], axis=-1)
         for name in SEEN_COLUMNS
         if probe.seen
@@ -67,7 +67,7 @@ def validated(readings, **more):
         if outcome not in OTHER_COUNTS
     }
 
-    return seen, implausible, outcomes
+    return columns, implausible, outcomes
 
 
 OTHER_COUNTS = ("implausible", "flagged", "in")  # counts that are no outcome of a row
@@ -94,7 +94,7 @@ def assert_seen(column, expected):
 )
 @pytest.mark.parametrize("known", [True, False])
 def test_sentinel_becomes_nan(value, known):
-    seen, implausible, _ = validated(
+    columns, implausible, _ = validated(
         f"""
         at                register
         d1 00:15          {value}
@@ -102,8 +102,8 @@ def test_sentinel_becomes_nan(value, known):
         """,
         known=known,
     )
-    assert_seen(seen["register"], [NOT_A_NUMBER, 100, 101, 102])
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
+    assert_seen(columns["register"], [NOT_A_NUMBER, 100, 101, 102])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
     assert implausible == {"sentinel": 1}
 
 
@@ -117,46 +117,46 @@ def test_sentinel_becomes_nan(value, known):
     ],
 )
 def test_sentinel_of_one_phase_leaves_the_others(column, value):
-    seen, implausible, _ = validated(
+    columns, implausible, _ = validated(
         f"""
         at        {column}
         d1 00:15  1/{value}/1
         """,
         known=False,
     )
-    assert_seen(seen[column][:, 0], [1, NOT_A_NUMBER, 1])
+    assert_seen(columns[column][:, 0], [1, NOT_A_NUMBER, 1])
     assert implausible == {"sentinel": 1}
 
 
 def test_a_large_register_is_a_value():
-    seen, implausible, _ = validated("""
+    columns, implausible, _ = validated("""
         at                register
         d1 00:15..01:00   429496.72+0.01
         """)
-    assert not np.isnan(seen["register"]).any()
+    assert not np.isnan(columns["register"]).any()
     assert not implausible
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf"])
 def test_infinity_becomes_nan(value):
-    seen, implausible, _ = validated(f"""
+    columns, implausible, _ = validated(f"""
         at        i
         d1 00:15  1/{value}/1
         """)
-    assert_seen(seen["i"][:, 0], [1, NOT_A_NUMBER, 1])
+    assert_seen(columns["i"][:, 0], [1, NOT_A_NUMBER, 1])
     assert implausible == {"not_finite": 1}
 
 
 def test_energy_registers_and_voltages_are_not_negative_but_power_and_current_may_be():
-    seen, implausible, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register  export_register  kwh  u           i       p   q
         d1 00:15  -5        -5               -1   220/-3/220  -1/1/1  -1  -1
         """)
     for name in ("register", "export_register", "kwh"):
-        assert_seen(seen[name], [NOT_A_NUMBER])
-    assert_seen(seen["u"][:, 0], [220, NOT_A_NUMBER, 220])
-    assert_seen(seen["i"][:, 0], [-1, 1, 1])
-    assert_seen(seen["p"][:, 0], [-1, -1, -1])
+        assert_seen(columns[name], [NOT_A_NUMBER])
+    assert_seen(columns["u"][:, 0], [220, NOT_A_NUMBER, 220])
+    assert_seen(columns["i"][:, 0], [-1, 1, 1])
+    assert_seen(columns["p"][:, 0], [-1, -1, -1])
     assert implausible == {"negative": 4}
 
 
@@ -171,22 +171,22 @@ def test_energy_registers_and_voltages_are_not_negative_but_power_and_current_ma
     ],
 )
 def test_value_beyond_the_meters_range_becomes_nan(column, within, beyond):
-    seen, implausible, _ = validated(f"""
+    columns, implausible, _ = validated(f"""
         at        {column}
         d1 00:15  {within}
         d1 00:30  {beyond}
         """)
-    assert_seen(seen[column][..., 0], float(within))
-    assert np.isnan(seen[column][..., 1]).all()
+    assert_seen(columns[column][..., 0], float(within))
+    assert np.isnan(columns[column][..., 1]).all()
     assert implausible == {"beyond_bound": 1 if column == "kwh" else 3}
 
 
 def test_the_bound_follows_the_contract_the_interval_and_needs_master_data():
     hourly = "meter  wiring  interval_s\nM1     3P4W    3600"
-    seen, implausible, _ = validated(
+    columns, implausible, _ = validated(
         "at        kwh\nd1 01:00  79\nd1 02:00  80", meters=hourly
     )
-    assert_seen(seen["kwh"], [79, NOT_A_NUMBER])
+    assert_seen(columns["kwh"], [79, NOT_A_NUMBER])
     assert implausible == {"beyond_bound": 1}
     large = "meter  wiring  contract_kva\nM1     3P4W    100"
     assert not validated("at        p\nd1 00:15  190", meters=large)[1]
@@ -194,68 +194,68 @@ def test_the_bound_follows_the_contract_the_interval_and_needs_master_data():
 
 
 def test_an_estimate_is_no_measurement_and_an_edited_value_is():
-    seen, implausible, outcomes = validated("""
+    columns, implausible, outcomes = validated("""
         at        register  kwh  u    status
         d1 00:15  100       1    220  measured
         d1 00:30  101       1    220  estimated
         d1 00:45  102       1    220  edited
         """)
-    assert_seen(seen["kwh"], [1, NOT_A_NUMBER, 1])
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 2])
+    assert_seen(columns["kwh"], [1, NOT_A_NUMBER, 1])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 2])
     assert implausible == {"estimated": 5}
     assert outcomes == {"judged": 3}
 
 
 def test_phase_b_of_a_three_wire_meter_becomes_nan():
-    seen, implausible, _ = validated(
+    columns, implausible, _ = validated(
         """
         at        u          i
         d1 00:15  100/3/100  1/0/1
         """,
         meters="meter  wiring  un_v\nM1     3P3W    100",
     )
-    assert_seen(seen["u"][:, 0], [100, NOT_A_NUMBER, 100])
-    assert_seen(seen["i"][:, 0], [1, NOT_A_NUMBER, 1])
+    assert_seen(columns["u"][:, 0], [100, NOT_A_NUMBER, 100])
+    assert_seen(columns["i"][:, 0], [1, NOT_A_NUMBER, 1])
     assert not implausible
 
 
 def test_a_repeated_snapshot_is_missing_not_zero():
-    seen, implausible, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register  kwh  p  clock_offset
         d1 00:15  100       0    1  0
         d1 00:30  100       0    1  -900
         d1 00:45  100.5     0.5  1  0
         """)
-    assert_seen(seen["kwh"], [0, NOT_A_NUMBER, 0.5])
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 0.5])
-    assert np.isnan(seen["p"][:, 1]).all()
+    assert_seen(columns["kwh"], [0, NOT_A_NUMBER, 0.5])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 0.5])
+    assert np.isnan(columns["p"][:, 1]).all()
     assert implausible == {"repeated_snapshot": 5}
 
 
 def test_a_register_that_stands_while_the_clock_goes_on_is_no_repeat():
-    seen, implausible, _ = validated("""
+    columns, implausible, _ = validated("""
         at               register  kwh  clock_offset
         d1 00:15..01:00  100       0    3
         """)
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, 0, 0, 0])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, 0, 0, 0])
     assert not implausible
 
 
 def test_one_low_reading_is_no_new_base():
-    seen, implausible, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  12
         d1 00:45  1001
         d1 01:00  1002
         """)
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
-    assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, 0, 0])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
+    assert_seen(columns["register_drop"], [0, NOT_A_NUMBER, 0, 0])
     assert implausible == {"transient_low": 1}
 
 
 def test_a_gap_between_two_low_readings_does_not_hide_the_decrease():
-    seen, implausible, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  900
@@ -263,53 +263,55 @@ def test_a_gap_between_two_low_readings_does_not_hide_the_decrease():
         d1 01:00  901
         d1 01:15  902
         """)
-    assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, NOT_A_NUMBER, 100, 0])
+    assert_seen(columns["register_drop"], [0, NOT_A_NUMBER, NOT_A_NUMBER, 100, 0])
     assert_seen(
-        seen["register_delta"],
+        columns["register_delta"],
         [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 1],
     )
     assert not implausible
 
 
 def test_falling_low_readings_are_confirmed_by_the_next_rise():
-    seen, _, _ = validated("""
+    columns, _, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  900
         d1 00:45  800
         d1 01:00  801
         """)
-    assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, NOT_A_NUMBER, 200])
+    assert_seen(columns["register_drop"], [0, NOT_A_NUMBER, NOT_A_NUMBER, 200])
 
 
 def test_one_high_reading_is_no_new_base():
-    seen, implausible, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  90000
         d1 00:45  1001
         d1 01:00  1002
         """)
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
-    assert_seen(seen["register_drop"], [0, 0, 0, 0])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
+    assert_seen(columns["register_drop"], [0, 0, 0, 0])
     assert implausible == {"transient_high": 1}
 
 
 def test_confirmed_high_reading_is_a_new_base_and_no_usage():
-    seen, implausible, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  90000
         d1 00:45  90001
         d1 01:00  90003
         """)
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 2])
-    assert_seen(seen["register_drop"], [0, 0, 0, 0])
+    assert_seen(
+        columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 2]
+    )
+    assert_seen(columns["register_drop"], [0, 0, 0, 0])
     assert not implausible
 
 
 def test_second_leap_does_not_confirm_a_high_reading():
-    seen, _, _ = validated("""
+    columns, _, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  90000
@@ -318,7 +320,7 @@ def test_second_leap_does_not_confirm_a_high_reading():
         d1 01:15  180003
         """)
     assert_seen(
-        seen["register_delta"],
+        columns["register_delta"],
         [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 2],
     )
 
@@ -327,7 +329,7 @@ def test_second_leap_does_not_confirm_a_high_reading():
     ("digits", "last", "next_", "delta"), [(6, 999_999, 1, 2), (4, 9_990, 5, 15)]
 )
 def test_rollover_is_unwrapped(digits, last, next_, delta):
-    seen, implausible, _ = validated(
+    columns, implausible, _ = validated(
         f"""
         at        register
         d1 00:15  {last}
@@ -335,23 +337,23 @@ def test_rollover_is_unwrapped(digits, last, next_, delta):
         """,
         meters=f"meter  wiring  register_digits\nM1     3P4W    {digits}",
     )
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, delta])
-    assert_seen(seen["register_drop"], [0, 0])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, delta])
+    assert_seen(columns["register_drop"], [0, 0])
     assert not implausible
 
 
 def test_a_fall_from_the_middle_of_the_register_is_no_rollover():
-    seen, _, _ = validated("""
+    columns, _, _ = validated("""
         at        register
         d1 00:15  800000
         d1 00:30  1
         d1 00:45  2
         """)
-    assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, 799_999])
+    assert_seen(columns["register_drop"], [0, NOT_A_NUMBER, 799_999])
 
 
 def test_new_version_of_a_meter_starts_afresh():
-    seen, implausible, _ = validated(
+    columns, implausible, _ = validated(
         """
         at        register
         d1 00:15  1000
@@ -360,41 +362,41 @@ def test_new_version_of_a_meter_starts_afresh():
         """,
         meters="meter  wiring  effective\nM1     3P4W    -\nM1     3P4W    d1 00:20",
     )
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1])
-    assert_seen(seen["register_drop"], [0, 0, 0])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1])
+    assert_seen(columns["register_drop"], [0, 0, 0])
     assert not implausible
 
 
 def test_the_energy_of_hours_in_one_interval_is_a_backfill_lump():
-    seen, implausible, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register  kwh
         d1 00:15  100       0.5
         d1 00:30  100.5     0.5
         d1 04:00  107       6.5
         d1 04:15  107.5     0.5
         """)
-    assert_seen(seen["kwh"], [0.5, 0.5, NOT_A_NUMBER, 0.5])
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, 0.5, 6.5, 0.5])
+    assert_seen(columns["kwh"], [0.5, 0.5, NOT_A_NUMBER, 0.5])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, 0.5, 6.5, 0.5])
     assert implausible == {"backfill_lump": 1}
 
 
 def test_after_a_gap_the_energy_of_one_interval_is_no_lump():
-    seen, implausible, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register  kwh
         d1 00:15  100       0.5
         d1 04:00  107       0.6
         """)
-    assert_seen(seen["kwh"], [0.5, 0.6])
+    assert_seen(columns["kwh"], [0.5, 0.6])
     assert not implausible
 
 
 def test_the_energy_of_an_hour_in_one_interval_is_no_lump():
-    seen, implausible, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register  kwh
         d1 00:15  100       0.5
         d1 01:15  106       6
         """)
-    assert_seen(seen["kwh"], [0.5, 6])
+    assert_seen(columns["kwh"], [0.5, 6])
     assert not implausible
 
 
@@ -408,14 +410,14 @@ def test_an_hourly_or_daily_meter_sends_no_lumps():
 
 
 def test_event_times_ahead_of_their_receipt_are_rejected():
-    seen, _, outcomes = validated("""
+    columns, _, outcomes = validated("""
         at        kwh  received
         d1 00:15  1    d1 00:10
         d1 01:15  2    d1 00:16
         d1 00:30  3    d1 00:31
         """)
     assert outcomes == {"judged": 2, "future": 1}
-    assert_seen(seen["kwh"], [1, 3])
+    assert_seen(columns["kwh"], [1, 3])
 
 
 def test_implausible_event_times_are_rejected():

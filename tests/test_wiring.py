@@ -259,6 +259,7 @@ def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
         mismatches.append(
             float(feature.fold(np.array([0]), columns)["mismatch_third"][0])
         )
+
     assert np.nan_to_num(mismatches, nan=-1).tolist() == [
         -1,
         -1,

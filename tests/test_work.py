@@ -119,13 +119,13 @@ def test_rows_may_come_in_any_order():
 
 def test_an_engine_restored_again_and_again_goes_on_undisturbed():
     stream = shuffled(sections(4), 4, 20 * HOUR_SECONDS)
-    engine, other = engine_of(stream), engine_of(stream)
+    engine, restarted = engine_of(stream), engine_of(stream)
     for batch in stream.batches(range(0, len(stream.rows), 60)):
-        saved = other.snapshot()
-        other = engine_of(stream)
-        other.restore(saved)
-        assert exactly(other.step(batch)) == exactly(engine.step(batch))
-    assert other.snapshot() == engine.snapshot()
+        saved = restarted.snapshot()
+        restarted = engine_of(stream)
+        restarted.restore(saved)
+        assert exactly(restarted.step(batch)) == exactly(engine.step(batch))
+    assert restarted.snapshot() == engine.snapshot()
 
 
 def test_corrected_rows_count_once():

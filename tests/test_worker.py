@@ -141,13 +141,13 @@ def test_successor_withdraws_alerts_that_only_the_killed_worker_found(
         )
         wait(lambda: all_checkpointed(settings))
 
-    found = [
+    alerts = [
         decode_alert(record.value)
         for record in asyncio.run(records(settings, ALERTS_TOPIC))
         if record.value != b"of nobody"
     ]
 
-    assert last_states(found) == expected
+    assert last_states(alerts) == expected
 
 
 def test_ended_worker_takes_a_last_checkpoint(
@@ -237,20 +237,20 @@ def test_unreadable_records_are_rejected_with_their_reason(
     asyncio.run(produce())
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
-        found = asyncio.run(records(settings, REJECTS_TOPIC))
+        rejects = asyncio.run(records(settings, REJECTS_TOPIC))
         wait(
             lambda: (
                 worker.scrape()["meterwatch_rows_total", ("readings",)]
-                == len(found) + 1
+                == len(rejects) + 1
             )
         )
         counted = worker.scrape()
 
     values = [value[:LARGEST_REJECT] for value in poison]
-    assert [record.value for record in found] == values
+    assert [record.value for record in rejects] == values
     assert counted["meterwatch_judged_total", ("readings",)] == 1
 
-    for offset, record in enumerate(found):
+    for offset, record in enumerate(rejects):
         headers = {name: value.decode() for name, value in record.headers}
         assert record.key == b"A1"
         assert headers.pop("reason")
@@ -282,7 +282,7 @@ def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
     asyncio.run(produce())
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
-        found = asyncio.run(records(settings, REJECTS_TOPIC))
+        rejects = asyncio.run(records(settings, REJECTS_TOPIC))
         wait(
             lambda: (
                 worker.scrape().get(
@@ -292,7 +292,7 @@ def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
             )
         )
 
-    (record,) = found
+    (record,) = rejects
     rejected_again, _ = decode_readings([(b"A1", record.value, "", 0)])
     assert rejected_again is not None
     assert rejected_again.at.tolist() == [1772380800]
@@ -508,5 +508,5 @@ def test_restarted_worker_of_the_same_name_gets_its_partitions_before_its_sessio
 
 def logged_partitions(worker: WorkerProcess) -> str:
     """The partitions that a worker logged last, or "" if it logged none."""
-    found = re.findall(r"holds partitions (\[.*?\])", worker.log.read_text())
-    return found[-1] if found else ""
+    holdings = re.findall(r"holds partitions (\[.*?\])", worker.log.read_text())
+    return holdings[-1] if holdings else ""
