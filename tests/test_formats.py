@@ -228,7 +228,12 @@ def test_truncated_nem12_is_noted_and_nem13_is_refused_by_name(tmp_path):
 # Green Button
 
 
-GREEN_BUTTON_PREAMBLE = f'Name,{CUSTOMER_NAME}\nAddress,"12 Harbour Road, rear"\nAccount Number,7712345\nService,Service 1\n\n'
+GREEN_BUTTON_PREAMBLE = (
+    f"Name,{CUSTOMER_NAME}\n"
+    'Address,"12 Harbour Road, rear"\n'
+    "Account Number,7712345\n"
+    "Service,Service 1\n\n"
+)
 GREEN_BUTTON_HEADER = "TYPE,DATE,START TIME,END TIME,USAGE,UNITS,COST,NOTES\n"
 
 

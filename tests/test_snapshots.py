@@ -215,7 +215,10 @@ def test_snapshot_of_the_first_layouts_is_refused_with_advice(layout, tmp_path):
         (DATA_FOLDER / f"state_layout{layout}.msgpack.gz").read_bytes()
     )
     untouched, before = engine(), engine().snapshot()
-    advice = f"has layout {layout}, this version reads layouts 7 to {SNAPSHOT_LAYOUT}: run the version that wrote it, or remove"
+    advice = (
+        f"has layout {layout}, this version reads layouts 7 to {SNAPSHOT_LAYOUT}: "
+        "run the version that wrote it, or remove"
+    )
 
     with pytest.raises(SnapshotError, match=advice):
         untouched.restore(state)

@@ -122,7 +122,7 @@ def test_successor_withdraws_alerts_that_only_the_killed_worker_found(
         first, id="0" * 16, subject="of another order of topics"
     )
 
-    async def tell() -> None:
+    async def publish_orphan() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
             for number in range(settings.partitions):
                 for value in (b"of nobody", encode_alert(orphan)[1]):
@@ -130,7 +130,7 @@ def test_successor_withdraws_alerts_that_only_the_killed_worker_found(
                         settings.topic(ALERTS_TOPIC), value, b"0", number
                     )
 
-    asyncio.run(tell())
+    asyncio.run(publish_orphan())
     with WorkerProcess(environment, tmp_path / "two") as worker:
         publish(settings, town, history[-1:])
         wait(
