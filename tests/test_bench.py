@@ -1,4 +1,4 @@
-"""The bench: what it measures with, what it writes, and that no name is left out. Nothing is measured here."""
+"""The bench's instruments and output, and that it leaves out no name. Nothing is measured here."""
 
 from __future__ import annotations
 
@@ -61,11 +61,12 @@ from streams.topics import PAYMENTS_TOPIC, READS_TOPIC, SOURCE_TOPICS
 from streams.worker import TOPIC_DECODERS
 from tests.workers import Samples
 
+# rows of 100,000 meters
 DAILY_ROWS: dict[type[TopicLoad], float] = {
     PaymentsLoad: 4000,
     StagesLoad: 2000,
     EventsLoad: 5000,
-}  # rows of 100,000 meters
+}
 
 
 def one_result(name: str, value: float = 1.0) -> Result:
@@ -77,15 +78,15 @@ def compared_with(rate: float, *results: Result) -> list[Result]:
 
 
 @pytest.mark.parametrize("size", [QUICK_SIZE, FULL_SIZE])
-def test_every_name_is_measured(size, monkeypatch):
-    told = {
+def test_bench_measures_every_name(size, monkeypatch):
+    fakes = {
         live: ("measure", lambda name, *_, **__: one_result(name)),
         peer: ("measure", lambda *_, **__: peer.PeerRun(5.0, 200.0)),
         replay: ("measure", lambda *_, **__: one_result("replay_parquet")),
         demo: ("measure", lambda *_, **__: one_result("demo_seconds")),
         history: ("measure", lambda name, **_: one_result(name)),
     }
-    for module, (name, fake) in told.items():
+    for module, (name, fake) in fakes.items():
         monkeypatch.setattr(module, name, fake)
     monkeypatch.setattr(sustained, "measure", lambda *_, **__: one_result("sustained"))
     together = (
@@ -94,6 +95,7 @@ def test_every_name_is_measured(size, monkeypatch):
         "recovery_seconds",
         "longest_pause_seconds",
     )
+
     monkeypatch.setattr(
         steady, "measure", lambda *_, **__: [one_result(name) for name in together]
     )
@@ -102,6 +104,7 @@ def test_every_name_is_measured(size, monkeypatch):
         "batch_sizes",
         lambda *, slots, **_: [one_result(f"engine_rows_{rows}") for rows in slots],
     )
+
     for name in (
         "bytes_per_meter",
         "meters_growth",
@@ -109,11 +112,13 @@ def test_every_name_is_measured(size, monkeypatch):
         "rules_growth",
     ):
         monkeypatch.setattr(engine, name, lambda name=name, **_: one_result(name))
+
     bench = Bench("", Path(), size)
-    found = {name: bench.measure(name) for name in ROW_GOALS}
-    found["naive_peer"] = bench.summary()
+    results_by_name = {name: bench.measure(name) for name in ROW_GOALS}
+    results_by_name["naive_peer"] = bench.summary()
     assert all(
-        name in [result.name for result in results] for name, results in found.items()
+        name in [result.name for result in results]
+        for name, results in results_by_name.items()
     )
 
 
@@ -143,6 +148,7 @@ def test_rate_is_reported_as_ratio_to_peer_of_same_run():
             demo_row,
         )
     )
+
     assert [row["ratio"] for row in rows["results"]] == [1.0, 60.0, None]
     assert document([one_result("live_packed")])["results"][0]["ratio"] is None
     assert rows["results"][1].keys() == {
@@ -156,10 +162,10 @@ def test_rate_is_reported_as_ratio_to_peer_of_same_run():
     assert rows.keys() == {"machine", "versions", "results"}
 
 
-def test_the_load_is_the_same_each_time_and_goes_on():
-    one, other = Load(2 * AREA_METERS), Load(2 * AREA_METERS)
-    first, second = one.slots(2)
-    assert equal(first, other.slot())
+def test_load_repeats_exactly_and_continues():
+    earlier, later = Load(2 * AREA_METERS), Load(2 * AREA_METERS)
+    first, second = earlier.slots(2)
+    assert equal(first, later.slot())
     assert (second.at == first.at + 900).all()
     assert (second.register >= first.register).all()
 
@@ -169,25 +175,22 @@ def test_alarms_of_the_load_come_from_its_planted_faults(history):
     load = Load(20 * AREA_METERS, engine.BEFORE_MIDNIGHT)
     judge = Engine(zone=LOAD_ZONE)
     judge.enroll(load.areas())
-    before = (
-        [
-            alert
-            for slot in sustained.days_before(20 * AREA_METERS)
-            for alert in judge.step(slot)
-        ]
-        if history
-        else []
-    )
+    before = []
+    if history:
+        for slot in sustained.days_before(20 * AREA_METERS):
+            before += judge.step(slot)
     alerts = before + [alert for slot in load.slots(24) for alert in judge.step(slot)]
     raised = [alert for alert in alerts if alert.change == "raised"]
+
     planted = {"voltage_loss", "meter_current_unbalance", "over_contract_capacity"}
-    days = {"capacity_expansion", "meter_runaway"}  # of those beyond their contract
+    days = {"capacity_expansion", "meter_runaway"}  # alarms beyond the contract
     assert {alert.rule for alert in raised} <= planted | (
         days | {"read_success_rate"} if history else set()
     )
     assert all(
         load.beyond[int(alert.subject[1:])] for alert in raised if alert.rule in days
     )
+
     lost = sum(alert.rule == "voltage_loss" for alert in raised)
     assert (
         0.5
@@ -206,15 +209,15 @@ def test_alarms_of_the_load_come_from_its_planted_faults(history):
 @pytest.mark.parametrize("rows", [100, AREA_METERS, 3 * AREA_METERS, 2000])
 def test_batches_cover_the_whole_quarter_hour(rows):
     slot = Load(4 * AREA_METERS).slot()
-    parts = list(split_slot(slot, rows))
-    assert {len(part) for part in parts[:-1]} <= {rows}
-    subjects = [part.names[n] for part in parts for n in part.subject]
-    areas = [part.areas[n] for part in parts for n in part.area]
+    batches = list(split_slot(slot, rows))
+    assert {len(batch) for batch in batches[:-1]} <= {rows}
+    subjects = [batch.names[n] for batch in batches for n in batch.subject]
+    areas = [batch.areas[n] for batch in batches for n in batch.area]
     assert subjects == list(slot.names)
     assert areas == [slot.areas[n] for n in slot.area]
 
 
-def test_rules_repeated_have_names_of_their_own_and_are_computed_anew():
+def test_repeated_rules_have_unique_names_and_are_computed_again():
     rules = point_rules(70)
     assert len({rule.name for rule in rules}) == 70
     assert len({(rule.judge, tuple(rule.settings.items())) for rule in rules}) == 70
@@ -224,18 +227,20 @@ def test_produced_keys_go_to_the_default_partition():
     keys = [name.encode() for name in Load(50 * AREA_METERS).area_names]
     numbers = list(range(PARTITION_COUNT))
     usual = DefaultPartitioner()
-    assert [partition_of(key, PARTITION_COUNT) for key in keys] == [
-        usual(key, numbers, numbers) for key in keys
-    ]
+    usual_numbers = [usual(key, numbers, numbers) for key in keys]
+    assert [partition_of(key, PARTITION_COUNT) for key in keys] == usual_numbers
 
 
 def test_an_alert_waits_since_its_evidence_was_sent():
     sent = np.array([(3, 900, 10.0), (3, 1800, 11.0)], SENT_DTYPE)
-    told = [(11.25, planted("A00003", 1800)), (12.0, planted("A00004", 1800))]
-    assert steady.alert_delays(told, sent).tolist() == [0.25]
+    alerts = [(11.25, planted("A00003", 1800)), (12.0, planted("A00004", 1800))]
+    assert steady.alert_delays(alerts, sent).tolist() == [0.25]
 
 
 def planted(area: str, at: int) -> Alert:
+    """An alert of the planted rule at a time."""
+    times = dict(since=at, raised=at, at=at)
+
     return Alert(
         id="1",
         rule=steady.PLANTED_RULE,
@@ -247,9 +252,7 @@ def planted(area: str, at: int) -> Alert:
         change="raised",
         revision=0,
         severity=1,
-        since=at,
-        raised=at,
-        at=at,
+        **times,
         score=1.0,
         phase="A",
         evidence={},
@@ -259,7 +262,7 @@ def planted(area: str, at: int) -> Alert:
     )
 
 
-def equal(one: Batch, other: Batch) -> bool:
+def equal(first: Batch, second: Batch) -> bool:
     columns = (
         "names",
         "subject",
@@ -273,25 +276,26 @@ def equal(one: Batch, other: Batch) -> bool:
         "p",
         "q",
     )
+
     return all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in columns
+        np.array_equal(getattr(first, name), getattr(second, name)) for name in columns
     )
 
 
 def test_quick_fault_table_lists_each_kind_once():
     runs = [detection.run_job(job) for job in detection.jobs(quick=True)]
-    told = [line for line in detection.page(runs) if line.startswith("| ")]
-    notes = [line.split("|")[1] for line in told]
+    lines = [line for line in detection.page(runs) if line.startswith("| ")]
+    notes = [line.split("|")[1] for line in lines]
     assert len(notes) == len(set(notes)) > 35
-    assert sum("1 of 1" in line for line in told) > 25
+    assert sum("1 of 1" in line for line in lines) > 25
     assert sum(run.clean for run in runs) == 1
 
 
-def test_what_was_missed_or_false_shows_in_the_table():
-    found = detection.Found("leak", "a leak", ("voltage_loss",), "voltage_loss", 0.5)
-    missed = replace(found, by="", days=float("nan"))
+def test_table_shows_missed_faults_and_false_alerts():
+    fault = detection.Found("leak", "a leak", ("voltage_loss",), "voltage_loss", 0.5)
+    missed = replace(fault, by="", days=float("nan"))
     amid = detection.DetectionRun(
-        [found, missed], {"zero_usage": 2}, clean=False, weeks=0.5
+        [fault, missed], {"zero_usage": 2}, clean=False, weeks=0.5
     )
     quiet = detection.DetectionRun([], {"voltage_loss": 3}, clean=True, weeks=2.0)
     page = list(detection.page([amid, quiet]))
@@ -299,7 +303,7 @@ def test_what_was_missed_or_false_shows_in_the_table():
     assert "| `zero_usage` | 0 | 0.00 | 2 | 4.00 |" in page
 
 
-def test_every_published_rule_stands_in_the_page_of_what_is_found():
+def test_detection_page_has_every_published_rule():
     page = (Path(__file__).parents[1] / "docs" / "detection.md").read_text(
         encoding="utf-8"
     )
@@ -311,45 +315,46 @@ def test_every_published_rule_stands_in_the_page_of_what_is_found():
 
 
 def test_every_family_has_its_share_of_the_time():
-    found = families.shares(AREA_METERS, 4)
-    assert sum(found.values()) == pytest.approx(1)
+    shares = families.shares(AREA_METERS, 4)
+    assert sum(shares.values()) == pytest.approx(1)
     assert {
         "voltage",
         "metering",
         families.FEATURES_FAMILY,
         families.REST_FAMILY,
-    } <= set(found)
+    } <= set(shares)
 
 
-@pytest.mark.parametrize("others", [PaymentsLoad, StagesLoad, EventsLoad])
-def test_what_comes_beside_the_readings_is_read_and_judged_as_it_came(others):
+@pytest.mark.parametrize("load_type", [PaymentsLoad, StagesLoad, EventsLoad])
+def test_load_of_other_topics_decodes_and_is_judged(load_type):
     load, meters = Load(20 * AREA_METERS), 20 * AREA_METERS
     judge = Engine(zone=LOAD_ZONE)
     judge.enroll(load.areas())
-    told = others(load, 3.0)
+    topic_load = load_type(load, 3.0)
     rows = 0
     for _ in range(3 * SLOTS_PER_DAY):
-        batch = told.slot()
+        batch = topic_load.slot()
         messages = [
             (key, value, kind, 0) for key, value, kind in encoded(batch, "array")
         ]
-        decoded, refused = TOPIC_DECODERS[told.topic][1](messages)
+        decoded, refused = TOPIC_DECODERS[topic_load.topic][1](messages)
         assert not refused
         rows += len(batch)
         if decoded:
             judge.step(decoded)
+
     assert (
         judge.counts[batch.kind, "judged", ""]
         == judge.counts[batch.kind, "in", ""]
         == rows
     )
-    assert 0.5 < rows / (3 * DAILY_ROWS[others] * 3 * meters / LIFE_METERS) < 1.1
+    assert 0.5 < rows / (3 * DAILY_ROWS[load_type] * 3 * meters / LIFE_METERS) < 1.1
 
 
-def test_all_topics_stand_among_the_frames_of_a_quarter_hour():
+def test_messages_of_all_topics_mix_within_a_quarter_hour():
     load = Load(200 * AREA_METERS)
-    others = topic_loads(load)
-    topics = [topic for _ in range(4) for topic, _ in messages(load, others)]
+    loads = topic_loads(load)
+    topics = [topic for _ in range(4) for topic, _ in messages(load, loads)]
     assert topics.count(READS_TOPIC) == 4 * 200
     assert set(topics) == set(SOURCE_TOPICS)
     first = topics.index(PAYMENTS_TOPIC)
@@ -359,7 +364,7 @@ def test_all_topics_stand_among_the_frames_of_a_quarter_hour():
     )
 
 
-def test_small_areas_hold_as_many_meters():
+def test_small_areas_have_as_many_meters_in_all():
     small, usual = Load(1000, area=2), Load(1000)
     assert (len(small.area_names), len(usual.area_names)) == (500, 2)
     assert sum(len(area.meters) for area in small.areas()) == 1000
@@ -367,7 +372,7 @@ def test_small_areas_hold_as_many_meters():
 
 
 class Checkpoints:
-    """A clock, and a worker of two partitions that takes a checkpoint of each every 12 seconds, one after the other."""
+    """A clock, and a worker that takes turns to checkpoint its two partitions, each every 12 seconds."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -386,7 +391,7 @@ class Checkpoints:
         return Samples(ages if self.now > 3 else {})
 
 
-def test_a_worker_is_killed_half_way_between_checkpoints_however_far_apart_they_are(
+def test_worker_is_killed_half_way_between_checkpoints(
     monkeypatch,
 ):
     worker = Checkpoints()
@@ -411,17 +416,17 @@ def test_longest_pause_is_reported_by_cause_or_not_at_all():
         ("meterwatch_loop_pause_seconds_bucket", (end,)): n
         for end, n in (("0.1", 7), ("0.5", 9), ("+Inf", 9))
     }
-    told = steady.longest_pause(
+    pause = steady.longest_pause(
         [scraped(step=0.2, tick=0.1), scraped(step=0.4) + Samples(buckets)]
     )
-    assert told.median == 0.4
-    assert told.note == "step 0.4, tick 0.1; the event loop was held for 0.5 s at most"
+    assert pause.median == 0.4
+    assert pause.note == "step 0.4, tick 0.1; the event loop was held for 0.5 s at most"
     silent = steady.longest_pause([Samples()])
     assert silent.note == "not exported"
     assert document([silent])["results"] == []
 
 
-def test_figures_of_the_full_speed_are_ratios_where_there_are_some(tmp_path):
+def test_figures_at_full_speed_are_ratios_if_a_peer_ran(tmp_path):
     results = compared_with(
         5.0,
         one_result("naive_peer", 5.0),

@@ -1,4 +1,4 @@
-"""What a late bill comes to cost, and for how long payments are remembered."""
+"""The penalty of a late bill, and how long payments are remembered."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DUE_TIME = 1_766_937_600  # 2025-12-29 in Shanghai
         ("commercial", 7, 4.0 + 1.0 + 4 * 1.5),
     ],
 )
-def test_a_penalty_grows_by_the_day_with_what_is_open_and_by_the_new_year(
+def test_penalty_grows_daily_with_the_open_amount_and_more_after_new_year(
     segment, days, penalty
 ):
     registry = Registry(Index(), Index())
@@ -33,7 +33,7 @@ def test_a_penalty_grows_by_the_day_with_what_is_open_and_by_the_new_year(
         [Area(area="A1", meters=[Meter(meter="M1", customer="C1", segment=segment)])]
     )
     bills = Bills(Index(), registry, "Asia/Shanghai")
-    told = Payments.build(
+    payments = Payments.build(
         ("C1",),
         [0, 0],
         ("A1",),
@@ -46,15 +46,16 @@ def test_a_penalty_grows_by_the_day_with_what_is_open_and_by_the_new_year(
         succeeded=[1, 1],
         due=[DUE_TIME, 0],
     )
-    bills.record(told, np.zeros(2, np.int64), np.zeros(2, np.int64))
+
+    bills.record(payments, np.zeros(2, np.int64), np.zeros(2, np.int64))
     assert bills.arrears(0, DUE_TIME + days * DAY_SECONDS, days)[0] == pytest.approx(
         penalty
     )
 
 
-def test_payments_are_forgotten_once_nothing_can_concern_them():
+def test_payments_are_forgotten_when_no_later_payment_can_match_them():
     registry = Registry(Index(), Index())
-    told = Payments.build(
+    payments = Payments.build(
         ("C1",),
         [0] * 4,
         ("A1",),
@@ -68,15 +69,16 @@ def test_payments_are_forgotten_once_nothing_can_concern_them():
         reference=[0, 0, 0, 1],
         succeeded=[1] * 4,
     )
+
     for items, first, last in (
         (Bills(Index(), registry, "Asia/Shanghai"), [PAID_RETENTION_SECONDS], []),
         (Ledger(Index()), [3 * DAY_SECONDS], [ORPHAN_RETENTION_SECONDS]),
     ):
-        items.record(told, np.zeros(4, np.int64), np.zeros(4, np.int64))
-        for kept in first + last:
+        items.record(payments, np.zeros(4, np.int64), np.zeros(4, np.int64))
+        for retention in first + last:
             until = [
                 items.finished(
-                    np.array([DUE_TIME + 9 + kept + more]), 3 * DAY_SECONDS, []
+                    np.array([DUE_TIME + 9 + retention + more]), 3 * DAY_SECONDS, []
                 ).tolist()
                 for more in (-9, 0)
             ]

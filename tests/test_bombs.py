@@ -1,4 +1,4 @@
-"""Files that unfold, never end or are none: bounded memory, and a word."""
+"""Decompression bombs, endless files and devices are refused in bounded memory with a reason."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MEBIBYTE_BYTES = 1 << 20
 
 @pytest.fixture
 def small(monkeypatch):
-    """The limits, 64 times smaller and more."""
+    """Limits that are at least 64 times smaller."""
     monkeypatch.setattr(contents, "MOST_BYTES", 4 * MEBIBYTE_BYTES)
     monkeypatch.setattr(contents, "MOST_UNFOLDED", 2 * MEBIBYTE_BYTES)
     monkeypatch.setattr(contents, "MOST_ROWS", 100_000)
@@ -39,7 +39,7 @@ def small(monkeypatch):
 
 
 def refused(path, reason):
-    """The peak of memory until the file was refused for what is told."""
+    """The peak of memory until the file is refused for this reason."""
     tracemalloc.start()
     try:
         with pytest.raises(SourceError, match=reason):
@@ -60,7 +60,7 @@ PACK_FUNCTIONS = {
     "name", ["file.csv.PACKED", "file.csv"], ids=["named", "unnamed"]
 )
 @pytest.mark.parametrize("packer", PACK_FUNCTIONS)
-def test_what_is_packed_is_read(tmp_path, packer, name):
+def test_compressed_file_is_read(tmp_path, packer, name):
     path = tmp_path / name.replace("PACKED", packer)
     path.write_bytes(PACK_FUNCTIONS[packer](CSV_ROWS))
     assert open_source(path).read_as[path.name].startswith("the project's own layout")
@@ -90,7 +90,9 @@ def test_what_is_packed_is_read(tmp_path, packer, name):
     ],
 )
 @pytest.mark.parametrize("packer", ["", "gz", "zst"])
-def test_a_bomb_is_refused_in_bounded_memory(tmp_path, small, packer, content):
+def test_decompression_bomb_is_refused_in_bounded_memory(
+    tmp_path, small, packer, content
+):
     path = tmp_path / "bomb"
     path.write_bytes(PACK_FUNCTIONS.get(packer, bytes)(content))
     size = len(content)
@@ -98,7 +100,7 @@ def test_a_bomb_is_refused_in_bounded_memory(tmp_path, small, packer, content):
     assert refused(path, "bomb") < size / 2
 
 
-def test_a_long_row_is_an_error_that_does_not_repeat_it(tmp_path):
+def test_error_on_a_long_row_does_not_quote_it(tmp_path):
     path = tmp_path / "long.csv"
     path.write_bytes(
         CSV_ROWS + b"M1,A1,1772380800," + b"1" * (3 * MEBIBYTE_BYTES) + b"\n"
@@ -110,24 +112,24 @@ def test_a_long_row_is_an_error_that_does_not_repeat_it(tmp_path):
     assert len(str(error.value)) < 300
 
 
-def test_a_pipe_a_device_and_a_socket_are_refused_at_once(tmp_path):
+def test_pipe_device_and_socket_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket.csv"))
-        for path, told in (
+        for path, reason in (
             (tmp_path / "pipe.csv", "is a pipe"),
             (tmp_path / "socket.csv", "a device or a socket"),
             ("/dev/zero", "a device or a socket"),
             ("-", "standard input"),
         ):
-            refused(path, told)
+            refused(path, reason)
     os.mkfifo(tmp_path / "areas.jsonl")
     refused(tmp_path / "areas.jsonl", "is a pipe")
     refused(tmp_path, "is a pipe")
 
 
 @pytest.mark.parametrize("command", ["run", "inspect", "send", "stalls", "classes"])
-def test_every_command_ends_with_a_line_and_exit_code_two(
+def test_every_command_exits_with_one_line_and_code_two(
     tmp_path, monkeypatch, capsys, command
 ):
     os.mkfifo(tmp_path / "pipe.csv")
@@ -139,7 +141,7 @@ def test_every_command_ends_with_a_line_and_exit_code_two(
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_a_line_that_is_no_area_is_not_read_to_its_end(tmp_path, small):
+def test_invalid_area_line_is_not_read_to_its_end(tmp_path, small):
     (tmp_path / "areas.jsonl").write_bytes(b'{"area": "' + b"A" * (64 * MEBIBYTE_BYTES))
     assert refused(tmp_path / "areas.jsonl", "longer than 1 MiB") < 8 * MEBIBYTE_BYTES
 
@@ -160,7 +162,7 @@ def parquet(path, at, meters):
 
 
 @pytest.mark.parametrize(
-    ("at", "meter", "told"),
+    ("at", "meter", "reason"),
     [
         (
             1_772_380_800 - np.arange(200_000),
@@ -172,9 +174,9 @@ def parquet(path, at, meters):
     ],
     ids=["no order", "one time", "a long word in each row"],
 )
-def test_parquet_that_unfolds_is_refused(tmp_path, small, at, meter, told):
+def test_parquet_that_unfolds_is_refused(tmp_path, small, at, meter, reason):
     before = pa.total_allocated_bytes()
-    refused(parquet(tmp_path / "bomb.parquet", at, [meter]), told)
+    refused(parquet(tmp_path / "bomb.parquet", at, [meter]), reason)
     assert pa.total_allocated_bytes() - before < 32 * MEBIBYTE_BYTES
 
 
@@ -198,8 +200,11 @@ def book(tmp_path, sheet, name="book.xlsx"):
         zipfile.ZipFile(tmp_path / "whole.xlsx") as old,
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new,
     ):
-        for part in old.namelist():
-            new.writestr(part, sheet if part.endswith("sheet1.xml") else old.read(part))
+        for name_in_zip in old.namelist():
+            new.writestr(
+                name_in_zip,
+                sheet if name_in_zip.endswith("sheet1.xml") else old.read(name_in_zip),
+            )
     return path
 
 
@@ -215,7 +220,7 @@ HEAD_ROW = (
 
 
 @pytest.mark.parametrize(
-    ("sheet", "told"),
+    ("sheet", "reason"),
     [
         (SHEET_TEMPLATE.format("<row/>" * 2_000_000), "unpacks to more than 4 MiB"),
         (
@@ -242,12 +247,14 @@ HEAD_ROW = (
     ],
     ids=["many rows", "DTD", "DTD in UTF-16", "a far row", "a far column", "broken"],
 )
-def test_a_workbook_that_unfolds_is_refused(tmp_path, small, monkeypatch, sheet, told):
+def test_a_workbook_that_unfolds_is_refused(
+    tmp_path, small, monkeypatch, sheet, reason
+):
     monkeypatch.setattr(workbook, "MOST_ROWS", 10_000)
-    assert refused(book(tmp_path, sheet), told) < 64 * MEBIBYTE_BYTES
+    assert refused(book(tmp_path, sheet), reason) < 64 * MEBIBYTE_BYTES
 
 
-def test_two_cells_far_apart_take_no_sheet_between_them(tmp_path):
+def test_two_distant_cells_need_no_memory_for_the_cells_between(tmp_path):
     far = f"<row r='2'>{cell('A2', 'M1')}{cell('B2', 'A1')}{cell('C2', '1772380800')}{cell('D2', '0.5')}</row>"
     path = book(
         tmp_path,
@@ -258,7 +265,7 @@ def test_two_cells_far_apart_take_no_sheet_between_them(tmp_path):
     assert sum(map(len, open_source(path).batches)) == 1
 
 
-def test_a_size_that_lies_is_found_out(tmp_path, small):
+def test_wrong_size_in_a_zip_header_is_detected(tmp_path, small):
     path = book(tmp_path, SHEET_TEMPLATE.format("<row/>" * 2_000_000))
     content = bytearray(path.read_bytes())
     size = len(SHEET_TEMPLATE.format("<row/>" * 2_000_000))
@@ -273,7 +280,7 @@ def test_zip_is_refused_with_advice(tmp_path):
     refused(tmp_path / "reads.zip", "is a zip: unpack it first")
 
 
-def test_rows_of_a_table_are_read_the_same_whether_words_are_repeated_or_not(tmp_path):
+def test_table_reads_the_same_with_or_without_dictionary_encoding(tmp_path):
     at = 1_772_380_800 - np.arange(10)
     sheet = tables.read(
         parquet(tmp_path / "x.parquet", at, ["M1"]), ["meter", "at"], Tally()

@@ -1,7 +1,7 @@
-"""What one call costs grows no faster than what it is given: rows, quiet days, sections, stages, areas, meters.
+"""The cost of a call grows no faster than its input: rows, quiet days, sections, stages, areas, meters.
 
-CPU of a call is compared with that of a call of a sixth of the size: in proportion it is 6 times as much, and 36 times
-where each of the things looks at all the others.
+The CPU of a call is compared with that of a call of a sixth of the size. It is 6 times as much if in proportion, and
+36 times if every item looks at all the others.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ Call = Callable[[], object]
 
 
 def stages(rows: int, sections: int, names: int, *, disorder: bool = False) -> Batch:
-    """Items that enter and leave the stages of some sections within five days."""
-    g = np.random.default_rng(1)
-    at = START_TIME + np.sort(g.integers(0, 5 * DAY_SECONDS, rows))
-    item = g.integers(0, rows, rows)
+    """Items that enter and leave the stages of several sections within five days."""
+    rng = np.random.default_rng(1)
+    at = START_TIME + np.sort(rng.integers(0, 5 * DAY_SECONDS, rows))
+    item = rng.integers(0, rows, rows)
     return Stages.build(
         [f"W{n}" for n in range(rows)],
         item,
         [f"S{n}" for n in range(sections)],
         item % sections,
-        g.permutation(at) if disorder else at,
+        rng.permutation(at) if disorder else at,
         stages=[f"stage{n}" for n in range(names)],
-        stage=g.integers(0, names, rows),
+        stage=rng.integers(0, names, rows),
         limit=np.full(rows, DAY_SECONDS),
-        progress=g.integers(0, 2, rows),
+        progress=rng.integers(0, 2, rows),
     )
 
 
@@ -63,12 +63,13 @@ def payments(
     backwards: bool = False,
     succeeded: int = 1,
 ) -> Batch:
-    """Payments of some customers in one area, each with a bill and a number of its own."""
+    """Payments of several customers in one area, each with its own bill and number."""
     rank = np.arange(rows)[:: -1 if backwards else 1]
-    whose = np.arange(rows) % customers
+    owner = np.arange(rows) % customers
+
     return Payments.build(
         [f"C{n}" for n in range(customers)],
-        whose,
+        owner,
         ["A1"],
         np.zeros(rows),
         START_TIME + rank,
@@ -78,20 +79,20 @@ def payments(
         channels=["office"],
         channel=np.zeros(rows),
         bills=[f"B{n}" for n in range(customers)],
-        bill=whose,
+        bill=owner,
         amount=1 + rank / 100,
         succeeded=np.full(rows, succeeded),
         due=np.full(rows, START_TIME + 10 * DAY_SECONDS),
     )
 
 
-def events(rows: int, meters: int, event: Event, *, whole: bool = False) -> Batch:
-    """Events of some meters, or of a whole area."""
-    names = [""] if whole else [f"M{n}" for n in range(meters)]
-    whose = np.arange(rows) % len(names)
+def events(rows: int, meters: int, event: Event, *, whole_area: bool = False) -> Batch:
+    """Events of several meters, or of a whole area."""
+    names = [""] if whole_area else [f"M{n}" for n in range(meters)]
+    owner = np.arange(rows) % len(names)
     return DeviceEvents.build(
         names,
-        whose,
+        owner,
         ["A1"],
         np.zeros(rows),
         START_TIME + 60 * np.arange(rows),
@@ -100,28 +101,28 @@ def events(rows: int, meters: int, event: Event, *, whole: bool = False) -> Batc
 
 
 def town(areas: int, meters: int) -> list[Area]:
-    """Areas of some meters each."""
+    """Areas with `meters` meters each."""
     return [
         Area(
-            area=f"A{a}",
+            area=f"A{n}",
             meters=[
-                Meter(meter=f"M{a}-{m}", customer=f"C{a}-{m}") for m in range(meters)
+                Meter(meter=f"M{n}-{k}", customer=f"C{n}-{k}") for k in range(meters)
             ],
         )
-        for a in range(areas)
+        for n in range(areas)
     ]
 
 
 def readings(areas: int, meters: int, first: int, steps: int) -> Batch:
-    """So many quarter-hours of all meters of a town."""
+    """Readings of all meters of a town over `steps` quarter-hours."""
     meter = np.arange(areas * meters)
     at = START_TIME + 900 * (first + 1 + np.repeat(np.arange(steps), len(meter)))
-    whose = np.tile(meter, steps)
+    reader = np.tile(meter, steps)
     return Readings.build(
         [f"M{n // meters}-{n % meters}" for n in range(len(meter))],
-        whose,
-        [f"A{a}" for a in range(areas)],
-        whose // meters,
+        reader,
+        [f"A{n}" for n in range(areas)],
+        reader // meters,
         at,
         register=100 + at / 9e5,
         kwh=np.full(len(at), 0.25),
@@ -156,7 +157,7 @@ def restored(meters: int) -> Call:
 
 
 def late(meters: int) -> Call:
-    """Seven hours of readings that come when those after them have been judged."""
+    """Seven hours of readings that arrive after later readings were judged."""
     engine = Engine()
     engine.enroll(town(2, meters))
     engine.step(readings(2, meters, 0, 1))
@@ -168,13 +169,13 @@ def late(meters: int) -> Call:
 def reconciled(meters: int) -> Call:
     engine = Engine()
     engine.enroll(town(5, meters))
-    told = engine.step(readings(5, meters, 0, 8))
-    assert len(told) >= 5 * meters
-    return lambda: engine.reconcile(told)
+    alerts = engine.step(readings(5, meters, 0, 8))
+    assert len(alerts) >= 5 * meters
+    return lambda: engine.reconcile(alerts)
 
 
 def explained(meters: int) -> Call:
-    """Ten meters are changed, one by one, in an area that has as many alerts and as many outages."""
+    """Ten meter changes, one by one, in an area with as many alerts and as many outages."""
     engine = running_engine(2, meters)
     outages = [
         (
@@ -235,7 +236,7 @@ MEASURED_CALLS: dict[str, Callable[[int], Call]] = {
     "lines of a channel": lambda n: stepped(payments(4 * n, Payment.SETTLEMENT, 4 * n)),
     "events of one meter": lambda n: stepped(events(4 * n, 1, Event.COVER_OPEN)),
     "outages of an area": lambda n: stepped(
-        events(4 * n, 1, Event.POWER_OFF, whole=True)
+        events(4 * n, 1, Event.POWER_OFF, whole_area=True)
     ),
     "events of as many meters": lambda n: stepped(
         events(4 * n, 4 * n, Event.COVER_OPEN)
@@ -254,16 +255,16 @@ MEASURED_CALLS: dict[str, Callable[[int], Call]] = {
 
 
 def seconds(call: Call) -> float:
-    """CPU that a call takes."""
+    """The CPU seconds of a call."""
     began = time.process_time()
     call()
     return time.process_time() - began
 
 
-@pytest.mark.parametrize("what", MEASURED_CALLS)
-def test_a_call_costs_in_proportion_to_what_it_is_given(what: str):
+@pytest.mark.parametrize("measured", MEASURED_CALLS)
+def test_call_costs_in_proportion_to_its_input(measured: str):
     size = 100
-    prepare = MEASURED_CALLS[what]
+    prepare = MEASURED_CALLS[measured]
     prepare(size)()
     small = min(seconds(prepare(size)) for _ in range(3))
     large = min(seconds(prepare(SIZE_FACTOR * size)) for _ in range(2))
@@ -280,7 +281,7 @@ FIRST_BATCHES: dict[str, Callable[[int], Batch]] = {
 
 
 def entered(day: int, sections: int) -> Batch:
-    """Three new items for each of 60 places in some sections."""
+    """Three new items for each of 60 places, spread over several sections."""
     places = np.arange(180) % 60
     return Stages.build(
         [f"W{day}-{n}" for n in range(180)],
@@ -294,26 +295,24 @@ def entered(day: int, sections: int) -> Batch:
     )
 
 
-def test_a_step_reaches_as_far_as_days_that_fall_due_allow():
+def test_step_ends_where_too_many_days_fall_due():
     areas, meters = 40, 100
     engine = running_engine(areas, meters)
     assert engine.rows_within_cost(readings(areas, meters, 9, 1)) == areas * meters
 
     quiet = readings(areas, meters, 96 * 30, 2)
-    assert (
-        engine.rows_within_cost(quiet) == meters
-    )  # days of one area are more than a step may close
+    # days of one area are more than a step may close
+    assert engine.rows_within_cost(quiet) == meters
     two_days = readings(areas, meters, 96 * 2, 2)
     assert engine.rows_within_cost(two_days) == meters * (STEP_DAYS // (2 * meters))
 
     stray = readings(areas, meters, 9, 1)
     stray.at[:: 2 * meters] += 90 * DAY_SECONDS
-    assert (
-        engine.rows_within_cost(stray) == areas * meters
-    )  # a stamp alone moves no clock
+    # one event time alone moves no watermark
+    assert engine.rows_within_cost(stray) == areas * meters
 
 
-def test_a_step_reaches_few_areas_whose_days_have_to_be_unpacked():
+def test_step_takes_few_areas_with_packed_days():
     areas, meters = 60, 100
     before, engine = running_engine(areas, meters), Engine()
     engine.enroll(town(areas, meters))
@@ -327,23 +326,22 @@ def test_a_step_reaches_few_areas_whose_days_have_to_be_unpacked():
     assert engine.rows_within_cost(readings(areas, meters, 9, 1)) == areas * meters
 
 
-def test_a_step_reaches_few_areas_that_have_much_to_judge_again():
+def test_step_takes_few_areas_with_many_amended_rows():
     areas, meters = 20, 200
     engine = Engine()
     engine.enroll(town(areas, meters))
     engine.step(readings(areas, meters, 0, 1))
     engine.step(readings(areas, meters, 30, 40))
     engine.step(readings(areas, meters, 10, 1))
-    assert (
-        engine.rows_within_cost(readings(areas, meters, 70, 1)) == areas * meters
-    )  # of the same hour
+    # of the same hour
+    assert engine.rows_within_cost(readings(areas, meters, 70, 1)) == areas * meters
     assert engine.rows_within_cost(readings(areas, meters, 72, 1)) == meters * (
         STEP_DAYS * AMENDED_ROWS // (41 * meters)
     )
 
 
 def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
-    """Every meter of a town lacks its first reading; when a day has passed all their readings are final at once."""
+    """Every meter of a town lacks its first reading, so all readings become final at once after a day."""
     engine, left = Engine(), [0]
     engine.enroll(town(12, 200))
     engine.step(readings(12, 200, 0, 1))
@@ -356,20 +354,21 @@ def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
                 )
             )
         )
+
     assert max(left) > 2 * EXPIRED_ROWS
     assert left[-1] == 0
     assert max(before - after for before, after in pairwise(left)) <= EXPIRED_ROWS
 
 
-@pytest.mark.parametrize("what", FIRST_BATCHES)
-def test_what_comes_for_the_first_time_costs_little_more_than_the_next_time(what: str):
-    """A new section once had all its midnights since 2000 counted."""
-    make = FIRST_BATCHES[what]
+@pytest.mark.parametrize("kind", FIRST_BATCHES)
+def test_first_batch_costs_little_more_than_the_next(kind: str):
+    """Every midnight since 2000 was once counted for a new section."""
+    make = FIRST_BATCHES[kind]
     stepped(make(0))()
     first = min(seconds(stepped(make(0))) for _ in range(3))
     engine = Engine()
     batches = [make(day) for day in range(4)]
-    again = [seconds(partial(engine.step, batch)) for batch in batches][1:]
-    assert first < CPU_FACTOR_LIMIT * max(*again, 0.002), (
-        f"{first:.4f} s at first, {max(again):.4f} s after that"
+    later_seconds = [seconds(partial(engine.step, batch)) for batch in batches][1:]
+    assert first < CPU_FACTOR_LIMIT * max(*later_seconds, 0.002), (
+        f"{first:.4f} s at first, {max(later_seconds):.4f} s after that"
     )

@@ -49,27 +49,30 @@ async def receive(address: str, topic: str, count: int) -> list[bytes]:
         ]
 
 
-def test_what_was_sent_is_received(broker: Broker):
+def test_sent_messages_are_received(broker: Broker):
     asyncio.run(create(broker.address, "broker-test"))
     asyncio.run(send(broker.address, "broker-test", b"one", b"two"))
     assert asyncio.run(receive(broker.address, "broker-test", 2)) == [b"one", b"two"]
 
 
-def test_the_folder_survives_sigkill(
+def test_broker_folder_survives_sigkill(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(
-        "streams.broker.os.urandom", lambda size: b"\xfb" * size
-    )  # an identity that begins with a dash
-    with Broker(tmp_path) as own:
-        asyncio.run(create(own.address, "kept"))
-        asyncio.run(send(own.address, "kept", b"before"))
-        own.kill()
-        assert not answers(own.port)
-        own.start()
-        asyncio.run(send(own.address, "kept", b"after"))
-        assert asyncio.run(receive(own.address, "kept", 2)) == [b"before", b"after"]
-    assert not answers(own.port)
+    # an identity that begins with a dash
+    monkeypatch.setattr("streams.broker.os.urandom", lambda size: b"\xfb" * size)
+    with Broker(tmp_path) as restarted:
+        asyncio.run(create(restarted.address, "kept"))
+        asyncio.run(send(restarted.address, "kept", b"before"))
+        restarted.kill()
+        assert not answers(restarted.port)
+        restarted.start()
+        asyncio.run(send(restarted.address, "kept", b"after"))
+        assert asyncio.run(receive(restarted.address, "kept", 2)) == [
+            b"before",
+            b"after",
+        ]
+
+    assert not answers(restarted.port)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
@@ -81,13 +84,14 @@ def test_the_command_runs_until_it_is_interrupted(broker: Broker, sign: signal.S
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             assert process.stdout
-            said = process.stdout.readline()
-            assert said.startswith(f"Kafka listens on 127.0.0.1:{port}"), (
-                said + process.stdout.read()
+            line = process.stdout.readline()
+            assert line.startswith(f"Kafka listens on 127.0.0.1:{port}"), (
+                line + process.stdout.read()
             )
             assert answers(port)
             process.send_signal(sign)
             assert process.stdout.read() == ""
+
         assert process.returncode == 0
         assert not answers(port)
     finally:
@@ -96,10 +100,10 @@ def test_the_command_runs_until_it_is_interrupted(broker: Broker, sign: signal.S
 
 def test_taken_port_is_reported(tmp_path: Path):
     with (
-        socket.create_server(("127.0.0.1", 0)) as other,
+        socket.create_server(("127.0.0.1", 0)) as socket_in_use,
         pytest.raises(BrokerError, match="listens .* already"),
     ):
-        Broker(tmp_path, port=other.getsockname()[1]).start()
+        Broker(tmp_path, port=socket_in_use.getsockname()[1]).start()
 
 
 def test_failed_start_names_the_log(broker: Broker, tmp_path: Path):

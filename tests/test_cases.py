@@ -1,4 +1,4 @@
-"""Every rule has a file of cases, and every case comes out as the file says."""
+"""Every rule has a file of cases, and every case ends as the file says."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ALL_CASES = [
 ]
 
 
-def test_every_rule_has_its_file_and_every_file_its_rule():
+def test_every_rule_has_a_case_file_and_every_file_a_rule():
     assert sorted(ALL_RULES) == sorted(CASE_BOOKS)
 
 
 @pytest.mark.parametrize("rule", CASE_BOOKS)
-def test_a_file_shows_what_an_expert_asks_for(rule):
+def test_case_file_shows_what_an_expert_asks_for(rule):
     book = CASE_BOOKS[rule]
     shown = [case.shows for case in book.case]
     assert set(shown) <= set(CASE_KINDS), f"a case shows one of {', '.join(CASE_KINDS)}"
@@ -45,15 +45,17 @@ def test_case(rule, case):
     want = expected(case)
     columns = tuple(want[0]) if want else ()
     got = alert_rows(alerts, columns) if want else alert_rows(alerts)
+
     assert format_table(got) == format_table(want)
     assert not case.says or case.says in (alerts[0].en, alerts[0].zh)
+
     changes = {alert.change for alert in alerts}
     if case.shows == "fires":
         assert "raised" in changes
     elif case.shows == "clears":
         assert "cleared" in changes
     elif case.shows == "cannot tell":
-        assert not watched.judged_anything(), "the rule did tell"
+        assert not watched.judged_anything(), "the rule has an answer"
     elif case.shows == "near miss":
         assert not alerts
         assert watched.judged_anything(), (

@@ -1,4 +1,4 @@
-"""The page of all rules is that of the rules, and every rule has what a reader asks for."""
+"""The page of all rules matches the rules, and documents all that a reader asks for."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ADDITIONAL_RULES = {
 }  # fmt: skip
 
 
-def test_every_detector_that_is_wanted_is_a_rule_and_some_are_several():
+def test_every_requested_detector_is_one_or_more_rules():
     wanted = {*WANTED_RULES.split()}
     assert len(wanted) == 70
     assert wanted <= ALL_RULES.keys()
@@ -45,7 +45,7 @@ def test_every_detector_that_is_wanted_is_a_rule_and_some_are_several():
     assert set().union(*ADDITIONAL_RULES.values()) <= ALL_RULES.keys() - wanted
 
 
-def test_page_and_rulebook_are_as_the_rules_make_them():
+def test_page_and_rulebook_match_the_rules():
     for path, text in ((RULES_PAGE, page()), (RULEBOOK_FILE, rulebook())):
         assert path.read_text("utf-8") == text, (
             f"`python -m detectors.catalogue` writes {path.name} anew"
@@ -74,8 +74,8 @@ def test_page_documents_everything_of_a_rule(name):
     assert all(re.search(rf"`{setting}` -?[\d.]", text) for setting in rule.settings)
     assert all(f"In the segment {segment}: " in text for segment in rule.segments)
     assert all(
-        said in text
-        for said in (
+        text_part in text
+        for text_part in (
             *rule.title,
             *rule.text,
             notes(name).meaning,

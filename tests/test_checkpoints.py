@@ -1,4 +1,4 @@
-"""Checkpoints: what is whole, which wins, and that a spoilt one is never used."""
+"""Checkpoints: which are whole, which wins, and that a spoilt one is never used."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def log(*messages):
     offsets = itertools.count()
     return [
         SimpleNamespace(
-            key=m.key,
-            value=m.value,
-            headers=m.headers,
-            offset=o,
+            key=message.key,
+            value=message.value,
+            headers=message.headers,
+            offset=offset,
             partition=0,
             topic="checkpoints",
         )
-        for m, o in zip(messages, offsets, strict=False)
+        for message, offset in zip(messages, offsets, strict=False)
     ]
 
 
@@ -56,19 +56,19 @@ def checkpoint(sequence, offset, state=SAMPLE_STATE):
 
 
 def best(*messages) -> Checkpoint:
-    found = whole_checkpoint(log(*messages), 4)
-    assert found
-    return found
+    winner = whole_checkpoint(log(*messages), 4)
+    assert winner
+    return winner
 
 
-def test_the_newest_whole_one_is_found():
-    found = best(*checkpoint(1, 10), *checkpoint(2, 20, b"new"))
-    assert (found.state, found.manifest.offsets, found.manifest.sequence) == (
+def test_newest_whole_checkpoint_is_found():
+    winner = best(*checkpoint(1, 10), *checkpoint(2, 20, b"new"))
+    assert (winner.state, winner.manifest.offsets, winner.manifest.sequence) == (
         b"new",
         {"reads": 20},
         2,
     )
-    assert found.begins == 4
+    assert winner.begins == 4
 
 
 def test_chunks_fit_into_messages():
@@ -78,16 +78,18 @@ def test_chunks_fit_into_messages():
         CHUNK_BYTES,
         len(SAMPLE_STATE) - 2 * CHUNK_BYTES,
     ]
-    assert len({m.key for m in [*chunks, manifest]}) == 4
+    assert len({message.key for message in [*chunks, manifest]}) == 4
 
 
 def test_two_slots_take_turns():
-    keys = [{m.key for m in checkpoint(sequence, 0)} for sequence in (1, 2, 3)]
+    keys = [
+        {message.key for message in checkpoint(sequence, 0)} for sequence in (1, 2, 3)
+    ]
     assert not keys[0] & keys[1]
     assert keys[0] == keys[2]
 
 
-def test_half_written_the_older_one_counts():
+def test_older_checkpoint_counts_while_the_newer_is_half_written():
     old, new = checkpoint(1, 10), checkpoint(2, 20, b"new" * CHUNK_BYTES)
     for cut in range(len(new)):
         assert best(*old, *new[:cut]).manifest.offsets == {"reads": 10}
@@ -102,28 +104,35 @@ def test_a_spoilt_record_is_never_used(k, at, flip):
     assert best(*old, *new).manifest.offsets == {"reads": 10}
 
 
-def test_after_compaction_the_slot_that_is_left_counts():
-    first, second, third = checkpoint(1, 10), checkpoint(2, 20), checkpoint(3, 30)
+def test_remaining_slot_counts_after_compaction():
+    first = checkpoint(1, 10)
+    second = checkpoint(2, 20)
+    third = checkpoint(3, 30)
     assert best(*first[:1], *second, *third[:2]).manifest.offsets == {"reads": 20}
     assert whole_checkpoint(log(*first[1:]), 4) is None
 
 
-def test_two_writers_at_once_do_not_mix(monkeypatch):
-    mine = checkpoint(3, 30)
+def test_checkpoints_of_two_writers_do_not_mix(monkeypatch):
+    first = checkpoint(3, 30)
     monkeypatch.setattr(checkpoints, "WRITER_ID", "another")
-    other = checkpoint(3, 25, b"other" * CHUNK_BYTES)
-    mixed = [m for pair in itertools.zip_longest(mine, other) for m in pair if m]
-    found = best(*mixed)
-    assert (found.manifest.offsets, found.state) == ({"reads": 30}, SAMPLE_STATE)
+    second = checkpoint(3, 25, b"other" * CHUNK_BYTES)
+    mixed = [
+        message
+        for pair in itertools.zip_longest(first, second)
+        for message in pair
+        if message
+    ]
+    winner = best(*mixed)
+    assert (winner.manifest.offsets, winner.state) == ({"reads": 30}, SAMPLE_STATE)
 
 
-def test_the_one_that_contains_most_wins():
+def test_checkpoint_with_the_highest_offsets_wins():
     assert best(*checkpoint(2, 20), *checkpoint(2, 10)).manifest.offsets == {
         "reads": 20
     }
 
 
-def test_another_layout_is_refused_with_what_to_do(monkeypatch):
+def test_another_layout_is_refused_with_advice(monkeypatch):
     monkeypatch.setattr(checkpoints, "MANIFEST_LAYOUT", 0)
     old = checkpoint(1, 10)
     monkeypatch.undo()
@@ -146,16 +155,16 @@ def manifest_of(value: bytes, sequence: int) -> CheckpointRecord:
     """A manifest of any content, with the right checksum."""
     sound = checkpoint(sequence, 20)[-1]
     headers = [
-        (name, b"%d" % zlib.crc32(value) if name == "checksum" else told)
-        for name, told in sound.headers
+        (name, b"%d" % zlib.crc32(value) if name == "checksum" else header)
+        for name, header in sound.headers
     ]
     return CheckpointRecord(sound.key, value, headers)
 
 
 @pytest.mark.parametrize("value", UNREADABLE_MANIFESTS)
-def test_a_manifest_that_cannot_be_read_gives_way_to_the_older_slot(value, caplog):
-    found = best(*checkpoint(1, 10), *checkpoint(2, 20)[:-1], manifest_of(value, 2))
-    assert (found.state, found.manifest.offsets) == (SAMPLE_STATE, {"reads": 10})
+def test_older_slot_counts_if_a_manifest_is_unreadable(value, caplog):
+    winner = best(*checkpoint(1, 10), *checkpoint(2, 20)[:-1], manifest_of(value, 2))
+    assert (winner.state, winner.manifest.offsets) == (SAMPLE_STATE, {"reads": 10})
     assert "is passed over for an older one" in caplog.text
 
 
@@ -170,14 +179,14 @@ def test_unreadable_manifests_are_refused_with_advice(value):
 
 def test_unknown_fields_are_ignored_and_missing_ones_take_defaults():
     chunks, sound = encode(SAMPLE_STATE, {"reads": 20}, 4, WrittenCheckpoint(1))
-    told = msgspec.msgpack.decode(sound.value)
+    manifest = msgspec.msgpack.decode(sound.value)
     later = manifest_of(
-        msgspec.msgpack.encode(told | {"tides": [1.0], "moons": {"reads": "id"}}), 2
+        msgspec.msgpack.encode(manifest | {"tides": [1.0], "moons": {"reads": "id"}}), 2
     )
     assert best(*chunks, later).manifest.offsets == {"reads": 20}
-    del told["taken"]
+    del manifest["taken"]
     assert (
-        best(*chunks, manifest_of(msgspec.msgpack.encode(told), 2)).manifest.taken
+        best(*chunks, manifest_of(msgspec.msgpack.encode(manifest), 2)).manifest.taken
         == 0.0
     )
 
@@ -207,6 +216,7 @@ def test_on_a_broker(broker):
             reader(settings) as consumer,
         ):
             assert await newest(consumer, topic, [0, 1], {}, 2) == {0: None, 1: None}
+
             last = WrittenCheckpoint()
             for offset in (10, 20, 30):
                 last = await write_checkpoint(
@@ -217,22 +227,24 @@ def test_on_a_broker(broker):
                     partitions=2,
                     last=last,
                 )
-            found = await newest(consumer, topic, [0, 1], {}, 2)
-            assert found[0] is None
-            assert found[1]
-            assert (found[1].state, found[1].manifest.offsets) == (
+
+            winner = await newest(consumer, topic, [0, 1], {}, 2)
+            assert winner[0] is None
+            assert winner[1]
+            assert (winner[1].state, winner[1].manifest.offsets) == (
                 SAMPLE_STATE,
                 {"reads": 30},
             )
-            assert found[1].begins == last.begins
-            assert (
-                await newest(consumer, topic, [1], {1: last}, 2) == {}
-            )  # its owner has it still
+            assert winner[1].begins == last.begins
+            # its owner still has it
+            assert await newest(consumer, topic, [1], {1: last}, 2) == {}
+
             chunks, _ = encode(b"half" * CHUNK_BYTES, {"reads": 40}, 2, last)
             for chunk in chunks:
                 await producer.send_and_wait(
                     topic, chunk.value, chunk.key, 1, headers=chunk.headers
                 )
+
             older = (await newest(consumer, topic, [1], {1: last}, 2))[1]
             assert older
             assert older.manifest.offsets == {"reads": 30}

@@ -1,4 +1,4 @@
-"""Places that are read on chosen days only are known as such, and told when they are missed longer than usual."""
+"""Meters read on chosen days only are recognised, and missed only after longer than usual."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READING_CALENDARS: dict[str, Callable[[int], bool]] = {
 
 
 def read_on(days: dict[str, Iterable[int]]) -> Stream:
-    """Meters of an area that tell of a day's energy at noon, each on days of its own."""
+    """Meters of an area that send a day's energy at noon, each on its own days."""
     meters = [Meter(meter=meter, interval_s=DAY_SECONDS) for meter in days]
     plain = dict(
         u=np.full(3, NOT_A_NUMBER, np.float32),
@@ -42,9 +42,10 @@ def read_on(days: dict[str, Iterable[int]]) -> Stream:
             START_TIME + day * DAY_SECONDS + 12 * HOUR_SECONDS,
             plain | {"kwh": np.float32(5)},
         )
-        for meter, mine in days.items()
-        for day in mine
+        for meter, days_read in days.items()
+        for day in days_read
     ]
+
     rows.sort(key=lambda row: (row.at, row.subject))
     return Stream([Area(area="A1", meters=meters)], tuple(rows), "Asia/Shanghai", 3600)
 
@@ -62,26 +63,27 @@ def raised(stream: Stream, rule: str) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("calendar", READING_CALENDARS)
-def test_a_meter_among_others_is_missed_only_beyond_what_is_usual(calendar: str):
-    mine = [day for day in range(HISTORY_DAYS) if READING_CALENDARS[calendar](day)]
-    apart = max(b - a for a, b in pairwise(mine))
-    others = {f"M{n}": range(HISTORY_DAYS) for n in range(1, 60)}
-    usual = raised(read_on(others | {"M0": mine}), "read_failure")
-    assert all(
-        day <= mine[1] for _, day in usual
-    )  # before its second reading nobody can know
+def test_meter_is_missed_only_after_longer_than_usual(calendar: str):
+    days_read = [day for day in range(HISTORY_DAYS) if READING_CALENDARS[calendar](day)]
+    longest = max(later - earlier for earlier, later in pairwise(days_read))
+    other_meters = {f"M{n}": range(HISTORY_DAYS) for n in range(1, 60)}
+    usual = raised(read_on(other_meters | {"M0": days_read}), "read_failure")
 
-    stopped = [day for day in mine if day < 95]
+    # unknown before the second reading
+    assert all(day <= days_read[1] for _, day in usual)
+
+    stopped = [day for day in days_read if day < 95]
     missed = [
         day
-        for _, day in raised(read_on(others | {"M0": stopped}), "read_failure")
-        if day > mine[1]
+        for _, day in raised(read_on(other_meters | {"M0": stopped}), "read_failure")
+        if day > days_read[1]
     ]
+
     assert len(missed) == 1
-    assert stopped[-1] + apart < missed[0] <= stopped[-1] + 1.5 * apart + 5
+    assert stopped[-1] + longest < missed[0] <= stopped[-1] + 1.5 * longest + 5
 
 
-def test_an_area_that_is_read_on_working_days_does_not_fail_at_weekends_but_when_it_stops():
+def test_area_read_on_working_days_fails_when_it_stops_and_not_at_weekends():
     worked = [day for day in range(HISTORY_DAYS) if day % 7 < 5]
     stream = read_on({f"M{n}": worked for n in range(30)})
     assert [day for _, day in raised(stream, "read_success_rate") if day > 14] == []

@@ -1,4 +1,4 @@
-"""States that come and go by the hour: one episode, told again after a day and every week, with its hours."""
+"""States that come and go by the hour are one episode, revised after a day and every week with its hours."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CHRONIC_RULES = sorted(rule.name for rule in ALL_RULES.values() if rule.chronic)
 
 
 def engine() -> Engine:
-    it = Engine([ALL_RULES["voltage_deviation"]])
-    it.enroll(
+    watch = Engine([ALL_RULES["voltage_deviation"]])
+    watch.enroll(
         [
             Area(
                 area="A1",
@@ -30,16 +30,16 @@ def engine() -> Engine:
             )
         ]
     )
-    return it
+    return watch
 
 
 def nights(first: int, days: int, volts: float, hours: float) -> Readings:
-    """Quarter-hours of days that begin with so many hours of a voltage."""
+    """Quarter-hours of days that begin with `hours` hours at a voltage."""
     at = START_TIME + first * DAY_SECONDS + 900 * np.arange(1, 96 * days + 1)
     low = (at - START_TIME) % DAY_SECONDS <= hours * HOUR_SECONDS
     low &= (at - START_TIME) % DAY_SECONDS > 0
-    u = np.where(low, volts, 225.0)
-    both = np.repeat(u, 2)
+    phase_volts = np.where(low, volts, 225.0)
+    both = np.repeat(phase_volts, 2)
     absent = np.full(2 * len(at), np.nan)
     return Readings.build(
         ["M1", "M2"],
@@ -52,44 +52,44 @@ def nights(first: int, days: int, volts: float, hours: float) -> Readings:
 
 
 def test_alert_gives_the_hours_of_seven_days():
-    told = engine().step(nights(0, 15, 238.0, 6))
-    assert [a.change for a in told] == ["raised", "revised", "revised"]
-    assert "week_hours" not in told[0].evidence
-    assert [a.evidence["week_hours"] for a in told[1:]] == [
+    alerts = engine().step(nights(0, 15, 238.0, 6))
+    assert [alert.change for alert in alerts] == ["raised", "revised", "revised"]
+    assert "week_hours" not in alerts[0].evidence
+    assert [alert.evidence["week_hours"] for alert in alerts[1:]] == [
         6.5,
         pytest.approx(6 * 6 + 0.75),
     ]
-    assert told[1].en.endswith("It was so for 6.5 hours of the last seven days.")
-    assert told[1].zh.endswith("近七天累计6.5小时。")
+    assert alerts[1].en.endswith("It was so for 6.5 hours of the last seven days.")
+    assert alerts[1].zh.endswith("近七天累计6.5小时。")
 
 
-def test_what_was_a_fortnight_ago_does_not_count():
-    it = engine()
-    it.step(nights(0, 2, 238.0, 12))
-    [again] = it.step(nights(2, 8, 238.0, 1))
-    assert again.change == "revised"
-    assert again.evidence["week_hours"] <= 11  # of 32
+def test_hours_of_a_fortnight_ago_do_not_count():
+    watch = engine()
+    watch.step(nights(0, 2, 238.0, 12))
+    [revised] = watch.step(nights(2, 8, 238.0, 1))
+    assert revised.change == "revised"
+    assert revised.evidence["week_hours"] <= 11  # of 32
 
 
 def test_a_restored_engine_goes_on_counting():
-    it, other = engine(), engine()
+    engine_kept, engine_restored = engine(), engine()
     for first in (0, 5):
-        told = it.step(nights(first, 5, 238.0, 6))
-        assert [alert.evidence for alert in other.step(nights(first, 5, 238.0, 6))] == [
-            a.evidence for a in told
-        ]
-        saved, other = it.snapshot(), engine()
-        other.restore(saved)
+        alerts = engine_kept.step(nights(first, 5, 238.0, 6))
+        assert [
+            alert.evidence for alert in engine_restored.step(nights(first, 5, 238.0, 6))
+        ] == [alert.evidence for alert in alerts]
+        saved, engine_restored = engine_kept.snapshot(), engine()
+        engine_restored.restore(saved)
 
 
 @pytest.mark.parametrize("name", CHRONIC_RULES)
-def test_a_chronic_rule_is_live_and_waits_for_its_return(name):
+def test_chronic_rule_is_live_and_waits_for_the_trouble_to_return(name):
     assert ALL_RULES[name].kind in LIVE_KINDS
     assert ALL_RULES[name].release >= CHRONIC_CALM
 
 
-def test_no_rule_of_supply_or_load_raises_every_evening():
-    """By family: what is judged at every reading lasts for days, or is a fault that a visit ends."""
+def test_no_rule_on_supply_or_load_raises_every_evening():
+    """By family: an alert at every reading lasts for days, or is a fault that a visit ends."""
     faults = {
         "voltage_loss",
         "phase_break",
@@ -105,9 +105,10 @@ def test_no_rule_of_supply_or_load_raises_every_evening():
         for rule in ALL_RULES.values()
         if rule.kind in LIVE_KINDS and rule.release < DAY_SECONDS
     }
+
     assert brief == faults
 
 
-def test_shown_alerts_are_of_one_id():
-    told: list[Alert] = engine().step(nights(0, 9, 238.0, 6))
-    assert len({alert.id for alert in told}) == 1
+def test_shown_alerts_have_one_id():
+    alerts: list[Alert] = engine().step(nights(0, 9, 238.0, 6))
+    assert len({alert.id for alert in alerts}) == 1

@@ -89,7 +89,7 @@ def test_history_is_judged_by_the_settings(command, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["send", "nowhere.parquet"], "nowhere.parquet"),
         (["send", "town:1x1"], "a town has at least 50 meters"),
@@ -119,11 +119,11 @@ def test_history_is_judged_by_the_settings(command, monkeypatch, tmp_path):
         (["dance"], "No such command 'dance'"),
     ],
 )
-def test_user_error_is_reported_in_one_line(command, monkeypatch, arguments, said):
+def test_user_error_is_reported_in_one_line(command, monkeypatch, arguments, message):
     monkeypatch.setenv("METERWATCH_BROKERS", "127.0.0.1:1")
     code, output, error = command(*arguments)
     assert (code, output) == (2, "")
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
 
 
@@ -132,9 +132,8 @@ def test_topics_are_created_once_and_then_checked(command, on_broker, monkeypatc
     created = json.loads(output)
     assert code == 0
     assert {topic["state"] for topic in created} == {"created"}
-    assert [topic["partitions"] for topic in created] == [
-        1 if topic.single else 2 for topic in ALL_TOPICS
-    ]
+    counts = [1 if topic.single else 2 for topic in ALL_TOPICS]
+    assert [topic["partitions"] for topic in created] == counts
     code, output, _ = command("topics")
     assert code == 0
     assert output.count("there") == len(ALL_TOPICS)
@@ -144,8 +143,8 @@ def test_topics_are_created_once_and_then_checked(command, on_broker, monkeypatc
     assert "meter.reads` has 2 partitions, not 3" in error
 
 
-def test_a_source_topic_takes_the_brokers_clock(command, on_broker, broker):
-    prefix = "test_a_source_topic_takes_the_brokers_clock."
+def test_source_topic_has_times_of_the_broker(command, on_broker, broker):
+    prefix = "test_source_topic_has_times_of_the_broker."
     command("topics")
 
     async def broker_time() -> int:
@@ -170,7 +169,7 @@ def test_source_topic_with_producer_times_is_refused(command, on_broker, broker)
         await admin.close()
 
     asyncio.run(create())
-    command("topics")  # what is as new as this need not be known to every broker yet
+    command("topics")  # not every broker need know a topic as new as this
     code, _, error = command("topics")
     assert code == 2
     assert (
@@ -189,7 +188,7 @@ def test_areas_go_to_the_registry(command, on_broker, tmp_path):
     }
 
 
-def test_a_line_that_is_no_area_is_refused(command, on_broker, tmp_path):
+def test_invalid_area_line_is_refused(command, on_broker, tmp_path):
     (tmp_path / "areas.jsonl").write_text('{"area": "A1"}\n{"area": 2}\n')
     code, _, error = command("registry", "load", "areas.jsonl")
     assert code == 2
@@ -232,17 +231,17 @@ def test_alerts_are_listed_by_their_last_state(command, on_broker, broker):
     assert output.splitlines() == [
         "2026-03-02 00:00 1 raised    A1 M1                    Phase A [of 3] has lost its voltage."
     ]
+
     _, output, _ = command("alerts", "--once", "--held", "--zh")
     assert output.splitlines()[1].endswith("A相失压。 (held: repeat)")
+
     _, output, _ = command("alerts", "--once", "--held", "--json")
     assert [json.loads(line)["id"] for line in output.splitlines()] == ["a1", "a2"]
 
 
-def test_what_is_no_alert_is_passed_over_with_a_word(
-    command, on_broker, broker, caplog
-):
+def test_invalid_alert_is_skipped_with_a_note(command, on_broker, broker, caplog):
     command("topics")
-    prefix = "test_what_is_no_alert_is_passed_over_with_a_word."
+    prefix = "test_invalid_alert_is_skipped_with_a_note."
     settings = load(
         {
             "METERWATCH_BROKERS": broker.address,
@@ -258,6 +257,7 @@ def test_what_is_no_alert_is_passed_over_with_a_word(
         en="[/red] \x1b[2J",
         suppressed_by="[/x]\r",
     )
+
     values = [
         encode_alert(SAMPLE_ALERT)[1],
         None,
@@ -279,10 +279,12 @@ def test_what_is_no_alert_is_passed_over_with_a_word(
                     await producer.send_and_wait(
                         settings.topic(ALERTS_TOPIC), value, b"a9", 0
                     )
+
             async with producer.transaction():
                 await producer.send_and_wait(
                     settings.topic(ALERTS_TOPIC), None, b"a3", 0
                 )
+
             await producer.begin_transaction()
             await producer.send_and_wait(
                 settings.topic(ALERTS_TOPIC),
@@ -308,9 +310,9 @@ def test_what_is_no_alert_is_passed_over_with_a_word(
     assert asyncio.run(follow()) == ["a1", "a2", "a3"]
 
 
-def test_what_is_no_rulebook_is_passed_over_with_a_word(command, on_broker, broker):
+def test_invalid_rulebook_is_skipped_with_a_note(command, on_broker, broker):
     command("topics")
-    topic = "test_what_is_no_rulebook_is_passed_over_with_a_word.rules"
+    topic = "test_invalid_rulebook_is_skipped_with_a_note.rules"
 
     async def send() -> None:
         async with AIOKafkaProducer(
@@ -351,6 +353,7 @@ def test_rules_are_listed_and_shown(command, tmp_path):
     )
     code, output, _ = command("rules", "list", "--rules", "rules.toml", "--json")
     listed = {row["rule"]: row for row in json.loads(output)}
+
     assert code == 0
     assert listed.keys() == ALL_RULES.keys()
     assert (listed["zero_usage"]["status"], listed["zero_usage"]["version"]) == (
@@ -367,6 +370,7 @@ def test_rules_are_listed_and_shown(command, tmp_path):
         "status": "published",
         "version": 1,
     }
+
     table = command("rules", "list")[1].splitlines()
     assert len(table) == len(ALL_RULES) + 1
     assert any(
@@ -376,9 +380,11 @@ def test_rules_are_listed_and_shown(command, tmp_path):
         )
         for line in table
     )
+
     code, output, _ = command("rules", "show", "zero_usage", "--rules", "rules.toml")
     assert code == 0
-    for said in (
+
+    for message in (
         "zero_usage, Zero usage 零电量: shadow, version 7",
         "Nothing used for 7 days",
         "`days` 14",
@@ -386,7 +392,8 @@ def test_rules_are_listed_and_shown(command, tmp_path):
         "tests/cases/zero_usage.toml",
         "{zero_days:.0f}",
     ):
-        assert said in output
+        assert message in output
+
     assert (
         command("rules", "show", "zero_use")[2]
         == "error: there is no rule zero_use; did you mean zero_usage?\n"
@@ -402,7 +409,8 @@ def test_a_rulebook_is_checked(command, tmp_path):
         "rules.toml: 1 rules, 1 set otherwise than in code",
         "voltage_deviation: version 2 is not approved",
     ]
-    for text, said in (
+
+    for text, message in (
         ("[voltage_deviation", "rules.toml: Expected ']'"),
         (
             CHANGED_RULEBOOK.replace("1.03", "nan"),
@@ -416,7 +424,8 @@ def test_a_rulebook_is_checked(command, tmp_path):
         file.write_text(text)
         code, _, error = command("rules", "check", "rules.toml")
         assert code == 2
-        assert said in error
+        assert message in error
+
     assert command("rules", "check", "nowhere.toml") == (
         2,
         "",
@@ -437,7 +446,7 @@ def test_run_takes_an_unapproved_rulebook_and_warns(command, tmp_path):
     assert {*versions.values()} <= {1}
 
 
-def test_run_refuses_a_store_that_other_rules_made(command, tmp_path):
+def test_run_refuses_a_store_of_other_rules(command, tmp_path):
     (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
     assert command("run", "town:60x1")[0] == 0
     code, output, error = command("run", "town:60x1", "--rules", "rules.toml")
@@ -463,7 +472,7 @@ def test_a_run_shows_its_gravest_alerts(command):
     )
 
 
-def test_two_runs_do_not_write_into_one_store_at_once(command, tmp_path):
+def test_second_run_on_one_store_is_refused(command, tmp_path):
     with Store(tmp_path / "meterwatch.db") as store, store.claimed():
         code, _, error = command("run", "town:60x1")
     assert (code, error.count("\n")) == (2, 1)
@@ -473,11 +482,12 @@ def test_two_runs_do_not_write_into_one_store_at_once(command, tmp_path):
     assert command("run", "town:60x1")[0] == 0
 
 
-def test_a_rulebook_is_published_by_two(command, on_broker, tmp_path, monkeypatch):
+def test_rulebook_is_published_by_two_people(command, on_broker, tmp_path, monkeypatch):
     (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
     change = "voltage_deviation, version 1 -> 2: over 1.07 -> 1.03, over in the segment pv not set -> 1.08\n"
     assert command("rules", "diff", "rules.toml") == (0, change, "")
-    for approver, said in (
+
+    for approver, message in (
         ("", "version 2 is not approved"),
         ("Li", "Li has proposed and approved version 2"),
     ):
@@ -487,21 +497,26 @@ def test_a_rulebook_is_published_by_two(command, on_broker, tmp_path, monkeypatc
             "rules.toml",
             *(("--approved-by", approver) if approver else ()),
         )
-        assert (code, error) == (2, f"error: voltage_deviation: {said}\n")
+        assert (code, error) == (2, f"error: voltage_deviation: {message}\n")
+
     assert command("rules", "publish", "rules.toml", "--approved-by", "Wang") == (
         0,
         change,
         "",
     )
-    for again in ("publish", "diff"):
-        code, output, _ = command("rules", again, "rules.toml")
+
+    for action in ("publish", "diff"):
+        code, output, _ = command("rules", action, "rules.toml")
         assert (code, output.partition(" than ")[0]) == (0, "nothing is set otherwise")
+
     listed = json.loads(command("rules", "list", "--published", "--json")[1])
     assert {row["rule"]: row["version"] for row in listed if row["version"] > 1} == {
         "voltage_deviation": 2
     }
-    told = asyncio.run(rules.newest(load(os.environ))).rules["voltage_deviation"]
-    assert (told.proposed_by, told.approved_by) == ("Li", "Wang")
+
+    edition = asyncio.run(rules.newest(load(os.environ))).rules["voltage_deviation"]
+    assert (edition.proposed_by, edition.approved_by) == ("Li", "Wang")
+
     (tmp_path / "rules.toml").write_text("")
     code, _, error = command("rules", "publish", "rules.toml", "--approved-by", "Wang")
     assert code == 2

@@ -1,4 +1,4 @@
-"""Closing, sealing and passing time cost the same for every area and quiet day, and may be cut anywhere."""
+"""Closing, sealing and passing time cost the same for every area and quiet day, wherever they are cut."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tests.test_promises import engine_of, exactly, judge_stream, same
 
 FIRST_MIDNIGHT = 1_772_380_800  # in Shanghai
 INTERVAL_SECONDS = 3600
-TIMING_REPEATS = 2  # of which the quickest counts
+TIMING_REPEATS = 2  # the quickest counts
 
 
 def areas_of(count: int, meters: int) -> list[Area]:
     return [
-        Area(area=f"A{a}", meters=[Meter(meter=f"M{m}") for m in range(meters)])
-        for a in range(count)
+        Area(area=f"A{n}", meters=[Meter(meter=f"M{k}") for k in range(meters)])
+        for n in range(count)
     ]
 
 
 def hours(areas: list[Area], first: int, last: int) -> list[Readings]:
     """A reading of every meter in each of some hours."""
-    names, owners = zip(
-        *((m.meter, n) for n, area in enumerate(areas) for m in area.meters),
-        strict=True,
-    )
-    rng, rows = np.random.default_rng(1), np.arange(len(names))
+    names = [meter.meter for area in areas for meter in area.meters]
+    owners = [n for n, area in enumerate(areas) for _ in area.meters]
+    rng = np.random.default_rng(1)
+    rows = np.arange(len(names))
+
     return [
         Readings.build(
             names,
@@ -51,7 +51,7 @@ def hours(areas: list[Area], first: int, last: int) -> list[Readings]:
 
 
 def closing(count: int, days: int = 5) -> float:
-    """CPU seconds an area of two meters for some days, of which all but four are sealed; the quickest of some."""
+    """CPU seconds per area of two meters over days of which all but four are sealed; the quickest of several."""
     areas, spent = areas_of(count, 2), []
     batches = hours(areas, 1, 24 * days)
     for _ in range(TIMING_REPEATS):
@@ -68,13 +68,13 @@ def closing(count: int, days: int = 5) -> float:
     return min(spent) / count
 
 
-def test_one_area_of_many_costs_no_more_than_one_of_few():
+def test_cost_of_an_area_does_not_grow_with_their_number():
     assert closing(6000) < 2 * closing(1500)
 
 
 @pytest.fixture(scope="module")
 def silent() -> tuple[list[Area], bytes]:
-    """Areas whose last readings were taken in, and the engine's snapshot."""
+    """Areas after their last readings, and the engine's snapshot."""
     areas = areas_of(40, 25)
     engine = Engine(interval=INTERVAL_SECONDS)
     engine.enroll(areas)
@@ -92,7 +92,7 @@ def restored(silent: tuple[list[Area], bytes]) -> Engine:
 
 
 def passing(silent: tuple[list[Area], bytes], days: int) -> float:
-    """CPU seconds of the first tick after quiet days; the quickest of some."""
+    """CPU seconds of the first tick after quiet days; the quickest of several."""
     spent = []
     for _ in range(TIMING_REPEATS):
         engine = restored(silent)
@@ -102,19 +102,19 @@ def passing(silent: tuple[list[Area], bytes], days: int) -> float:
     return min(spent)
 
 
-def test_quiet_days_cost_in_proportion_and_beyond_a_month_nothing(silent):
+def test_quiet_days_cost_in_proportion_up_to_a_month(silent):
     ten = passing(silent, 10)
     assert passing(silent, 30) < 4 * ten
     assert passing(silent, 3000) < 6 * ten
 
 
-def test_the_days_of_all_areas_are_made_at_once(silent, monkeypatch):
+def test_days_of_all_areas_are_built_at_once(silent, monkeypatch):
     made: list[int] = []
-    whole = OpenDays.as_days
+    as_days = OpenDays.as_days
 
     def counted(self, slots, *rest):
         made.append(len(slots))
-        return whole(self, slots, *rest)
+        return as_days(self, slots, *rest)
 
     monkeypatch.setattr(OpenDays, "as_days", counted)
     restored(silent).tick(FIRST_MIDNIGHT + 60 * HOUR_SECONDS + 20 * DAY_SECONDS)
@@ -134,51 +134,52 @@ def test_areas_are_amended_together(monkeypatch):
     for batch in batches:
         engine.step(batch)
     amended: list[int] = []
-    whole = Engine._amend
+    amend = Engine._amend
 
     def counted(self, window):
         amended.append(len(window.areas))
-        return whole(self, window)
+        return amend(self, window)
 
     monkeypatch.setattr(Engine, "_amend", counted)
     engine.step(late)
     for batch in hours(areas, 60, 63):
         engine.step(batch)
+
     assert amended == [50]
 
 
 def test_long_silence_is_passed_in_steps_of_bounded_work(silent, monkeypatch):
     monkeypatch.setattr(grids, "PORTION_ROWS", 100)
     made: list[int] = []
-    whole = OpenDays.as_days
+    as_days = OpenDays.as_days
 
     def counted(self, slots, days, meters, filed):
         made.append(len(meters))
-        return whole(self, slots, days, meters, filed)
+        return as_days(self, slots, days, meters, filed)
 
     monkeypatch.setattr(OpenDays, "as_days", counted)
     engine = restored(silent)
-    parts = []
+    step_sizes = []
     for _ in engine.ticks(FIRST_MIDNIGHT + 60 * HOUR_SECONDS + 10 * DAY_SECONDS):
-        parts.append(sum(made))
+        step_sizes.append(sum(made))
         made.clear()
-    assert sum(parts) > 10 * 1000
-    assert max(parts) <= 4 * 250  # all areas of a turn or two, of sixteen
+    assert sum(step_sizes) > 10 * 1000
+    assert max(step_sizes) <= 4 * 250  # all areas of one or two turns out of sixteen
 
 
 @pytest.mark.parametrize("days", [5, 29, 200])
-def test_engine_saved_between_steps_goes_on_the_same(silent, monkeypatch, days):
+def test_engine_restored_between_steps_continues_the_same(silent, monkeypatch, days):
     now = FIRST_MIDNIGHT + 60 * HOUR_SECONDS + days * DAY_SECONDS
-    whole = restored(silent).tick(now)
+    unbroken = restored(silent).tick(now)
     monkeypatch.setattr(grids, "PORTION_ROWS", 3000)
-    engine, told = restored(silent), []
-    for part in engine.ticks(now):
-        told += part
+    engine, alerts = restored(silent), []
+    for published in engine.ticks(now):
+        alerts += published
         saved = engine.snapshot()
-    assert whole
-    same(told, whole)
-    again = restored((silent[0], saved))
-    assert exactly(again.tick(now + 3 * DAY_SECONDS)) == exactly(
+    assert unbroken
+    same(alerts, unbroken)
+    resumed = restored((silent[0], saved))
+    assert exactly(resumed.tick(now + 3 * DAY_SECONDS)) == exactly(
         engine.tick(now + 3 * DAY_SECONDS)
     )
 
@@ -186,27 +187,28 @@ def test_engine_saved_between_steps_goes_on_the_same(silent, monkeypatch, days):
 @pytest.mark.parametrize("seed", [3, 8])
 def test_portions_of_any_size_publish_the_same(seed, monkeypatch):
     stream = adversarial_stream(seed)
-    whole = exactly(judge_stream(stream)[1])
+    expected = exactly(judge_stream(stream)[1])
     monkeypatch.setattr(grids, "PORTION_ROWS", 3)
     monkeypatch.setattr(engines, "PORTION_ROWS", 3)
-    assert exactly(judge_stream(stream)[1]) == whole
+    assert exactly(judge_stream(stream)[1]) == expected
 
 
-def test_areas_judged_together_publish_as_each_alone():
+def test_areas_judged_together_publish_the_same_as_each_alone():
     stream = town(5)
     together = engine_of(stream)
-    told = [alert for batch in stream.batches() for alert in together.step(batch)]
+    alerts = [alert for batch in stream.batches() for alert in together.step(batch)]
     alone = []
     for area in stream.areas:
         engine = engine_of(stream)
-        for batch in stream.with_rows(
-            row for row in stream.rows if row.area == area.area
-        ).batches():
+        own_rows = stream.with_rows(row for row in stream.rows if row.area == area.area)
+        for batch in own_rows.batches():
             alone += engine.step(batch)
-    same([a for a in told if a.area in {area.area for area in stream.areas}], alone)
+
+    areas = {area.area for area in stream.areas}
+    same([alert for alert in alerts if alert.area in areas], alone)
 
 
-def test_days_packed_together_are_what_they_were_and_those_packed_alone_are_read():
+def test_days_packed_together_or_alone_unpack_the_same():
     rng, sizes = np.random.default_rng(2), np.array([2, 1, 40, 2])
     kwh = rng.exponential(2, (24, sizes.sum())).round(2).astype(np.float32)
     kwh[rng.random(kwh.shape) < 0.1] = np.nan
@@ -224,18 +226,21 @@ def test_days_packed_together_are_what_they_were_and_those_packed_alone_are_read
 
     days = packed_days(members, areas, sizes)
     days[2] = packed(
-        {n: a[..., 3:43] for n, a in members.items()}
-        | {n: a[..., 2] for n, a in areas.items()}
+        {n: column[..., 3:43] for n, column in members.items()}
+        | {n: column[..., 2] for n, column in areas.items()}
     )
-    again = unpacked_days(
+    restored = unpacked_days(
         days, {name: np.asarray(value) for name, value in empty.items()}, none
     )
-    assert again.sizes.tolist() == sizes.tolist()
+
+    assert restored.sizes.tolist() == sizes.tolist()
+
     for name, array in (members | areas).items():
-        told = (again.members | again.areas)[name]
-        assert told.dtype == array.dtype
-        assert np.array_equal(told, array, equal_nan=array.dtype.kind == "f")
-    assert (again.members["later"] == 7).all()
+        unpacked_array = (restored.members | restored.areas)[name]
+        assert unpacked_array.dtype == array.dtype
+        assert np.array_equal(unpacked_array, array, equal_nan=array.dtype.kind == "f")
+
+    assert (restored.members["later"] == 7).all()
     assert unpacked_days(days[:2], {}, {"amps": none["amps"]}).members == {}
 
 

@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfile, as far as they can be judged where no Docker engine runs."""
+"""docker-compose.yml and the Dockerfile, checked as far as possible without a Docker engine."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_service_is_well_formed(service: dict[str, Any]):
 
 
 @every_service
-def test_what_a_service_waits_for_can_come(service: dict[str, Any]):
+def test_condition_a_service_waits_for_can_be_met(service: dict[str, Any]):
     for name, wish in service.get("depends_on", {}).items():
         assert wish["condition"] in START_CONDITIONS
         assert (
@@ -86,7 +86,7 @@ def test_ports_stay_on_loopback(service: dict[str, Any]):
 
 
 @every_service
-def test_what_is_mounted_is_there(service: dict[str, Any]):
+def test_mounted_files_exist(service: dict[str, Any]):
     for volume in service.get("volumes", []):
         source = volume.split(":")[0]
         assert (
@@ -97,7 +97,7 @@ def test_what_is_mounted_is_there(service: dict[str, Any]):
 
 
 @every_service
-def test_meterwatch_understands_its_settings(service: dict[str, Any]):
+def test_meterwatch_accepts_its_settings(service: dict[str, Any]):
     settings.load(
         {
             key: value
@@ -107,7 +107,7 @@ def test_meterwatch_understands_its_settings(service: dict[str, Any]):
     )
 
 
-def test_both_brokers_are_of_one_version():
+def test_both_brokers_have_one_version():
     image = COMPOSE_SERVICES["kafka"]["image"].removeprefix("apache/kafka:")
     assert (
         f"<version>{image}</version>"
@@ -117,21 +117,21 @@ def test_both_brokers_are_of_one_version():
 
 def test_kafka_accepts_its_settings(tmp_path: Path, broker: Broker):
     """Joined as the image joins them: KAFKA_LOG_DIRS is log.dirs."""
-    told = {
+    properties = {
         key.removeprefix("KAFKA_").lower().replace("_", "."): value
         for key, value in COMPOSE_SERVICES["kafka"]["environment"].items()
     } | {"log.dirs": str(tmp_path / "data")}
     joined = tmp_path / "server.properties"
     common = (PROJECT_ROOT / "deploy/kafka/server.properties").read_text()
     joined.write_text(
-        common + "".join(f"{key}={value}\n" for key, value in told.items())
+        common + "".join(f"{key}={value}\n" for key, value in properties.items())
     )
     command = [program("java", "Java"), "-cp", f"{jars()}/*", "kafka.tools.StorageTool"]
     command += ["format", "-t", "5L6g3nShT-eMCtK--X86sw", "-c", str(joined)]
     subprocess.run(command, check=True, capture_output=True)
 
 
-def test_the_image_takes_every_package_and_nothing_that_is_missing():
+def test_image_copies_every_package_and_no_missing_file():
     copied = re.findall(
         r"^COPY (?!--from)(.+) \S+$",
         (PROJECT_ROOT / "Dockerfile").read_text(),
@@ -146,6 +146,7 @@ def test_the_image_takes_every_package_and_nothing_that_is_missing():
         for line in (PROJECT_ROOT / ".dockerignore").read_text().splitlines()
         if line.startswith("!")
     }
+
     assert set(packages["packages"]) <= sources
     assert all((PROJECT_ROOT / source).exists() for source in sources)
     assert sources == allowed

@@ -1,4 +1,4 @@
-"""Delimited text as people save it, and numbers in any country's way."""
+"""Delimited text as people save it, with numbers in the notation of any country."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ def written(tmp_path, content, name="readings.csv"):
 
 
 def read_usage(path):
-    """Who used how much, by the reader."""
+    """Meters and their kWh, as the reader reads them."""
     source = open_source(path)
     batches = [batch for batch in source.batches if isinstance(batch, Readings)]
     return [
-        (b.names[b.subject[n]], float(b.kwh[n])) for b in batches for n in range(len(b))
+        (batch.names[batch.subject[n]], float(batch.kwh[n]))
+        for batch in batches
+        for n in range(len(batch))
     ], source.tally
 
 
@@ -81,13 +83,13 @@ def text(delimiter=",", header=SAMPLE_HEADER, rows=SAMPLE_ROWS, end="\n", decima
     ],
     ids=lambda content: repr(content[:40]),
 )
-def test_the_same_rows_however_they_were_saved(tmp_path, content):
-    found, tally = read_usage(written(tmp_path, content))
-    assert found == [("M1", 0.5), ("M2", 1.25)]
+def test_rows_are_the_same_in_every_way_of_saving(tmp_path, content):
+    usage, tally = read_usage(written(tmp_path, content))
+    assert usage == [("M1", 0.5), ("M2", 1.25)]
     assert not tally.rejected
 
 
-def test_a_column_that_comes_twice_is_an_error_in_a_line(tmp_path):
+def test_duplicate_column_is_a_one_line_error(tmp_path):
     with pytest.raises(SourceError, match="more than one column kwh"):
         read_usage(
             written(
@@ -100,10 +102,10 @@ def test_a_column_that_comes_twice_is_an_error_in_a_line(tmp_path):
         )
 
 
-def test_rows_that_an_open_quote_swallows_are_counted_each(tmp_path):
+def test_every_row_swallowed_by_an_open_quote_is_counted(tmp_path):
     rows = [SAMPLE_ROWS[0], ('"M3', "A1", "1700000000", "1"), *[SAMPLE_ROWS[1]] * 7]
-    found, tally = read_usage(written(tmp_path, text(rows=rows)))
-    assert found == [("M1", 0.5)]
+    usage, tally = read_usage(written(tmp_path, text(rows=rows)))
+    assert usage == [("M1", 0.5)]
     assert tally.rejected == {delimited.SWALLOWED_ROWS: 8}
     assert tally.first[delimited.SWALLOWED_ROWS] == "readings.csv row 2"
 
@@ -132,12 +134,12 @@ def test_rejection_names_the_position_and_repeats_no_row(tmp_path):
 def test_the_decimal_mark_is_decided_over_the_file(tmp_path, cells, values):
     tally = Tally()
     content = "meter;kwh\n" + "".join(f"M;{cell}\n" for cell in cells)
-    found = read(written(tmp_path, content), ["kwh"], tally).numbers("kwh").tolist()
-    assert [None if isnan(value) else value for value in found] == values
+    numbers = read(written(tmp_path, content), ["kwh"], tally).numbers("kwh").tolist()
+    assert [None if isnan(value) else value for value in numbers] == values
     assert tally.rejected.total() == values.count(None) - cells.count("nan")
 
 
-def test_a_mark_of_one_column_holds_for_the_others(tmp_path):
+def test_decimal_mark_of_one_column_holds_for_the_others(tmp_path):
     sheet = read(written(tmp_path, "u;kwh\n230,4;1.234\n"), ["u", "kwh"], Tally())
     assert sheet.numbers("kwh").tolist() == [1234.0]
 
@@ -145,6 +147,11 @@ def test_a_mark_of_one_column_holds_for_the_others(tmp_path):
 CELL_TEXT = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8
 )
+
+
+def or_null(cell: str) -> str | None:
+    """An empty cell is null."""
+    return cell or None
 
 
 @settings(max_examples=200)
@@ -164,15 +171,19 @@ def test_whatever_a_program_writes_is_read_as_it_was(tmp_path_factory, data):
             max_size=5,
         )
     )
+
     delimiter = data.draw(st.sampled_from(delimited.KNOWN_DELIMITERS))
-    out = io.StringIO()
-    csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows(
+    written_text = io.StringIO()
+    csv.writer(written_text, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows(
         [names, *rows]
     )
-    path = written(tmp_path_factory.mktemp("csv"), out.getvalue())
+    path = written(tmp_path_factory.mktemp("csv"), written_text.getvalue())
+
     assert delimited.head(path).names == tuple(names)
+
     tally = Tally()
     table = delimited.read(path, names, tally)
-    columns = [[cell or None for cell in column] for column in zip(*rows, strict=True)]
+    nullable = [tuple(map(or_null, row)) for row in rows]
+    columns = [list(column) for column in zip(*nullable, strict=True)]
     assert [table[name].to_pylist() for name in names] == columns
     assert not tally.rejected

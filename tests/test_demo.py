@@ -1,4 +1,4 @@
-"""The demo finds what was planted, and its report opens offline."""
+"""The demo finds the planted faults, and its report opens offline."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ class Checked(HTMLParser):
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """What the demo prints where there is no terminal, and its page."""
-    file, said = tmp_path_factory.mktemp("demo") / "report.html", io.StringIO()
-    with contextlib.redirect_stdout(said):
+    """The demo's output without a terminal, and its page."""
+    file, output = tmp_path_factory.mktemp("demo") / "report.html", io.StringIO()
+    with contextlib.redirect_stdout(output):
         demo(meters=500, days=5, seed=2, report=file)
-    return said.getvalue(), file.read_text(encoding="utf-8")
+    return output.getvalue(), file.read_text(encoding="utf-8")
 
 
-def test_every_planted_fault_is_found_and_every_alarm_has_a_cause(shown):
-    said, _ = shown
-    found = re.search(
+def test_every_planted_fault_is_found_and_every_alert_has_a_cause(shown):
+    output, _ = shown
+    match = re.search(
         r"(\d+) of (\d+) planted faults found, (\d+) missed; (\d+) of (\d+) alerts\s+false",
-        said,
+        output,
     )
-    assert found is not None, said
-    assert int(found[1]) == int(found[2]) > 8
-    assert int(found[4]) == 0
-    assert "readings in" in said
+    assert match is not None, output
+    assert int(match[1]) == int(match[2]) > 8
+    assert int(match[4]) == 0
+    assert "readings in" in output
 
 
 def test_the_page_needs_no_network_and_is_well_formed(shown):
@@ -66,9 +66,9 @@ def test_the_page_needs_no_network_and_is_well_formed(shown):
     assert Checked(page).within == []
 
 
-def test_the_page_shows_each_kind_of_alarm_with_its_curve_and_in_two_languages(shown):
-    said, page = shown
-    rules = set(re.findall(r"^\d\d-\d\d \d\d:\d\d  \d  (\w+)", said, re.MULTILINE))
+def test_page_shows_each_kind_of_alert_with_its_curve_in_two_languages(shown):
+    output, page = shown
+    rules = set(re.findall(r"^\d\d-\d\d \d\d:\d\d  \d  (\w+)", output, re.MULTILINE))
     cards = re.findall(r'<figure class="card">.*?</figure>', page, re.DOTALL)
     assert len(cards) == len(rules) > 6
     for card in cards:
@@ -78,17 +78,19 @@ def test_the_page_shows_each_kind_of_alarm_with_its_curve_and_in_two_languages(s
         assert "nan" not in card
 
 
-def test_a_quiet_town_gives_no_alarm():
+def test_quiet_town_raises_no_alert():
     """A clean baseline: ordinary days, people who move out, a new meter, an announced outage."""
     town = Town(400, 9, seed=3, faults=False)
     engine = Engine(zone=town.zone, interval=town.interval)
     engine.enroll(town.areas)
-    told = {a.id: a for batch in town.batches() for a in engine.step(batch)}
+    alerts = {
+        alert.id: alert for batch in town.batches() for alert in engine.step(batch)
+    }
     assert (
         Counter(
-            a.rule
-            for a in told.values()
-            if not a.suppressed_by and a.state != "withdrawn"
+            alert.rule
+            for alert in alerts.values()
+            if not alert.suppressed_by and alert.state != "withdrawn"
         )
         == Counter()
     )
@@ -116,6 +118,7 @@ def alert(**known):
         en="",
         zh="",
     )
+
     return msgspec.structs.replace(usual, **known)
 
 
@@ -130,27 +133,27 @@ def test_alert_is_true_false_or_suppressed():
         "",
         echoes=("area_loss_high",),
     )
-    right, echo = alert(), alert(id="2", rule="area_loss_high", subject="")
+    true_alert, echo = alert(), alert(id="2", rule="area_loss_high", subject="")
     false = [
         alert(id="3", subject="M2"),
         alert(id="4", raised=800),
         alert(id="5", rule="zero_usage"),
     ]
-    held, gone = (
-        alert(id="6", suppressed_by="repeat"),
-        alert(id="7", state="withdrawn", raised=950),
-    )
-    result = score([fault], [right, echo, *false, held, gone])
-    assert [f.alert for f in result.findings] == [right]
-    assert result.true == [right, echo]
-    assert sorted(a.id for a in result.false) == ["3", "4", "5"]
-    assert result.suppressed == [held]
+
+    suppressed = alert(id="6", suppressed_by="repeat")
+    withdrawn = alert(id="7", state="withdrawn", raised=950)
+    result = score([fault], [true_alert, echo, *false, suppressed, withdrawn])
+
+    assert [finding.alert for finding in result.findings] == [true_alert]
+    assert result.true == [true_alert, echo]
+    assert sorted(false_alert.id for false_alert in result.false) == ["3", "4", "5"]
+    assert result.suppressed == [suppressed]
     assert result.findings[0].days == pytest.approx(1000 / 86_400)
-    assert score([fault], [held]).found == 0
+    assert score([fault], [suppressed]).found == 0
 
 
 def test_times_are_written_in_words():
-    assert [waited(d) for d in (0.01, 0.2, 1.9, 7.25)] == [
+    assert [waited(seconds) for seconds in (0.01, 0.2, 1.9, 7.25)] == [
         "14 min",
         "5 h",
         "46 h",

@@ -1,4 +1,4 @@
-"""What meters report, over weeks: what is used afterwards, what becomes final, what is forgotten."""
+"""Device events over weeks: the use after them, when they become final, when they are forgotten."""
 
 from __future__ import annotations
 
@@ -36,43 +36,40 @@ OPENING_EVENTS = (Event.COVER_OPEN, Event.TERMINAL_OPEN, Event.DOOR_OPEN)
 
 
 def weeks(seed: int, days: int = 28) -> Stream:
-    """Meters of one area that are opened or held a magnet to, of which some use less afterwards."""
-    g = np.random.default_rng(seed)
+    """Meters of one area that are opened or exposed to a magnet; some use less afterwards."""
+    rng = np.random.default_rng(seed)
     meters = [Meter(meter=f"M{n}", interval_s=INTERVAL_SECONDS) for n in range(5)]
     times = START_TIME + INTERVAL_SECONDS * np.arange(
         1, days * DAY_SECONDS // INTERVAL_SECONDS + 1
     )
+
     rows: list[Row] = []
     for meter in meters:
-        at = START_TIME + int(g.integers(5 * DAY_SECONDS, 12 * DAY_SECONDS))
-        event = Event(g.choice([*OPENING_EVENTS, Event.MAGNETIC_FIELD]))
+        at = START_TIME + int(rng.integers(5 * DAY_SECONDS, 12 * DAY_SECONDS))
+        event = Event(rng.choice([*OPENING_EVENTS, Event.MAGNETIC_FIELD]))
         rows.append(event_row("A1", meter.meter, at, event))
-        for other, chance in (
+        for further, chance in (
             (Event.WORK_ORDER, 0.2),
             (Event.INSPECTED, 0.3),
             (Event.COVER_OPEN, 0.5),
         ):
-            if g.random() < chance:
-                rows.append(
-                    event_row(
-                        "A1",
-                        meter.meter,
-                        at + int(g.integers(-2 * DAY_SECONDS, 14 * DAY_SECONDS)),
-                        other,
-                    )
-                )
+            if rng.random() < chance:
+                then = at + int(rng.integers(-2 * DAY_SECONDS, 14 * DAY_SECONDS))
+                rows.append(event_row("A1", meter.meter, then, further))
+
         amps = np.where(
-            times > at + DAY_SECONDS, g.choice([1.0, 0.65, 0.3]), 1.0
-        ) * g.normal(2, 0.1, len(times))
+            times > at + DAY_SECONDS, rng.choice([1.0, 0.65, 0.3]), 1.0
+        ) * rng.normal(2, 0.1, len(times))
         i = np.vstack([amps, np.full((2, len(times)), np.nan)])
-        told = reading_columns(
+        columns = reading_columns(
             i, np.where(np.isnan(i), np.nan, 230.0), i * 0.23, INTERVAL_SECONDS
         )
         rows += [
-            Row(Readings, "A1", meter.meter, int(t), c)
-            for t, c in zip(times, told, strict=True)
-            if g.random() > 0.02
+            Row(Readings, "A1", meter.meter, int(time), row_columns)
+            for time, row_columns in zip(times, columns, strict=True)
+            if rng.random() > 0.02
         ]
+
     rows.sort(key=lambda row: row.at)
     return with_closing_readings(
         Stream(
@@ -86,15 +83,15 @@ def weeks(seed: int, days: int = 28) -> Stream:
 
 
 def incidents(alerts):
-    """Those that stem from reports."""
+    """The alerts that come from device events."""
     return [alert for alert in alerts if alert.kind == "incidents"]
 
 
-def test_the_streams_bring_openings_and_magnets_to_escalate():
+def test_openings_and_magnets_in_the_streams_escalate():
     severities = Counter(
-        (a.rule, a.severity)
+        (alert.rule, alert.severity)
         for seed in range(4)
-        for a in last(judge_stream(weeks(seed))[1]).values()
+        for alert in last(judge_stream(weeks(seed))[1]).values()
     )
     assert all(
         severities[rule, 1] for rule in ("seal_or_cover_event", "magnetic_field")
@@ -105,12 +102,12 @@ def test_the_streams_bring_openings_and_magnets_to_escalate():
 @given(seed=st.integers(0, 1000))
 def test_any_cut_publishes_exactly_the_same(seed: int):
     stream = weeks(seed)
-    told = exactly(judge_stream(stream)[1])
+    alerts = exactly(judge_stream(stream)[1])
     for cuts in (
         range(len(stream.rows)),
         np.random.default_rng(seed).integers(0, len(stream.rows), 20).tolist(),
     ):
-        assert exactly(judge_stream(stream, cuts)[1]) == told
+        assert exactly(judge_stream(stream, cuts)[1]) == alerts
 
 
 @examples(3)
@@ -127,15 +124,17 @@ def test_order_restarts_and_the_slow_twin(seed: int):
         incidents(judge_stream(stream)[1]),
     )
     engine, alerts = engine_of(stream), []
+
     for batch in stream.batches(range(0, len(stream.rows), 97)):
         saved, engine = engine.snapshot(), engine_of(stream)
         engine.restore(saved)
         alerts += engine.step(batch)
+
     assert exactly(alerts) == exactly(judge_stream(stream)[1])
 
 
 def reporting(*rows: Row) -> Stream:
-    """A quiet meter with its reports, in order of arrival, over a third of a year; its readings come in between."""
+    """A quiet meter with its events in order of arrival, among its readings of a third of a year."""
     area = Area(
         area="A1",
         meters=[
@@ -154,6 +153,7 @@ def reporting(*rows: Row) -> Stream:
         for n in range(1, 120)
         for meter in ("M1", "M2")
     ]
+
     arrivals = sorted([*read, *rows], key=lambda row: row.at)
     return Stream([area], tuple(arrivals), "Asia/Shanghai", DAY_SECONDS // 24)
 
@@ -162,29 +162,30 @@ def day(n: float, event: Event, **more: float) -> Row:
     return event_row("A1", "M1", START_TIME + round(n * DAY_SECONDS), event, **more)
 
 
-def test_an_opening_that_nobody_looks_after_stays_until_somebody_does():
+def test_opening_stays_open_until_it_is_inspected():
     stream = reporting(day(1.3, Event.COVER_OPEN), day(110.5, Event.INSPECTED))
-    told = incidents(judge_stream(stream)[1])
-    assert [alert.change for alert in told] == ["raised", "cleared"]
-    assert told[-1].at == START_TIME + round(110.5 * DAY_SECONDS)
+    alerts = incidents(judge_stream(stream)[1])
+    assert [alert.change for alert in alerts] == ["raised", "cleared"]
+    assert alerts[-1].at == START_TIME + round(110.5 * DAY_SECONDS)
     assert exactly(
         incidents(judge_stream(stream, range(len(stream.rows)))[1])
-    ) == exactly(told)
+    ) == exactly(alerts)
 
 
-def test_what_was_looked_after_is_forgotten():
-    engine, told = judge_stream(
+def test_inspected_incidents_are_forgotten():
+    engine, alerts = judge_stream(
         reporting(day(1.3, Event.COVER_OPEN), day(3.5, Event.INSPECTED))
     )
-    assert [alert.change for alert in incidents(told)] == ["raised", "cleared"]
+    assert [alert.change for alert in incidents(alerts)] == ["raised", "cleared"]
     assert not engine.reports.items
     assert len(engine.reporting.free) == 1
 
 
 def test_chattering_contact_stays_bounded_and_publishes_the_same_in_any_order():
     rows = [day(2 + n / 5000, Event.TERMINAL_OPEN) for n in range(300)]
-    engine, told = judge_stream(reporting(*rows, day(30.5, Event.INSPECTED)))
+    engine, alerts = judge_stream(reporting(*rows, day(30.5, Event.INSPECTED)))
     assert len(engine.reports.items) <= 1
+
     backward = reporting(*rows, day(30.5, Event.INSPECTED))
     events = sorted(
         (
@@ -194,28 +195,23 @@ def test_chattering_contact_stays_bounded_and_publishes_the_same_in_any_order():
         ),
         key=lambda row: -row.at,
     )
-    others = [row for row in backward.rows if row not in events]
+    other_rows = [row for row in backward.rows if row not in events]
     after = next(
-        n for n, row in enumerate(others) if row.at > START_TIME + 2 * DAY_SECONDS
+        n for n, row in enumerate(other_rows) if row.at > START_TIME + 2 * DAY_SECONDS
     )
-    same(
-        incidents(
-            judge_stream(
-                backward.with_rows([*others[:after], *events, *others[after:]])
-            )[1]
-        ),
-        incidents(told),
-    )
+    disordered = [*other_rows[:after], *events, *other_rows[after:]]
+    again = judge_stream(backward.with_rows(disordered))[1]
+    same(incidents(again), incidents(alerts))
 
 
-def test_a_report_of_long_ago_is_late():
+def test_report_of_long_ago_is_late():
     stream = reporting(day(1.3, Event.COVER_OPEN))
     event = next(row for row in stream.rows if row.kind is DeviceEvents)
-    engine, told = judge_stream(
+    engine, alerts = judge_stream(
         stream.with_rows([*(row for row in stream.rows if row is not event), event])
     )
     assert engine.counts["events", "late", ""] == 1
-    assert not incidents(told)
+    assert not incidents(alerts)
 
 
 def test_two_phases_of_one_sag_are_two_records():
@@ -224,10 +220,10 @@ def test_two_phases_of_one_sag_are_two_records():
         day(2.3, Event.VOLTAGE_SAG, residual=depth, **sag)
         for depth in (0.5, 0.6, 0.7, 0.7)
     ]
-    engine, told = judge_stream(reporting(*rows))
+    engine, alerts = judge_stream(reporting(*rows))
     assert engine.counts["events", "duplicate", ""] == 1
     assert [
-        alert.severity for alert in incidents(told) if alert.change != "cleared"
+        alert.severity for alert in incidents(alerts) if alert.change != "cleared"
     ] == [2]
 
 

@@ -1,4 +1,4 @@
-"""The documents are those of the types, and say what the decoders do."""
+"""The documents match the types, and say what the decoders do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.documents import (
 from schemas.wire import Reason
 
 
-def test_the_files_are_as_the_types_make_them():
+def test_files_match_the_types():
     stale = [
         str(path)
         for path, text in documents().items()
@@ -31,32 +31,32 @@ def test_no_file_is_left_over():
     assert set(SCHEMAS_FOLDER.rglob("*.json")) == set(documents())
 
 
-def schema_objects(whole: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(whole, dict):
-        yield whole
-        whole = list(whole.values())
-    if isinstance(whole, list):
-        for part in whole:
-            yield from schema_objects(part)
+def schema_objects(document: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(document, dict):
+        yield document
+        document = list(document.values())
+    if isinstance(document, list):
+        for value in document:
+            yield from schema_objects(value)
 
 
-def target(reference: str, whole: Any) -> Any:
-    file, _, place = reference.partition("#")
-    found = json.loads((SCHEMAS_FOLDER / file).read_text("utf-8")) if file else whole
-    for step in place.split("/")[1:]:
-        found = found[step]
-    return found
+def target(reference: str, document: Any) -> Any:
+    file, _, pointer = reference.partition("#")
+    value = json.loads((SCHEMAS_FOLDER / file).read_text("utf-8")) if file else document
+    for step in pointer.split("/")[1:]:
+        value = value[step]
+    return value
 
 
 @pytest.mark.parametrize(
-    "whole",
+    "document",
     [asyncapi(), *(schema(name) for name in DOCUMENT_TYPES)],
     ids=["asyncapi", *DOCUMENT_TYPES],
 )
-def test_every_reference_leads_somewhere(whole):
-    for part in schema_objects(whole):
-        if "$ref" in part:
-            assert target(part["$ref"], whole)
+def test_every_reference_resolves(document):
+    for value in schema_objects(document):
+        if "$ref" in value:
+            assert target(value["$ref"], document)
 
 
 UNITLESS_FIELDS = {
@@ -88,30 +88,30 @@ UNITLESS_FIELDS = {
 
 @pytest.mark.parametrize("name", DOCUMENT_TYPES)
 def test_every_quantity_has_its_unit(name):
-    for part in schema_objects(schema(name)):
-        for field, told in part.get("properties", {}).items():
-            numeric = {one.get("type") for one in schema_objects(told)} & {
+    for value in schema_objects(schema(name)):
+        for field, properties in value.get("properties", {}).items():
+            numeric = {nested.get("type") for nested in schema_objects(properties)} & {
                 "number",
                 "integer",
             }
             assert (
                 not numeric
                 or field in UNITLESS_FIELDS
-                or "x-unit" in told
+                or "x-unit" in properties
                 or field.endswith(("_kva", "_v", "_a", "_s"))
             ), field
 
 
 def test_defaults_fit_their_own_limits():
     for name in DOCUMENT_TYPES:
-        for part in schema_objects(schema(name)):
-            if "default" in part and "minLength" in part:
-                assert len(part["default"]) >= part["minLength"]
+        for value in schema_objects(schema(name)):
+            if "default" in value and "minLength" in value:
+                assert len(value["default"]) >= value["minLength"]
 
 
-def test_the_asyncapi_document_has_its_form():
-    whole = asyncapi()
-    assert set(whole) == {
+def test_asyncapi_document_is_well_formed():
+    document = asyncapi()
+    assert set(document) == {
         "asyncapi",
         "info",
         "defaultContentType",
@@ -119,19 +119,25 @@ def test_the_asyncapi_document_has_its_form():
         "operations",
         "components",
     }
-    assert {"title", "version"} <= set(whole["info"])
-    for address, channel in whole["channels"].items():
+    assert {"title", "version"} <= set(document["info"])
+
+    for address, channel in document["channels"].items():
         assert channel["address"] == address
         assert channel["messages"]
-    told = set()
-    for operation in whole["operations"].values():
+
+    messages_used = set()
+    for operation in document["operations"].values():
         assert operation["action"] in ("send", "receive")
         channel = operation["channel"]["$ref"].removeprefix("#/channels/")
         for message in operation["messages"]:
             assert message["$ref"].startswith(f"#/channels/{channel}/messages/")
-            told.add(target(message["$ref"], whole)["$ref"].rpartition("/")[2])
-    assert told == set(whole["components"]["messages"])
-    for message in whole["components"]["messages"].values():
+            messages_used.add(
+                target(message["$ref"], document)["$ref"].rpartition("/")[2]
+            )
+
+    assert messages_used == set(document["components"]["messages"])
+
+    for message in document["components"]["messages"].values():
         assert {"name", "contentType", "headers", "payload", "bindings"} <= set(message)
 
 

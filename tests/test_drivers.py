@@ -1,4 +1,4 @@
-"""Any driver, the same answer: two workers on a real broker, replay over files, and the local runner."""
+"""Every driver gives the same answer: two workers on a real broker, replay over files, and the local runner."""
 
 from __future__ import annotations
 
@@ -40,9 +40,8 @@ from tests.workers import (
     wait,
 )
 
-Order = Sequence[
-    tuple[type[Batch], ...]
-]  # of topics: those after a tuple are sent when all in it is judged
+# topics after a tuple are sent when everything in it is judged
+Order = Sequence[tuple[type[Batch], ...]]
 
 ALL_AT_ONCE: Order = [(DeviceEvents, Payments, Stages, Readings)]
 READS_FIRST: Order = [(Readings,), (Payments, Stages), (DeviceEvents,)]
@@ -51,7 +50,7 @@ EVENTS_FIRST_PAYMENTS_LAST: Order = [(DeviceEvents,), (Stages, Readings), (Payme
 
 @dataclass
 class DriverHistory:
-    """A history in parts, what replay and the local runner make of it, and what it is judged with."""
+    """A history in portions, how it is judged, and the alerts of replay and the local runner."""
 
     portions: list[list[Batch]]
     areas: list[Area]
@@ -62,13 +61,14 @@ class DriverHistory:
     def judge_on_workers(
         self, environment: dict[str, str], folder: Path, shape: Shape, order: Order
     ) -> None:
-        """Has two workers watch it; fails, and says where, unless they end with the same."""
+        """Two workers judge it; fails, and says where, unless they end with the same alerts."""
         environment |= {
             "METERWATCH_INTERVAL": str(self.interval),
             "METERWATCH_SESSION_SECONDS": "60",
         }
         settings = load(environment)
         asyncio.run(ensure(settings))
+
         with (
             WorkerProcess(environment, folder / "one") as one,
             WorkerProcess(environment, folder / "two") as two,
@@ -85,12 +85,12 @@ class DriverHistory:
     async def _publish(self, settings: Settings, shape: Shape, order: Order) -> None:
         async with producer(settings) as client:
             await publish_areas(client, settings, self.areas)
-            for part in self.portions:
+            for batches in self.portions:
                 for topics in order:
                     await publish(
                         client,
                         settings,
-                        [batch for batch in part if isinstance(batch, topics)],
+                        [batch for batch in batches if isinstance(batch, topics)],
                         shape,
                     )
                     await client.flush()
@@ -99,77 +99,83 @@ class DriverHistory:
 
 def history(sources: Sequence[Source], folder: Path) -> DriverHistory:
     """Replays sources one after the other, as the local runner does, and compares the two."""
-    zone, interval = (
-        sources[0].zone or Settings().zone,
-        sources[0].interval or Settings().interval,
-    )
+    zone = sources[0].zone or Settings().zone
+    interval = sources[0].interval or Settings().interval
     engine = Engine(zone=zone, interval=interval)
     engine.enroll(sources[0].areas)
-    parts = [list(source.batches) for source in sources]
+    source_batches = [list(source.batches) for source in sources]
     states = last_states(
-        alert for part in parts for batch in part for alert in engine.step(batch)
+        alert
+        for batches in source_batches
+        for batch in batches
+        for alert in engine.step(batch)
     )
     replayed = DriverHistory(
-        parts, sources[0].areas, interval, states, count_outcomes(engine)
+        source_batches, sources[0].areas, interval, states, count_outcomes(engine)
     )
+
     counted: Outcomes = {}
     with Store(folder / "local.db") as store:
-        for n, part in enumerate(parts):
+        for n, batches in enumerate(source_batches):
             counts = follow(
-                Source("", replayed.areas, iter(part), 0, zone, interval), store, str(n)
+                Source("", replayed.areas, iter(batches), 0, zone, interval),
+                store,
+                str(n),
             ).counts
             for kind, outcomes in counts.items():
                 rows = {
-                    o: sum(reasons.values())
-                    for o, reasons in outcomes.items()
-                    if o not in ("implausible", "flagged")
+                    outcome: sum(reasons.values())
+                    for outcome, reasons in outcomes.items()
+                    if outcome not in ("implausible", "flagged")
                 }
                 counted.setdefault(kind, Counter()).update(rows)
+
         agree(last_states(store.alerts()), counted, replayed)
+
     return replayed
 
 
-def agree(states: States, rows: Outcomes, other: DriverHistory) -> None:
-    assert states.keys() - other.states.keys() == set()
-    assert other.states.keys() - states.keys() == set()
+def agree(states: States, rows: Outcomes, history: DriverHistory) -> None:
+    assert states.keys() - history.states.keys() == set()
+    assert history.states.keys() - states.keys() == set()
     assert [
-        (state, other.states[k])
+        (state, history.states[k])
         for k, state in states.items()
-        if state != other.states[k]
+        if state != history.states[k]
     ] == []
     balanced(rows)
-    assert order_independent(rows) == order_independent(other.outcomes)
+    assert order_independent(rows) == order_independent(history.outcomes)
 
 
 @pytest.fixture(scope="module")
 def adversarial(tmp_path_factory) -> DriverHistory:
-    """What no file holds, for a file is in order: rows late, again and astray. In halves, within the grace period."""
+    """Late, duplicate and out-of-order rows, which no file holds; in halves, within the grace period."""
     stream = adversarial_areas(12, seed=5)
-    parts = list(portions(stream, 60))
+    batches = list(portions(stream, 60))
     halves = [
         [batch for portion in half for batch in portion]
-        for half in (parts[:30], parts[30:])
+        for half in (batches[:30], batches[30:])
     ]
     sources = [
         Source("", stream.areas, iter(half), 0, stream.zone, stream.interval)
         for half in halves
     ]
-    return history(sources, tmp_path_factory.mktemp("hostile"))
+    return history(sources, tmp_path_factory.mktemp("adversarial"))
 
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory) -> DriverHistory:
-    """Files of all kinds, of three days of a town: the meters with a planted fault and every twentieth other."""
+    """Files of all kinds with three days of a town: the meters with a planted fault and every twentieth other."""
     town = Town(1000, 3)
     planted = {fault.subject for fault in town.planted}
-    kept = np.array(
+    kept_meters = np.array(
         [k % 20 == 0 or name in planted for k, name in enumerate(town.grid.names)]
     )
 
     def batches() -> Iterator[Batch]:
         for batch in town.batches():
             yield (
-                batch.select(kept[batch.subject])
+                batch.select(kept_meters[batch.subject])
                 if isinstance(batch, Readings)
                 else batch
             )
@@ -196,17 +202,19 @@ def town(tmp_path_factory) -> DriverHistory:
         "packed-reads-first",
     ],
 )
-def test_all_drivers_end_the_same(adversarial, environment, tmp_path, shape, order):
+def test_all_drivers_end_with_the_same_alerts(
+    adversarial, environment, tmp_path, shape, order
+):
     assert len(adversarial.states) > 150
     adversarial.judge_on_workers(environment, tmp_path, shape, order)
 
 
-def test_files_of_all_kinds_end_the_same(town, environment, tmp_path):
+def test_drivers_agree_on_files_of_all_kinds(town, environment, tmp_path):
     assert len({state["rule"] for state in town.states.values()}) > 5
     town.judge_on_workers(environment, tmp_path, "packed", ALL_AT_ONCE)
 
 
-def test_real_curves_end_the_same(environment, tmp_path):
+def test_drivers_agree_on_real_curves(environment, tmp_path):
     curves = history(
         [open_sources(sorted((Path(__file__).parent / "data").glob("garden4_*")))],
         tmp_path,

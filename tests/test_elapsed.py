@@ -1,4 +1,4 @@
-"""Elapsed time may be decades, and negative: what fades with it overflows nowhere (a warning is a failure here)."""
+"""Elapsed time may be decades, or negative: no decay over it overflows (a warning is a failure here)."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ def balances(*observations: tuple[int, float]) -> list[float]:
             "payment": int(Payment.BALANCE),
             "succeeded": 1,
         }
-        found = feature.fold(
+        gives = feature.fold(
             np.array([0]), {name: np.array([value]) for name, value in columns.items()}
         )
-        daily += found["daily_yuan"].tolist()
+        daily += gives["daily_yuan"].tolist()
+
     return daily
 
 
-def test_an_older_balance_changes_nothing_of_what_is_used_a_day():
+def test_older_balance_does_not_change_daily_usage():
     assert balances(
         (NOON_TIME, 30.0),
         (NOON_TIME + DAY_SECONDS, 28.0),
@@ -60,7 +61,7 @@ def test_balance_after_decades_shows_no_usage():
 )
 def test_the_engine_judges_balances_decades_apart(times, amounts):
     row = [0] * len(times)
-    told = Payments.build(
+    payments = Payments.build(
         ["C"],
         row,
         ["A"],
@@ -69,11 +70,11 @@ def test_the_engine_judges_balances_decades_apart(times, amounts):
         payment=[int(Payment.BALANCE)] * len(times),
         amount=amounts,
     )
-    assert {alert.rule for alert in Engine().step(told)} <= {"low_balance"}
+    assert {alert.rule for alert in Engine().step(payments)} <= {"low_balance"}
 
 
 @pytest.mark.parametrize(("first", "second"), TIME_LEAPS)
-def test_sums_of_squares_keep_their_weight_where_time_goes_backward(first, second):
+def test_sums_of_squares_keep_their_weight_when_time_goes_backward(first, second):
     phases = Phases()
     phases.cells.reserve(1)
     for at in (first, second):

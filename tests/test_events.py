@@ -1,4 +1,4 @@
-"""Device events by the codes of others."""
+"""Device events by the codes of other systems."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVENT_TIME = 1_772_380_800
 
 
 def decoded(*records):
-    """What comes of records, and why others do not."""
+    """The decoded records, and the reasons of the rejected ones."""
     values = [
         msgspec.json.encode({"at": EVENT_TIME, "meter": "M1"} | record)
         for record in records
@@ -62,7 +62,7 @@ def test_a_code_stands_for_a_word(system, code, word):
         ({}, Reason.MISSING_FIELD),
     ],
 )
-def test_meaningless_record_is_rejected_alone(record, reason):
+def test_only_the_meaningless_record_is_rejected(record, reason):
     assert decoded({"event": "vacancy"}, record, {"event": "cover_open"}) == (
         ["vacancy", "cover_open"],
         [reason],
@@ -98,6 +98,7 @@ def test_terminal_without_power_is_an_outage_of_its_area(system, code):
         "code": code,
     }
     batch, refusals = decode_events([(b"A1", msgspec.json.encode(record), "", 0)])
+
     assert batch is not None
     assert not refusals
     assert batch.names == ("",)
@@ -107,7 +108,7 @@ def test_terminal_without_power_is_an_outage_of_its_area(system, code):
     )
 
 
-def test_how_many_records_there_were_is_no_event():
+def test_count_of_records_is_no_event():
     assert decoded({"system": "dlt645-2007", "code": "03300D00"}) == (
         [],
         [Reason.UNKNOWN_CODE],

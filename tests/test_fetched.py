@@ -1,4 +1,4 @@
-"""Whatever the bytes of a fetch, all that can be read of them is read, and the rest is damage with its place."""
+"""Whatever the bytes of a fetch, every readable record is read, and the rest is damage with its offset."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def batch(
     return rebased(bytes(builder.build()), first, 0x20 if control else 0)
 
 
-def rebased(whole: bytes, first: int, attributes: int = 0) -> bytes:
+def rebased(content: bytes, first: int, attributes: int = 0) -> bytes:
     """A batch at an offset, with further attributes and a checksum that fits again."""
-    fields = list(BATCH_HEADER.unpack_from(whole))
-    fields[0], fields[1] = first, len(whole) - 12
+    fields = list(BATCH_HEADER.unpack_from(content))
+    fields[0], fields[1] = first, len(content) - 12
     fields[5] |= attributes
-    whole = BATCH_HEADER.pack(*fields) + whole[BATCH_HEADER.size :]
-    return whole[:17] + struct.pack(">I", calc_crc32c(whole[21:])) + whole[21:]
+    content = BATCH_HEADER.pack(*fields) + content[BATCH_HEADER.size :]
+    return content[:17] + struct.pack(">I", calc_crc32c(content[21:])) + content[21:]
 
 
 def compressed(first: int, codec: int, content: bytes, count: int = 3) -> bytes:
@@ -117,7 +117,7 @@ def damages(span: FetchedRange) -> list[tuple[int, int, Reason]]:
     ]
 
 
-def test_aborted_transactions_are_left_out_among_committed_ones_and_others():
+def test_aborted_transactions_are_left_out_between_other_batches():
     content = (
         batch(100, 2, producer=7, transactional=True)  # aborted at 108
         + batch(102, 2, producer=8, transactional=True)  # committed at 109
@@ -125,12 +125,14 @@ def test_aborted_transactions_are_left_out_among_committed_ones_and_others():
         + batch(106, 2, producer=7, transactional=True)
         + marker(108, 7, commit=False)
         + marker(109, 8, commit=True)
-        + batch(110, 2, producer=7, transactional=True)  # its next, committed
+        # the next of this producer, committed
+        + batch(110, 2, producer=7, transactional=True)
         + marker(112, 7, commit=True)
         + batch(113, 1, producer=7, transactional=True)  # and again aborted
         + batch(114, 1, producer=9)  # idempotent only
         + marker(115, 7, commit=False)
     )
+
     span = fetch(content, aborted=[(7, 113), (7, 100)])
     assert offsets(span) == [102, 103, 104, 105, 110, 111, 114]
     assert (span.begins, span.ends) == (100, 116)
@@ -139,7 +141,7 @@ def test_aborted_transactions_are_left_out_among_committed_ones_and_others():
     ) == offsets(span)
 
 
-def test_a_span_of_markers_alone_moves_on():
+def test_span_with_only_markers_moves_on():
     assert fetch(marker(FIRST_OFFSET, 7, commit=True)) == (
         FIRST_OFFSET,
         [],
@@ -156,11 +158,11 @@ def test_a_span_of_markers_alone_moves_on():
 
 
 def test_a_compacted_batch_end_moves_on():
-    whole = batch(FIRST_OFFSET, 2)
-    fields = list(BATCH_HEADER.unpack_from(whole))
+    content = batch(FIRST_OFFSET, 2)
+    fields = list(BATCH_HEADER.unpack_from(content))
     fields[6] = 9  # its last record was at 109, once
     span = fetch(
-        rebased(BATCH_HEADER.pack(*fields) + whole[BATCH_HEADER.size :], FIRST_OFFSET)
+        rebased(BATCH_HEADER.pack(*fields) + content[BATCH_HEADER.size :], FIRST_OFFSET)
     )
     assert (offsets(span), damages(span), span.ends) == ([100, 101], [], 110)
 
@@ -181,10 +183,8 @@ def test_every_compression_is_read(codec):
 
 def test_raw_snappy_and_members_of_gzip_are_read():
     plain = batch(FIRST_OFFSET, 3)
-    content, expected = (
-        plain[BATCH_HEADER.size :],
-        list(map(shown, fetch(plain).records)),
-    )
+    content = plain[BATCH_HEADER.size :]
+    expected = list(map(shown, fetch(plain).records))
     members = gzip.compress(content[:9]) + gzip.compress(content[9:])
     for codec, packed in (
         (SNAPPY_CODEC, bytes(cramjam.snappy.compress_raw(content))),
@@ -212,13 +212,13 @@ def test_batch_too_large_when_decompressed_is_rejected(codec, monkeypatch):
 
 def test_large_compressed_fetch_is_read_in_portions(monkeypatch):
     monkeypatch.setattr(fetched, "LARGEST_BATCH", 150)
-    one = [
+    records = [
         compressed(first, ZSTD_CODEC, zstd_encode(batch(first, 3)[BATCH_HEADER.size :]))
         for first in (100, 103, 106)
     ]
     ends, taken = FIRST_OFFSET, []
     while ends < 109:
-        span = fetch(b"".join(one[(ends - FIRST_OFFSET) // 3 :]), ends)
+        span = fetch(b"".join(records[(ends - FIRST_OFFSET) // 3 :]), ends)
         taken += offsets(span)
         assert ends < span.ends
         ends = span.ends
@@ -228,14 +228,16 @@ def test_large_compressed_fetch_is_read_in_portions(monkeypatch):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
+        # its last byte
         (
             lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]),
             Reason.CORRUPT,
-        ),  # its last byte
+        ),
+        # its number of offsets
         (
             lambda whole: whole[:25] + b"\xff" + whole[26:],
             Reason.CORRUPT,
-        ),  # how many offsets it has
+        ),
         (lambda whole: rebased(whole, 103, 5), Reason.UNKNOWN_CODEC),
         (lambda whole: rebased(whole, 103, GZIP_CODEC), Reason.CORRUPT),
         (lambda whole: rebased(whole, 103, LZ4_CODEC), Reason.CORRUPT),
@@ -243,14 +245,16 @@ def test_large_compressed_fetch_is_read_in_portions(monkeypatch):
         (lambda whole: rebased(whole, 103, ZSTD_CODEC), Reason.CORRUPT),
         (lambda whole: whole[:16] + b"\x03" + whole[17:], Reason.UNKNOWN_MAGIC),
         (lambda whole: whole[:16] + b"\xff" + whole[17:], Reason.UNKNOWN_MAGIC),
+        # not the layout it has
         (
             lambda whole: whole[:16] + b"\x01" + whole[17:],
             Reason.CORRUPT,
-        ),  # a layout that it is not in
+        ),
+        # shorter than its header
         (
             lambda whole: whole[:8] + struct.pack(">i", 20) + whole[12:32],
             Reason.CORRUPT,
-        ),  # shorter than its header
+        ),
     ],
 )
 def test_unreadable_batch_is_damage_and_reading_goes_on_after_it(spoil, reason):
@@ -271,8 +275,8 @@ def test_unreadable_last_batch_ends_at_the_offset_in_its_header():
 
 @pytest.mark.parametrize("length", [-(1 << 31), -1, 0, 13, 1 << 30])
 def test_invalid_length_skips_one_offset(length):
-    whole = batch(FIRST_OFFSET)
-    span = fetch(whole[:8] + struct.pack(">i", length) + whole[12:])
+    content = batch(FIRST_OFFSET)
+    span = fetch(content[:8] + struct.pack(">i", length) + content[12:])
     assert (damages(span), span.ends) == (
         [(FIRST_OFFSET, FIRST_OFFSET, Reason.CORRUPT)],
         FIRST_OFFSET + 1,
@@ -280,10 +284,10 @@ def test_invalid_length_skips_one_offset(length):
 
 
 def varint(number: int) -> bytes:
-    number, out = number << 1 if number >= 0 else (-number << 1) - 1, b""
+    number, encoded = number << 1 if number >= 0 else (-number << 1) - 1, b""
     while number > 0x7F:
-        out, number = out + bytes([number & 0x7F | 0x80]), number >> 7
-    return out + bytes([number])
+        encoded, number = encoded + bytes([number & 0x7F | 0x80]), number >> 7
+    return encoded + bytes([number])
 
 
 def record(
@@ -301,13 +305,13 @@ def record(
 
 
 def batch_of_records(*records: bytes, count: int | None = None) -> bytes:
-    whole = batch(FIRST_OFFSET, len(records))
-    fields = list(BATCH_HEADER.unpack_from(whole))
+    content = batch(FIRST_OFFSET, len(records))
+    fields = list(BATCH_HEADER.unpack_from(content))
     fields[12] = len(records) if count is None else count
     return rebased(BATCH_HEADER.pack(*fields) + b"".join(records), FIRST_OFFSET)
 
 
-def test_a_header_name_that_is_not_utf8_costs_nothing():
+def test_header_name_that_is_not_utf8_does_no_harm():
     span = fetch(
         batch_of_records(record(100), record(101, name=b"trace-\xe4"), record(102))
     )
@@ -333,7 +337,7 @@ def test_a_header_name_that_is_not_utf8_costs_nothing():
         record(101, size=-7),
     ],
 )
-def test_a_record_that_cannot_be_read_is_damage_alone(broken):
+def test_unreadable_record_is_damage_and_its_neighbours_are_read(broken):
     span = fetch(batch_of_records(record(100), broken, record(102)) + batch(103))
     assert damages(span) == [(101, 101, Reason.CORRUPT)]
     assert offsets(span) == [100, 102, 103]
@@ -358,13 +362,13 @@ def test_a_wrong_count_of_records_hides_none(count, read):
     assert damages(span) == ([(100 + read, 102, Reason.CORRUPT)] if read < 3 else [])
 
 
-def test_old_layouts_are_read_beside_the_new():
-    parts = []
+def test_old_layouts_are_read_next_to_the_new():
+    batches = []
     for magic, first in ((0, 100), (1, 101)):
         builder = LegacyRecordBatchBuilder(magic, 0, 1 << 10)
         builder.append(first, FIRST_TIMESTAMP, b"A1", b"v")
-        parts.append(bytes(builder.build()))
-    assert offsets(fetch(batch(98, 2) + b"".join(parts) + batch(102), 98)) == [
+        batches.append(bytes(builder.build()))
+    assert offsets(fetch(batch(98, 2) + b"".join(batches) + batch(102), 98)) == [
         98,
         99,
         100,
@@ -376,16 +380,20 @@ def test_old_layouts_are_read_beside_the_new():
 def all_offsets(span: FetchedRange) -> list[int]:
     """The first and last offsets of all that is in a span."""
     return [
-        place
-        for r in span.records
-        for place in ((r.offset, r.last) if isinstance(r, Damage) else (r.offset,))
+        offset
+        for record in span.records
+        for offset in (
+            (record.offset, record.last)
+            if isinstance(record, Damage)
+            else (record.offset,)
+        )
     ]
 
 
-def spoilt(data: st.DataObject, whole: bytes, begin: int = 0) -> bytes:
-    content = bytearray(whole)
+def spoilt(data: st.DataObject, sound: bytes, begin: int = 0) -> bytes:
+    content = bytearray(sound)
     for _ in range(data.draw(st.integers(1, 6))):
-        content[data.draw(st.integers(begin, len(whole) - 1))] = data.draw(
+        content[data.draw(st.integers(begin, len(sound) - 1))] = data.draw(
             st.integers(0, 255)
         )
     return bytes(content)
@@ -393,16 +401,16 @@ def spoilt(data: st.DataObject, whole: bytes, begin: int = 0) -> bytes:
 
 @given(st.data())
 def test_whatever_is_fetched_ends_in_order_and_moves_on(data):
-    whole = (
+    sound = (
         batch(FIRST_OFFSET, 3)
         + compressed(103, ZSTD_CODEC, zstd_encode(batch(103, 3)[BATCH_HEADER.size :]))
         + batch(106, 3)
     )
-    content = spoilt(data, whole)[: data.draw(st.integers(12, len(whole)))]
+    content = spoilt(data, sound)[: data.draw(st.integers(12, len(sound)))]
     span = fetch(content)
     assert span.ends > FIRST_OFFSET
     assert all_offsets(span) == sorted(all_offsets(span))
-    assert all(FIRST_OFFSET <= place < span.ends for place in all_offsets(span))
+    assert all(FIRST_OFFSET <= offset < span.ends for offset in all_offsets(span))
 
 
 @given(st.data())
@@ -411,16 +419,14 @@ def test_whatever_the_records_of_a_batch_are_each_offset_is_read_or_rejected(dat
         spoilt(data, batch(FIRST_OFFSET, 5), BATCH_HEADER.size), FIRST_OFFSET
     )
     span = fetch(broken + batch(105))
-    read, lost = (
-        offsets(span),
-        [k for first, last, _ in damages(span) for k in range(first, last + 1)],
-    )
+    read = offsets(span)
+    lost = [k for first, last, _ in damages(span) for k in range(first, last + 1)]
     assert sorted(read + lost) == [*range(100, 106)]
 
 
 def test_readers_skip_damage_and_log_it(caplog):
     content = batch(FIRST_OFFSET, 3)[:-1] + b"?" + batch(103, 2)
-    it = Fetch(TP_3, FetchedBytes(content), None, FIRST_OFFSET, None, None, True, 1)
-    assert [record.offset for record in it] == [103, 104]
-    assert it.next_fetch_offset == 105
+    fetch = Fetch(TP_3, FetchedBytes(content), None, FIRST_OFFSET, None, None, True, 1)
+    assert [record.offset for record in fetch] == [103, 104]
+    assert fetch.next_fetch_offset == 105
     assert "offsets 100 to 102 of `meter.reads`, partition 3" in caplog.text

@@ -1,4 +1,4 @@
-"""Files in layouts of others: each is read as it means, or refused by name with the way to map it."""
+"""Files in foreign layouts: each is read by its meaning, or refused by name with advice on mapping it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from replay.sources import SourceError, open_source, open_sources
 from schemas.columns import Readings, Status
 
-CUSTOMER_NAME = "Mrs Ada Jones"  # stands in files, and in no message
+CUSTOMER_NAME = "Mrs Ada Jones"  # stands in files, and must not appear in messages
 
 
 def written(tmp_path, text, name="file.csv"):
@@ -23,15 +23,15 @@ def written(tmp_path, text, name="file.csv"):
 def readings_of(*paths):
     """Readings by meter, as pairs of time and kWh, and the source."""
     source = open_sources(paths)
-    found: dict[str, list[tuple[str, float]]] = {}
+    by_meter: dict[str, list[tuple[str, float]]] = {}
     for batch in source.batches:
         assert isinstance(batch, Readings)
         for n in range(len(batch)):
             when = f"{datetime.fromtimestamp(int(batch.at[n]), UTC):%Y-%m-%dT%H:%M}"
-            found.setdefault(batch.names[batch.subject[n]], []).append(
+            by_meter.setdefault(batch.names[batch.subject[n]], []).append(
                 (when, round(float(batch.kwh[n]), 6))
             )
-    return found, source
+    return by_meter, source
 
 
 def whole(path):
@@ -63,15 +63,19 @@ def test_nem12_is_energy_per_interval_of_market_time(
     tmp_path, minutes, count, unit, factor
 ):
     values = np.arange(count) / 4
-    found, source = readings_of(
+    by_meter, source = readings_of(
         written(tmp_path, nem12(register(unit=unit, minutes=minutes), day(values)))
     )
-    assert list(found) == ["6102009999"]
-    at, kwh = zip(*found["6102009999"], strict=True)
+
+    assert list(by_meter) == ["6102009999"]
+
+    at, kwh = zip(*by_meter["6102009999"], strict=True)
+    # ten hours ahead, ends at midnight
     assert (at[0], at[-1]) == (
         f"2005-02-28T14:{minutes:02d}",
         "2005-03-01T14:00",
-    )  # ten hours ahead, ends at midnight
+    )
+
     np.testing.assert_allclose(kwh, values * factor, rtol=1e-5)
     assert (source.zone, source.interval, source.read_as) == (
         "Australia/Brisbane",
@@ -100,8 +104,9 @@ def test_registers_of_import_add_up_and_others_are_counted(tmp_path):
         register("E1", "m3", nmi="7"),
         day([1] * 48),
     ]
-    found, source = readings_of(written(tmp_path, nem12(*records)))
-    assert {kwh for _, kwh in found["6102009999"]} == {3}
+    by_meter, source = readings_of(written(tmp_path, nem12(*records)))
+
+    assert {kwh for _, kwh in by_meter["6102009999"]} == {3}
     assert source.rejected == {
         "energy that flows back has no column of its own per interval": 48,
         "reactive energy has no column per interval": 48,
@@ -111,7 +116,7 @@ def test_registers_of_import_add_up_and_others_are_counted(tmp_path):
 
 
 def test_registers_of_two_lengths_add_up_by_the_longer(tmp_path):
-    found, _ = readings_of(
+    by_meter, _ = readings_of(
         written(
             tmp_path,
             nem12(
@@ -119,7 +124,7 @@ def test_registers_of_two_lengths_add_up_by_the_longer(tmp_path):
             ),
         )
     )
-    assert [kwh for _, kwh in found["6102009999"]] == [7] * 48
+    assert [kwh for _, kwh in by_meter["6102009999"]] == [7] * 48
 
 
 @pytest.mark.parametrize(
@@ -146,9 +151,12 @@ def test_quality_flag_sets_the_status(tmp_path, quality, records, known, status)
         ),
     )
     readings = whole(path)
-    mine = readings.select(np.array(readings.names)[readings.subject] == "6102009999")
-    assert len(mine) == known
-    assert set(mine.status) <= {status}
+    own_rows = readings.select(
+        np.array(readings.names)[readings.subject] == "6102009999"
+    )
+
+    assert len(own_rows) == known
+    assert set(own_rows.status) <= {status}
 
 
 def test_ranges_of_quality_hold_for_their_intervals_alone(tmp_path):
@@ -160,13 +168,11 @@ def test_ranges_of_quality_hold_for_their_intervals_alone(tmp_path):
 
 
 def test_later_update_of_a_day_counts(tmp_path):
-    late, early = (
-        day([2] * 48, updated="20050401000000"),
-        day([1] * 48, updated="20050310000000"),
-    )
+    late = day([2] * 48, updated="20050401000000")
+    early = day([1] * 48, updated="20050310000000")
     for records in ((late, early), (early, late)):
-        found, source = readings_of(written(tmp_path, nem12(register(), *records)))
-        assert {kwh for _, kwh in found["6102009999"]} == {2}
+        by_meter, source = readings_of(written(tmp_path, nem12(register(), *records)))
+        assert {kwh for _, kwh in by_meter["6102009999"]} == {2}
         assert source.tally.mended == {
             "a day of a register is told again: the latest counts": 1
         }
@@ -189,7 +195,7 @@ def test_later_update_of_a_day_counts(tmp_path):
         (day(["x", *[1] * 47]), "a value is no number"),
     ],
 )
-def test_what_is_no_record_is_counted_with_its_line(tmp_path, record, reason):
+def test_invalid_record_is_counted_with_its_line(tmp_path, record, reason):
     _, source = readings_of(
         written(tmp_path, nem12(register(), day([1] * 48, date="20050302"), record))
     )
@@ -202,6 +208,7 @@ def test_truncated_nem12_is_noted_and_nem13_is_refused_by_name(tmp_path):
     assert "no record 900" in str(
         readings_of(written(tmp_path, content))[1].tally.notes
     )
+
     headless = content.partition("\n")[2]
     assert readings_of(written(tmp_path, headless, "headless.txt"))[1].read_as == {
         "headless.txt": "NEM12"
@@ -221,7 +228,12 @@ def test_truncated_nem12_is_noted_and_nem13_is_refused_by_name(tmp_path):
 # Green Button
 
 
-GREEN_BUTTON_PREAMBLE = f'Name,{CUSTOMER_NAME}\nAddress,"12 Harbour Road, rear"\nAccount Number,7712345\nService,Service 1\n\n'
+GREEN_BUTTON_PREAMBLE = (
+    f"Name,{CUSTOMER_NAME}\n"
+    'Address,"12 Harbour Road, rear"\n'
+    "Account Number,7712345\n"
+    "Service,Service 1\n\n"
+)
 GREEN_BUTTON_HEADER = "TYPE,DATE,START TIME,END TIME,USAGE,UNITS,COST,NOTES\n"
 
 
@@ -236,10 +248,11 @@ def test_green_button_csv_is_energy_until_the_end_of_its_minutes(tmp_path, pream
         "Electric usage,2024-03-01,23:45,23:59,250,Wh,$0.05,\n"
         "Natural gas usage,2024-03-01,23:45,23:59,1,therms,$0.05,\n"
     )
-    found, source = readings_of(
+    by_meter, source = readings_of(
         written(tmp_path, preamble + GREEN_BUTTON_HEADER + rows, "download.csv")
     )
-    assert found == {
+
+    assert by_meter == {
         "7712345" if preamble else "download": [
             ("2024-03-01T00:15", 0.25),
             ("2024-03-02T00:00", 0.25),
@@ -259,22 +272,20 @@ def test_green_button_csv_is_energy_until_the_end_of_its_minutes(tmp_path, pream
 )
 def test_green_button_csv_ends_at_its_hour(tmp_path, start, end, at):
     row = f"Electric usage,2024-03-01,{start},{end},1.5,$0.05,\n"
-    found, _ = readings_of(
+    by_meter, _ = readings_of(
         written(
             tmp_path, "TYPE,DATE,START TIME,END TIME,USAGE (kWh),COST,NOTES\n" + row
         )
     )
-    assert found == {"file": [(f"2024-03-{at}", 1.5)]}
+    assert by_meter == {"file": [(f"2024-03-{at}", 1.5)]}
 
 
 def entry(kind, links, content=""):
-    told = "".join(
-        f'<link rel="{relation}" href="{place}"/>' for relation, place in links
+    link_tags = "".join(
+        f'<link rel="{relation}" href="{address}"/>' for relation, address in links
     )
     inner = f'<{kind} xmlns="http://naesb.org/espi">{content}</{kind}>'
-    return (
-        f"<entry>{told}<title>{CUSTOMER_NAME}</title><content>{inner}</content></entry>"
-    )
+    return f"<entry>{link_tags}<title>{CUSTOMER_NAME}</title><content>{inner}</content></entry>"
 
 
 def feed(
@@ -291,6 +302,7 @@ def feed(
         f"<duration>{duration}</duration><start>{start}</start></timePeriod><value>{value}</value></IntervalReading>"
         for start, duration, value in readings
     )
+
     return (
         '<?xml version="1.0" encoding="UTF-8"?><feed xmlns="http://www.w3.org/2005/Atom">'
         + entry(
@@ -336,8 +348,8 @@ def test_a_feed_is_energy_by_its_power_of_ten(tmp_path, power, value, kwh):
     path = written(
         tmp_path, feed(power=power, readings=[(1_700_000_000, 900, value)]), "feed.xml"
     )
-    found, source = readings_of(path)
-    assert found == {"9b6c-01": [("2023-11-14T22:28", kwh)]}
+    by_meter, source = readings_of(path)
+    assert by_meter == {"9b6c-01": [("2023-11-14T22:28", kwh)]}
     assert (source.zone, source.read_as) == (
         "Etc/GMT+8",
         {"feed.xml": "Green Button XML"},
@@ -363,7 +375,7 @@ def test_a_feed_is_energy_by_its_power_of_ten(tmp_path, power, value, kwh):
         ({"readings": [(1_700_000_000, 900, CUSTOMER_NAME)]}, "a value is no number"),
     ],
 )
-def test_a_feed_of_what_is_no_imported_energy_is_counted(tmp_path, changes, reason):
+def test_feed_without_imported_energy_is_counted(tmp_path, changes, reason):
     with pytest.raises(
         SourceError, match=f"nothing could be read of feed.xml: .*{reason}"
     ) as error:
@@ -371,7 +383,7 @@ def test_a_feed_of_what_is_no_imported_energy_is_counted(tmp_path, changes, reas
     assert CUSTOMER_NAME not in str(error.value)
 
 
-def test_a_block_finds_its_type_by_links_and_a_register_is_one(tmp_path):
+def test_block_finds_its_type_by_links_and_may_be_a_register(tmp_path):
     gas = entry("ReadingType", [("self", "/T/2")], "<uom>169</uom>")
     content = feed(behaviour=1, block="/espi/R/1/B").replace("</feed>", f"{gas}</feed>")
     readings = whole(written(tmp_path, content, "feed.xml"))
@@ -391,7 +403,7 @@ def test_a_block_finds_its_type_by_links_and_a_register_is_one(tmp_path):
         '<!DOCTYPE feed [<!ENTITY % p "x"> %p;]>',
     ],
 )
-def test_a_document_type_is_refused_before_it_unfolds(tmp_path, doctype):
+def test_document_type_is_refused_before_it_expands(tmp_path, doctype):
     content = feed().replace("?><feed", f"?>{doctype}<feed")
     with pytest.raises(SourceError, match="document type"):
         open_source(written(tmp_path, content, "feed.xml"))
@@ -405,7 +417,7 @@ def test_a_document_type_is_refused_before_it_unfolds(tmp_path, doctype):
         (f"<html><body>{CUSTOMER_NAME}</body></html>", "XML of no known kind"),
     ],
 )
-def test_a_broken_feed_is_an_error_in_a_line(tmp_path, content, reason):
+def test_broken_feed_is_a_one_line_error(tmp_path, content, reason):
     with pytest.raises(SourceError, match=reason) as error:
         open_source(written(tmp_path, content, "feed.xml"))
     assert CUSTOMER_NAME not in str(error.value)
@@ -414,8 +426,8 @@ def test_a_broken_feed_is_an_error_in_a_line(tmp_path, content, reason):
 def test_exported_energy_of_green_button_csv_is_noted_as_left_out(tmp_path):
     row = "Electric usage,2024-03-01,00:00,00:59,1.5,0.5,$0.05,\n"
     header = "TYPE,DATE,START TIME,END TIME,IMPORT (kWh),EXPORT (kWh),COST,NOTES\n"
-    found, source = readings_of(written(tmp_path, header + row))
-    assert found == {"file": [("2024-03-01T01:00", 1.5)]}
+    by_meter, source = readings_of(written(tmp_path, header + row))
+    assert by_meter == {"file": [("2024-03-01T01:00", 1.5)]}
     assert "EXPORT (kWh) is left out" in str(source.tally.notes)
 
 
@@ -425,13 +437,14 @@ def test_exported_energy_of_green_button_csv_is_noted_as_left_out(tmp_path):
 LONDON_HEADER = "LCLid,stdorToU,DateTime,KWH/hh (per half hour) \n"
 
 
-def test_london_is_half_hours_that_end_in_utc(tmp_path):
+def test_london_readings_are_half_hours_that_end_in_utc(tmp_path):
     rows = (
         "MAC000002,Std,2013-03-31 00:30:00.0000000, 0.5 \nMAC000002,Std,2013-03-31 01:30:00.0000000,Null\n"
         "MAC000002,Std,2013-04-01 00:00:00.0000000,1\nMAC000003,ToU,2013-07-01 00:30:00.0000000,2\n"
     )
-    found, source = readings_of(written(tmp_path, LONDON_HEADER + rows))
-    assert found == {
+    by_meter, source = readings_of(written(tmp_path, LONDON_HEADER + rows))
+
+    assert by_meter == {
         "MAC000002": [("2013-03-31T00:30", 0.5), ("2013-04-01T00:00", 1.0)],
         "MAC000003": [("2013-07-01T00:30", 2.0)],
     }
@@ -441,6 +454,7 @@ def test_london_is_half_hours_that_end_in_utc(tmp_path):
         ["LCL"],
     )
     assert list(source.rejected) == ["KWH/hh (per half hour) is missing"]
+
     blocks = "LCLid,tstp,energy(kWh/hh)\nMAC000002,2013-03-31 00:30:00.0000000, 0.5 \n"
     assert readings_of(written(tmp_path, blocks, "block_0.csv"))[0] == {
         "MAC000002": [("2013-03-31T00:30", 0.5)]
@@ -453,17 +467,19 @@ HOUSEHOLD_HEADER = (
 )
 
 
-def test_uci_household_power_by_the_minute(tmp_path):
+def test_uci_household_power_is_read_by_the_minute(tmp_path):
     rows = (
         "16/12/2006;17:24:00;4.216;0.418;234.840;18.400;0.000;1.000;17.000\n16/12/2006;17:25:00;?;?;?;?;?;?;\n"
         "17/12/2006;00:00:00;6.000;0.400;233.000;18.000;0.000;1.000;17.000\n"
     )
     path = written(tmp_path, HOUSEHOLD_HEADER + rows, "household_power_consumption.txt")
-    found, source = readings_of(path)
-    assert found == {
+    by_meter, source = readings_of(path)
+
+    assert by_meter == {
         "household": [("2006-12-16T17:24", 0.070267), ("2006-12-17T00:00", 0.1)]
     }
     assert source.rejected == {"the minute was not measured": 1}
+
     readings = whole(path)
     assert (round(float(readings.u[0, 0]), 2), round(float(readings.i[0, 0]), 1)) == (
         234.84,
@@ -489,7 +505,7 @@ def test_dates_with_slashes_follow_the_order_of_their_layout(tmp_path):
 
 def diagrams(*rows):
     return '"";"MT_001";"MT_002"\n' + "".join(
-        f'"{at}";{one};{two}\n' for at, one, two in rows
+        f'"{at}";{first};{second}\n' for at, first, second in rows
     )
 
 
@@ -498,11 +514,14 @@ def test_uci_loads_of_clients_are_kw_of_quarters_on_portugals_clock(tmp_path):
         ("2013-07-01 00:15:00", "2,53807106598985", "0"),
         ("2013-07-01 00:30:00", "4", "8,5"),
     ]
-    found, source = readings_of(written(tmp_path, diagrams(*rows), "LD2011_2014.txt"))
-    assert found == {
+    by_meter, source = readings_of(
+        written(tmp_path, diagrams(*rows), "LD2011_2014.txt")
+    )
+    # no client before its first use
+    assert by_meter == {
         "MT_001": [("2013-06-30T23:15", 0.634518), ("2013-06-30T23:30", 1.0)],
         "MT_002": [("2013-06-30T23:30", 2.125)],
-    }  # nobody is a client before the first use
+    }
     assert source.zone == "Europe/Lisbon"
 
 
@@ -515,12 +534,12 @@ def test_hours_that_the_clocks_skip_or_repeat_are_left_out(tmp_path, day, around
     clocks = [
         (begin + timedelta(minutes=15 * k)).strftime("%H:%M:%S") for k in range(4, 10)
     ]
-    found, source = readings_of(
+    by_meter, source = readings_of(
         written(
             tmp_path, diagrams(*((f"{day} {clock}", "4,5", "1") for clock in clocks))
         )
     )
-    assert [at[11:] for at, _ in found["MT_001"]] == around
+    assert [at[11:] for at, _ in by_meter["MT_001"]] == around
     assert source.rejected == {
         "an hour that the change of the clocks skips or repeats": 4
     }
@@ -546,8 +565,10 @@ def test_an_enedis_curve_is_power_until_its_time(tmp_path, minutes, kwh, code):
         f"{begin + timedelta(minutes=minutes * k):%Y-%m-%dT%H:%M:%S}+02:00;1000\n"
         for k in range(1, 7)
     )
-    found, source = readings_of(written(tmp_path, (ENEDIS_HEADER + rows).encode(code)))
-    at, energy = zip(*found["30001610071843"], strict=True)
+    by_meter, source = readings_of(
+        written(tmp_path, (ENEDIS_HEADER + rows).encode(code))
+    )
+    at, energy = zip(*by_meter["30001610071843"], strict=True)
     assert at[0] == f"{begin + timedelta(minutes=minutes - 120):%Y-%m-%dT%H:%M}"
     np.testing.assert_allclose(energy, kwh, rtol=1e-5)
     assert (source.zone, source.interval) == ("Europe/Paris", minutes * 60)
@@ -557,10 +578,11 @@ def test_an_enedis_curve_is_power_until_its_time(tmp_path, minutes, kwh, code):
     ("minutes", "kwh"),
     [
         ([30, 60, 90, 180, 210], [0.5, 0.5, 0.5, 0.5, 0.5]),  # a hole
+        # another interval from then on
         (
             [30, 60, 120, 180, 240],
             [0.5, 0.5, 1.0, 1.0, 1.0],
-        ),  # another step from then on
+        ),
         ([30, -60, 90, 120], [0.5, 0.5, 0.5]),  # a row without a value
     ],
 )
@@ -570,19 +592,22 @@ def test_a_power_does_not_hold_over_a_hole(tmp_path, minutes, kwh):
         f"{begin + timedelta(minutes=abs(one)):%Y-%m-%dT%H:%M:%S}+02:00;{1000 if one > 0 else ''}\n"
         for one in minutes
     )
-    found, _ = readings_of(written(tmp_path, ENEDIS_HEADER + rows))
-    assert [energy for _, energy in found["30001610071843"]] == kwh
+    by_meter, _ = readings_of(written(tmp_path, ENEDIS_HEADER + rows))
+    assert [energy for _, energy in by_meter["30001610071843"]] == kwh
 
 
-def test_an_enedis_curve_with_all_in_each_row(tmp_path):
+def test_enedis_curve_with_all_fields_in_each_row_is_read(tmp_path):
     begin = "30001610071843;2023-10-29 00:00:00;2023-10-30 00:00:00;PA"
     clocks = ["01:30", "02:00", "02:30", "02:00", "02:30", "03:00"]
     rows = [
         f"{begin};CONS;BRUT;W;2023-10-29 {clock}:00;1000;B;PT30M" for clock in clocks
     ]
     rows.append(f"{begin};PROD;BRUT;W;2023-10-29 01:30:00;77;B;PT30M")
-    found, source = readings_of(written(tmp_path, R63_HEADER + "\n".join(rows) + "\n"))
-    assert [at[11:] for at, _ in found["30001610071843"]] == [
+    by_meter, source = readings_of(
+        written(tmp_path, R63_HEADER + "\n".join(rows) + "\n")
+    )
+
+    assert [at[11:] for at, _ in by_meter["30001610071843"]] == [
         "23:30",
         "00:00",
         "00:30",
@@ -590,7 +615,7 @@ def test_an_enedis_curve_with_all_in_each_row(tmp_path):
         "01:30",
         "02:00",
     ]
-    assert {kwh for _, kwh in found["30001610071843"]} == {0.5}
+    assert {kwh for _, kwh in by_meter["30001610071843"]} == {0.5}
     assert source.rejected == {
         "energy that flows back has no column of its own per interval": 1
     }
@@ -613,9 +638,9 @@ HALF_HOUR_TIMES = [f"{k // 2:02d}:{k % 2 * 30:02d}" for k in range(1, 48)]
 )
 def test_a_row_per_day_with_its_unit_is_read(tmp_path, clocks, first, unit, kwh):
     content = f"Meter ID,Date,Unit,{','.join(clocks)}\n007,2024-03-13,{unit},{','.join('1' * 48)}\n"
-    found, _ = readings_of(written(tmp_path, content))
-    assert len(found["007"]) == 48
-    assert (found["007"][0], found["007"][-1][0]) == (
+    by_meter, _ = readings_of(written(tmp_path, content))
+    assert len(by_meter["007"]) == 48
+    assert (by_meter["007"][0], by_meter["007"][-1][0]) == (
         (f"2024-03-13T{first}", kwh),
         "2024-03-14T00:00",
     )
@@ -625,15 +650,15 @@ def test_a_column_per_meter_with_its_unit_is_read(tmp_path):
     content = (
         "time;M1 (kWh);M2 [W]\n2024-03-13 00:30;0,5;100\n2024-03-13 01:00;0,25;200\n"
     )
-    found, _ = readings_of(written(tmp_path, content))
-    assert found == {
+    by_meter, _ = readings_of(written(tmp_path, content))
+    assert by_meter == {
         "M1": [("2024-03-13T00:30", 0.5), ("2024-03-13T01:00", 0.25)],
         "M2": [("2024-03-13T00:30", 0.05), ("2024-03-13T01:00", 0.1)],
     }
 
 
 @pytest.mark.parametrize(
-    ("content", "way"),
+    ("content", "compression"),
     [
         (
             f"meter,date,{','.join(HALF_HOUR_TIMES)}\n7,2024-03-13,{','.join('1' * 47)}\n",
@@ -672,9 +697,9 @@ def test_a_column_per_meter_with_its_unit_is_read(tmp_path):
     ids=lambda value: repr(value[:30]),
 )
 def test_unknown_layout_is_refused_by_name_with_advice_and_not_quoted(
-    tmp_path, content, way
+    tmp_path, content, compression
 ):
-    with pytest.raises(SourceError, match=way) as error:
+    with pytest.raises(SourceError, match=compression) as error:
         open_source(written(tmp_path, content, "other.csv"))
     assert CUSTOMER_NAME not in str(error.value)
 
@@ -721,12 +746,13 @@ def test_a_sheet_is_a_table_of_text_ids_dates_and_numbers(
         [],
         [meter, "A1", at, None],
     ]
-    found, source = readings_of(
+    by_meter, source = readings_of(
         workbook(
             tmp_path, {"Reads": rows, "Notes": [["who", "what"], [CUSTOMER_NAME, "x"]]}
         )
     )
-    assert found[known][0] == ("2024-03-01T00:15", 0.5)
+
+    assert by_meter[known][0] == ("2024-03-01T00:15", 0.5)
     assert list(source.read_as) == ["book.xlsx Reads"]
     assert "sheet 'Notes' is of no known layout" in str(source.tally.notes)
     assert CUSTOMER_NAME not in str(source.tally)
@@ -743,6 +769,7 @@ def test_sheets_of_several_layouts_are_one_history(tmp_path):
         ["C1", "A1", READING_TIME, "bill", 99, "B1", READING_TIME],
     ]
     source = open_source(workbook(tmp_path, {"one": rows, "two": more, "bills": bills}))
+
     assert sorted(type(batch).__name__ for batch in source.batches) == [
         "Payments",
         "Readings",
@@ -759,10 +786,10 @@ def test_numbers_that_are_shown_with_leading_zeros_have_them_and_long_ones_are_n
         [42, "A1", READING_TIME, 0.5],
         [123456789012345678, "A1", READING_TIME, 1.5],
     ]
-    found, source = readings_of(
+    by_meter, source = readings_of(
         workbook(tmp_path, {"one": rows}, [("A2", "0000000000")])
     )
-    assert found == {"0000000042": [("2024-03-01T00:15", 0.5)]}
+    assert by_meter == {"0000000042": [("2024-03-01T00:15", 0.5)]}
     assert source.rejected == {
         "meter has lost digits, as numbers do in a spreadsheet": 1
     }

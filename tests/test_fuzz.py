@@ -1,4 +1,4 @@
-"""What bounds the fuzzer: an example without end is a find, and time that is up is none."""
+"""The limits of the fuzzer: an endless example is a find, and the end of its time is none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_an_example_without_end_is_a_find(monkeypatch):
         stands_still()
 
 
-def test_when_its_time_is_up_a_test_ends_without_a_find(monkeypatch):
+def test_test_ends_without_a_find_when_its_time_is_up(monkeypatch):
     monkeypatch.setattr(fuzz, "TEST_SECONDS", 0.05)
     judged = []
 

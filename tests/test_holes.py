@@ -1,4 +1,4 @@
-"""Rows that were lost before they were judged: what may have come with them is not told to be missing."""
+"""Rows lost before they were judged: no alert says that their contents are missing."""
 
 from __future__ import annotations
 
@@ -46,18 +46,19 @@ ABSENCE_RULES = {
 }
 
 
-def test_a_span_lasts_a_day_beyond_the_first_row_that_came_since():
+def test_hole_lasts_a_day_beyond_the_first_row_after_it():
     holes = Holes()
     holes.open("payments", np.array([10, 20]))
     assert holes.spans_of("payments", 0) == [Span(10, 2**62)]
-    assert holes.spans_of("payments", 2) == [
-        Span(0, 2**62)
-    ]  # an area that was not known
+    # an area that was not known
+    assert holes.spans_of("payments", 2) == [Span(0, 2**62)]
     assert holes.spans_of("stages", 0) == []
+
     holes.close("payments", np.array([2, 0, 2, 0]), np.array([70, 5, 50, 900]))
     assert holes.spans_of("payments", 0) == [Span(10, 10 + DAY_SECONDS)]
     assert holes.spans_of("payments", 1) == [Span(20, 2**62)]
     assert holes.spans_of("payments", 2) == [Span(0, 70 + DAY_SECONDS)]
+
     for _ in range(20):
         holes.open("payments", np.array([10**6]))
     assert len(holes.spans_of("payments", 1)) == 8
@@ -65,8 +66,9 @@ def test_a_span_lasts_a_day_beyond_the_first_row_that_came_since():
 
 
 def paid(at: list[int], kinds: list[Payment], references: list[str]) -> Payments:
-    """Of two customers in turn: one alone moves no clock."""
+    """Payments of two customers in turn, since one alone moves no watermark."""
     count = len(at)
+
     return Payments.build(
         ["C0", "C1"],
         [n // 2 % 2 for n in range(count)],
@@ -84,7 +86,7 @@ def paid(at: list[int], kinds: list[Payment], references: list[str]) -> Payments
 
 
 def standing_alerts(engine: Engine, *batches: Batch) -> Counter[tuple[str, str]]:
-    """Rules and subjects of the alerts that stand in the end."""
+    """Rules and subjects of the alerts that are open in the end."""
     states = last_states(alert for batch in batches for alert in engine.step(batch))
     return Counter((alert["rule"], alert["subject"]) for alert in states.values())
 
@@ -106,29 +108,32 @@ def lone_payment(hour: int, name: str) -> Payments:
 
 
 @pytest.mark.parametrize("lost", [True, False])
-def test_a_settlement_that_may_have_been_lost_is_not_missed(lost):
+def test_settlement_that_may_be_lost_raises_no_alert(lost):
     engine = Engine()
     assert not standing_alerts(engine, settling(0, 240), lone_payment(240, "open"))
+
     if lost:
         engine.note_lost_rows(Payments)
         restored = Engine()
         restored.restore(engine.snapshot())
         engine = restored
-    parts = (
+
+    payments = (
         settling(402, 480),
         lone_payment(403, "near"),
         settling(480, 540),
         lone_payment(540, "later"),
         settling(546, 700),
     )
-    found = standing_alerts(engine, *parts)
+    alerts = standing_alerts(engine, *payments)
     unsure = [] if lost else ["C0/near", "C0/open"]
+
     assert sorted(
-        subject for rule, subject in found if rule == "payment_reconcile"
+        subject for rule, subject in alerts if rule == "payment_reconcile"
     ) == ["C0/later", *unsure]
 
 
-def test_what_was_raised_before_stays_and_clears_when_its_settlement_comes():
+def test_alert_from_before_the_hole_stays_until_its_settlement_comes():
     engine = Engine()
     before = standing_alerts(
         engine, settling(0, 240), lone_payment(240, "open"), settling(246, 288)
@@ -145,7 +150,7 @@ def test_what_was_raised_before_stays_and_clears_when_its_settlement_comes():
 
 
 def begun(*hours: int) -> Stages:
-    """Work that begins at some hours and may take one."""
+    """Work that begins at these hours and may take an hour."""
     names, count = [f"W{hour}" for hour in hours], len(hours)
     return Stages.build(
         names,
@@ -161,13 +166,13 @@ def begun(*hours: int) -> Stages:
 
 
 @pytest.mark.parametrize("lost", [True, False])
-def test_work_that_may_have_been_done_is_not_overdue(lost):
+def test_work_that_may_be_finished_is_not_overdue(lost):
     engine = Engine()
     assert not standing_alerts(engine, begun(0))
     if lost:
         engine.note_lost_rows(Stages)
-    found = standing_alerts(engine, begun(6, 60, 61, 90, 91))
-    overdue = {subject for rule, subject in found if rule == "stage_overdue"}
+    alerts = standing_alerts(engine, begun(6, 60, 61, 90, 91))
+    overdue = {subject for rule, subject in alerts if rule == "stage_overdue"}
     assert overdue == {"W60/review", "W61/review"} | (
         {"W0/review", "W6/review"} if not lost else set()
     )
@@ -181,44 +186,49 @@ def reported(events: list[Event], at: list[int]) -> DeviceEvents:
 
 
 @pytest.mark.parametrize("lost", [True, False])
-def test_a_meter_that_may_have_been_opened_by_order_is_not_suspected(lost):
+def test_meter_that_may_be_opened_by_order_is_not_suspected(lost):
     engine = Engine()
     engine.step(reported([Event.COVER_CLOSED], [START_TIME]))
     if lost:
         engine.note_lost_rows(DeviceEvents)
-    found = standing_alerts(
+    alerts = standing_alerts(
         engine,
         reported([Event.COVER_OPEN], [START_TIME + HOUR_SECONDS]),
         reported([Event.BATTERY_LOW], [START_TIME + 3 * DAY_SECONDS]),
     )
-    found += Counter(
+    alerts += Counter(
         (alert.rule, alert.subject)
         for alert in engine.tick(START_TIME + 6 * DAY_SECONDS)
     )
-    assert bool(found["seal_or_cover_event", "M1"]) != lost
-    found = standing_alerts(
+
+    assert bool(alerts["seal_or_cover_event", "M1"]) != lost
+
+    alerts = standing_alerts(
         engine, reported([Event.COVER_OPEN], [START_TIME + 9 * DAY_SECONDS])
     )
-    found += Counter(
+    alerts += Counter(
         (alert.rule, alert.subject)
         for alert in engine.tick(START_TIME + 12 * DAY_SECONDS)
     )
-    assert found["seal_or_cover_event", "M1"] or not lost
+
+    assert alerts["seal_or_cover_event", "M1"] or not lost
 
 
 def test_hole_in_adversarial_streams_raises_no_alert_for_lost_rows():
     stream = adversarial_areas(4, 5)
     cut = list(portions(stream, 6))
 
-    def watch(parts: list[list[Batch]], lost: int | None) -> dict[str, dict[str, Any]]:
+    def watch(
+        cut_batches: list[list[Batch]], lost: int | None
+    ) -> dict[str, dict[str, Any]]:
         engine = Engine(zone=stream.zone, interval=stream.interval)
         engine.enroll(stream.areas)
         alerts = []
-        for n, part in enumerate(parts):
+        for n, portion in enumerate(cut_batches):
             if n == lost:
                 for kind in (Readings, Payments, Stages, DeviceEvents):
                     engine.note_lost_rows(kind)
-            alerts += [alert for batch in part for alert in engine.step(batch)]
+            alerts += [alert for batch in portion for alert in engine.step(batch)]
         return last_states(alerts)
 
     undisturbed = watch(cut, None)
@@ -231,9 +241,9 @@ def test_hole_in_adversarial_streams_raises_no_alert_for_lost_rows():
         states = watch(cut[:3] + cut[5:], lost)
         fresh = [states[key] for key in states.keys() - undisturbed.keys()]
         return {
-            a["rule"]
-            for a in fresh
-            if (a["rule"], a["area"], a["subject"]) not in known
+            alert["rule"]
+            for alert in fresh
+            if (alert["rule"], alert["area"], alert["subject"]) not in known
         } & ABSENCE_RULES
 
     assert accused(3) == set()

@@ -1,4 +1,4 @@
-"""Homes over years: vacancies, seasons and new habits are no thefts, and what is told of them ends."""
+"""Homes over years: vacancies, seasons and changed use are no theft, and their alerts end."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def home_stream(
     nights_until: int = 10_000,
     seed: int = 0,
 ) -> Stream:
-    """One customer whose days use so many kWh, the hours of a day in much the same shape, nights for so many days."""
-    g = np.random.default_rng(seed)
+    """One customer with these kWh a day, in much the same hourly shape; nights have a load for so many days."""
+    rng = np.random.default_rng(seed)
     days = (
         np.asarray(levels)[:, None]
         * DAY_SHAPE
         / DAY_SHAPE.sum()
-        * np.exp(g.normal(0, NOISE_SIGMA, (len(levels), INTERVALS_PER_DAY)))
+        * np.exp(rng.normal(0, NOISE_SIGMA, (len(levels), INTERVALS_PER_DAY)))
     )
     days[nights_until:, :2] = 0
     meter = Meter(
@@ -54,6 +54,7 @@ def home_stream(
         pv_kva=pv_kva,
         interval_s=INTERVAL_SECONDS,
     )
+
     plain = dict(
         u=np.full(3, NOT_A_NUMBER, np.float32),
         register=NOT_A_NUMBER,
@@ -71,35 +72,36 @@ def home_stream(
         )
         for n, kwh in enumerate(days.reshape(-1).tolist())
     )
+
     return Stream(
         [Area(area="A1", meters=[meter])], rows, "Asia/Shanghai", INTERVAL_SECONDS
     )
 
 
 def usage_alerts(stream: Stream) -> dict[str, tuple[int, int, str]]:
-    """Of each rule on use, though another speak for it, the days of its first raise and last change, and its state."""
-    found: dict[str, tuple[int, int, str]] = {}
+    """The days of first raise and last change and the state of each rule on use, suppressed or not."""
+    days_by_rule: dict[str, tuple[int, int, str]] = {}
     for alert in sorted(
         last(judge_stream(stream)[1]).values(), key=lambda alert: alert.raised
     ):
         if alert.rule in ON_USE and alert.suppressed_by in ("", "same_trouble"):
-            first = found.get(
+            first = days_by_rule.get(
                 alert.rule, ((alert.raised - START_TIME) // DAY_SECONDS, 0, "")
             )[0]
-            found[alert.rule] = (
+            days_by_rule[alert.rule] = (
                 first,
                 (alert.at - START_TIME) // DAY_SECONDS,
                 alert.state,
             )
-    return found
+    return days_by_rule
 
 
 @pytest.mark.parametrize("segment", ["residential", "commercial"])
 @pytest.mark.parametrize("left", [0.07, 0.05, 0.01])
 def test_fall_to_under_a_tenth_is_raised_by_the_eighth_day(left: float, segment: str):
-    found = usage_alerts(home_stream([20] * 60 + [20 * left] * 20, segment=segment))
-    assert found.keys() == {"near_zero_usage"}
-    assert found["near_zero_usage"][0] <= 60 + 8
+    alerts = usage_alerts(home_stream([20] * 60 + [20 * left] * 20, segment=segment))
+    assert alerts.keys() == {"near_zero_usage"}
+    assert alerts["near_zero_usage"][0] <= 60 + 8
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_fall_to_under_a_tenth_is_raised_by_the_eighth_day(left: float, segment:
         "working weeks elsewhere",
     ],
 )
-def test_days_away_are_no_drop(levels: list[float]):
+def test_days_away_raise_no_drop(levels: list[float]):
     assert usage_alerts(home_stream(levels)).keys() <= {"usage_fluctuation"}
 
 
@@ -139,18 +141,20 @@ def test_days_away_are_no_drop(levels: list[float]):
 def test_empty_home_is_near_zero_usage_and_its_return_no_drop_or_rise(
     levels: list[float],
 ):
-    found = usage_alerts(home_stream(levels))
-    assert found.keys() <= {"near_zero_usage", "low_usage"}
-    assert found["near_zero_usage"][2] == "cleared"
+    alerts = usage_alerts(home_stream(levels))
+    assert alerts.keys() <= {"near_zero_usage", "low_usage"}
+    assert alerts["near_zero_usage"][2] == "cleared"
 
 
 @pytest.mark.parametrize("left", [0.5, 0.33, 0.2, 0.15, 0.12, 0.08, 0.05, 0.02])
 def test_lasting_change_of_use_clears_its_alerts(left: float):
-    found = usage_alerts(home_stream([16] * 60 + [16 * left] * 320))
-    assert found.keys() & {"step_drop", "near_zero_usage"}
-    assert {state for _, _, state in found.values()} == {"cleared"}
+    alerts = usage_alerts(home_stream([16] * 60 + [16 * left] * 320))
+    assert alerts.keys() & {"step_drop", "near_zero_usage"}
+    assert {state for _, _, state in alerts.values()} == {"cleared"}
     assert all(
-        ended < 60 + 210 for rule, (_, ended, _) in found.items() if rule != "low_usage"
+        ended < 60 + 210
+        for rule, (_, ended, _) in alerts.items()
+        if rule != "low_usage"
     )
 
 
@@ -161,15 +165,17 @@ def test_lasting_change_of_use_clears_its_alerts(left: float):
 def test_season_of_last_year_raises_nothing_this_year(winter: float, phase: int):
     year = [10.0] * 120 + [10.0 * winter] * 120 + [10.0] * 125
     days = (year * 4)[phase : phase + 3 * 365]
-    again = usage_alerts(home_stream(days[:365])), usage_alerts(home_stream(days))
-    assert {rule: raised for rule, (raised, _, _) in again[0].items()} == {
-        rule: raised for rule, (raised, _, _) in again[1].items()
-    }
+    both_years = usage_alerts(home_stream(days[:365])), usage_alerts(home_stream(days))
+    raise_days = [
+        {rule: raised for rule, (raised, _, _) in alerts.items()}
+        for alerts in both_years
+    ]
+    assert raise_days[0] == raise_days[1]
     alerts = last(judge_stream(home_stream(days))[1]).values()
     assert [
-        a
-        for a in alerts
-        if a.rule in ON_USE and a.raised > START_TIME + 400 * DAY_SECONDS
+        alert
+        for alert in alerts
+        if alert.rule in ON_USE and alert.raised > START_TIME + 400 * DAY_SECONDS
     ] == []
 
 
@@ -178,13 +184,14 @@ def test_drop_in_the_second_year_is_raised_as_in_the_first():
     stolen = np.array([*year, *year[:200]]) * np.where(np.arange(565) >= 540, 0.35, 1.0)
     alerts = last(judge_stream(home_stream(stolen.tolist()))[1]).values()
     assert [
-        a.rule
-        for a in alerts
-        if a.rule == "step_drop" and 540 < (a.raised - START_TIME) // DAY_SECONDS < 550
+        alert.rule
+        for alert in alerts
+        if alert.rule == "step_drop"
+        and 540 < (alert.raised - START_TIME) // DAY_SECONDS < 550
     ] == ["step_drop"]
 
 
-def test_registered_generation_silences_what_is_asked_of_use_alone():
+def test_registered_generation_silences_rules_on_use_alone():
     rise = [10] * 60 + [40] * 30
     assert usage_alerts(home_stream(rise)).keys() == {"usage_fluctuation"}
     assert usage_alerts(home_stream(rise, pv_kva=4.0)) == {}
@@ -202,6 +209,6 @@ def test_the_slow_twin_agrees_over_two_years():
 
 
 def test_alert_clears_when_no_standing_load_is_left_to_compare():
-    found = usage_alerts(home_stream([12] * 60 + [4.5] * 200, nights_until=60))
-    assert found["step_drop"][0] < 70
-    assert found["step_drop"][1:] == (found["step_drop"][1], "cleared")
+    alerts = usage_alerts(home_stream([12] * 60 + [4.5] * 200, nights_until=60))
+    assert alerts["step_drop"][0] < 70
+    assert alerts["step_drop"][1:] == (alerts["step_drop"][1], "cleared")

@@ -1,4 +1,4 @@
-"""Ids of files: text that programs have put things around, or made numbers of."""
+"""Ids in files: text that programs have wrapped, or turned into numbers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ CURVE_FILE = "台区编号,电表局编号,{},相序,06:00:00\n{},{},2023-05-01,
 
 
 @pytest.mark.parametrize("form", ID_WRAPPINGS)
-def test_a_meter_is_the_same_in_both_files_whatever_stands_around_its_id(
-    tmp_path, form
-):
+def test_meter_id_matches_whatever_surrounds_it_in_a_file(tmp_path, form):
     cell = '"' + form.format("3700").replace('"', '""') + '"'
     (tmp_path / "i.csv").write_text(
         CURVE_FILE.format("日期", "T", cell, 0.5), encoding="utf-8"
@@ -50,7 +48,7 @@ def test_a_meter_is_the_same_in_both_files_whatever_stands_around_its_id(
 
 
 @pytest.mark.parametrize("text", ["2.31282E+13", "2,31282E+13", "7.22e+13", "1E+22"])
-def test_an_id_that_has_lost_digits_is_nobodys(tmp_path, text):
+def test_id_that_lost_digits_matches_nobody(tmp_path, text):
     path = tmp_path / "readings.csv"
     path.write_text(f"meter;area;at;kwh\nM1;A;2024-01-01;1\n{text};A;2024-01-01;1\n")
     source = open_source(path)
@@ -61,7 +59,7 @@ def test_an_id_that_has_lost_digits_is_nobodys(tmp_path, text):
     assert source.tally.first[reason] == f"readings.csv row 2: {text!r}"
 
 
-def test_a_reference_that_has_lost_digits_is_no_empty_one(tmp_path):
+def test_reference_that_lost_digits_is_not_taken_as_empty(tmp_path):
     path = tmp_path / "payments.csv"
     path.write_text(
         "customer,area,at,payment,amount,bill,reference\nC,A,2024-01-01,payment,5,B,4.5E+18\n"
@@ -89,6 +87,6 @@ def test_id_that_resembles_a_number_has_lost_no_digits(text):
 
 @given(st.text(max_size=20))
 def test_an_id_is_clean_once_and_for_all(text):
-    told = clean(text)
-    assert clean(f" {told}\t") == clean(told)
-    assert not is_id(told) or told == told.strip()
+    cleaned = clean(text)
+    assert clean(f" {cleaned}\t") == clean(cleaned)
+    assert not is_id(cleaned) or cleaned == cleaned.strip()

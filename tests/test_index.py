@@ -1,4 +1,4 @@
-"""An index numbers every row's area and subject alike, whatever it has cached of the batch before."""
+"""An index gives every row's area and subject the same number, whatever it cached of the batch before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES_PER_AREA = 3 * RUN_LENGTH  # of an area
 
 
 def whole() -> Readings:
-    """Two readings of every meter, as two frames of each area tell them."""
+    """Two readings of every meter, as two frames of each area have them."""
     names = [f"M{number}" for number in range(NAMES_PER_AREA)] * AREA_COUNT * 2
     areas = np.tile(np.repeat(np.arange(AREA_COUNT), NAMES_PER_AREA), 2)
     rows = np.arange(len(names))
@@ -28,7 +28,9 @@ def whole() -> Readings:
 
 @given(cuts=st.lists(st.integers(1, 2 * AREA_COUNT * NAMES_PER_AREA - 1), max_size=4))
 def test_slices_of_a_batch_have_the_slots_of_their_rows(cuts):
-    batch, pieces, single = whole(), Index(), Index()
+    batch = whole()
+    sliced = Index()
+    single = Index()
     ends = [0, *sorted(set(cuts)), len(batch)]
     for first, last in pairwise(ends):
         piece = batch.select(slice(first, last))
@@ -37,7 +39,7 @@ def test_slices_of_a_batch_have_the_slots_of_their_rows(cuts):
             single.slot(piece.areas[area], piece.names[subject])
             for area, subject in pairs
         ]
-        assert pieces.slots(piece).tolist() == expected
+        assert sliced.slots(piece).tolist() == expected
 
 
 @pytest.mark.parametrize("cut", [NAMES_PER_AREA, AREA_COUNT * NAMES_PER_AREA])
@@ -45,6 +47,6 @@ def test_names_of_a_further_slice_are_looked_up_together(monkeypatch, cut):
     index, batch = Index(), whole()
     index.slots(batch)
     monkeypatch.setattr(index, "slot", lambda *_: pytest.fail("looked up alone"))
-    again = whole()
-    index.slots(again.select(slice(0, cut)))
-    index.slots(again.select(slice(cut, None)))
+    repeated = whole()
+    index.slots(repeated.select(slice(0, cut)))
+    index.slots(repeated.select(slice(cut, None)))

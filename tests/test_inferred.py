@@ -1,4 +1,4 @@
-"""What readings show of their meters where nobody says."""
+"""Properties of meters inferred from their readings."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ NOT_A_NUMBER = float("nan")
 
 
 def readings_of(voltages, meters=1, rows=4, step=900):
-    """The same voltages of some meters, again and again."""
+    """The same voltages of several meters, repeated."""
     number = np.tile(np.arange(meters), rows)
-    u = np.repeat(np.array(voltages, float)[:, None], len(number), axis=1)
-    names, at = (
-        [f"M{n}" for n in range(meters)],
-        1_700_000_000 + step * (np.arange(len(number)) // meters),
-    )
-    return Readings.build(names, number, ["A"], 0 * number, at, u=u)
+    volts = np.repeat(np.array(voltages, float)[:, None], len(number), axis=1)
+    names = [f"M{n}" for n in range(meters)]
+    at = 1_700_000_000 + step * (np.arange(len(number)) // meters)
+    return Readings.build(names, number, ["A"], 0 * number, at, u=volts)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +33,7 @@ def readings_of(voltages, meters=1, rows=4, step=900):
         ((231, NOT_A_NUMBER, NOT_A_NUMBER), None),  # a single phase
         ((110, NOT_A_NUMBER, NOT_A_NUMBER), None),  # and one with half its voltage
         ((231, 0, 230), None),  # B has failed
-        ((0, 57.7, 57.7), None),  # A has
+        ((0, 57.7, 57.7), None),  # A has failed
         ((231, 120, 230), None),  # B is loose
         ((150, 150, 150), None),
         ((NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER), None),
@@ -47,7 +45,7 @@ def test_supply_is_inferred_from_voltages_or_not_at_all(voltages, supply):
     )
 
 
-def test_the_usual_step_of_each_meter():
+def test_usual_step_is_inferred_for_each_meter():
     hourly = readings_of((230, 230, 230), meters=2, rows=5, step=3600)
     assert steps(hourly) == {0: 3600, 1: 3600}
     assert steps(readings_of((230, 230, 230), rows=1)) == {}
@@ -63,7 +61,7 @@ def test_the_usual_step_of_each_meter():
         ([30] * 9, None),
     ],
 )
-def test_a_step_is_sure_when_most_gaps_are_alike(gaps, step):
+def test_step_is_certain_if_most_gaps_are_equal(gaps, step):
     at = 1_700_000_000 + np.cumsum([0, *gaps])
     readings = Readings.build(["M"], 0 * at, ["A"], 0 * at, at, kwh=np.ones(len(at)))
     assert sure_steps(readings) == ({0: step} if step else {})
@@ -90,23 +88,23 @@ def test_inferred_steps_fill_gaps_in_master_data():
 
 
 def test_master_data_prevail_over_inferred_steps():
-    told = [
+    meters = [
         Area(area="A", meters=[Meter(meter="M1", interval_s=1800), Meter(meter="M2")])
     ]
-    assert with_steps(told, METER_STEPS, []) == (told, 900)
+    assert with_steps(meters, METER_STEPS, []) == (meters, 900)
     assert with_steps([], {}, []) == ([], 0)
 
 
 def test_hourly_files_are_judged_as_hourly(tmp_path):
     at = 1_700_000_000 // 3600 * 3600 + 3600 * np.arange(72)
-    rows = "".join(f"{meter},A,{when},0.5\n" for when in at for meter in ("M1", "M2"))
+    rows = "".join(f"{meter},A,{time},0.5\n" for time in at for meter in ("M1", "M2"))
     (tmp_path / "readings.csv").write_text(f"meter,area,at,kwh\n{rows}")
     source = open_sources([tmp_path / "readings.csv"])
     assert source.interval == 3600
     assert sum(map(len, source.batches)) == 144
 
 
-def test_meters_behind_voltage_transformers_bring_no_voltage_alert_and_are_noted(
+def test_meters_behind_voltage_transformers_are_noted_and_raise_no_voltage_alert(
     tmp_path,
 ):
     moments = [f"{n // 4:02d}:{n % 4 * 15:02d}:00" for n in range(48)]
@@ -123,7 +121,8 @@ def test_meters_behind_voltage_transformers_bring_no_voltage_alert_and_are_noted
     (tmp_path / "u.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
     source = open_sources([tmp_path / "u.csv"])
     [area] = source.areas
-    assert [(m.meter, m.wiring, m.un_v) for m in area.meters] == [
+
+    assert [(record.meter, record.wiring, record.un_v) for record in area.meters] == [
         ("M1", "3P3W", 100.0),
         ("M2", "3P4W", 57.7),
         ("M3", "3P4W", 220.0),

@@ -1,4 +1,4 @@
-"""What a worker reads on a real broker: transactions, records that cannot be read, and records that are not its own."""
+"""A worker on a real broker: transactions, unreadable records, and records that are not its own."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def area_of(name: str) -> dict[str, Any]:
     return {
         "area": name,
         "meters": [
-            {"meter": m, "customer": f"C{m}", "effective": 1}
-            for m in ("M1", "M2", "M3")
+            {"meter": meter, "customer": f"C{meter}", "effective": 1}
+            for meter in ("M1", "M2", "M3")
         ],
     }
 
 
 class JsonProducer:
-    """A producer of JSON_HEADERS, perhaps in transactions, that are open until they are ended."""
+    """A producer of JSON_HEADERS, if asked in transactions that stay open until they are ended."""
 
     def __init__(self, settings: Settings, transaction: str | None = None) -> None:
         self._settings, self._transaction = settings, transaction
@@ -124,7 +124,7 @@ class JsonProducer:
 
 
 class Name(str):
-    """The name of a header that is not UTF-8, as clients may write it that take names for bytes."""
+    """The name of a header that is not UTF-8, as clients write it that treat names as bytes."""
 
     __slots__ = ()
 
@@ -170,7 +170,7 @@ def await_judged(worker: WorkerProcess, count: int) -> None:
 
 
 def balanced(counted: Samples, kind: str) -> Counter[str]:
-    """What became of the rows of a kind, which are those that came."""
+    """The outcomes of the rows of a kind; they add up to the rows in."""
     outcomes = Counter[str]()
     for (name, labels), value in counted.items():
         if labels[:1] == (kind,):
@@ -184,7 +184,7 @@ def balanced(counted: Samples, kind: str) -> Counter[str]:
 
 
 def stays_alive(worker: WorkerProcess, seconds: float) -> None:
-    """A worker goes on for longer than it may stand still."""
+    """Fails unless a worker lives on for longer than it may stand still."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert worker.process.poll() is None
@@ -196,7 +196,7 @@ def brief(environment):
     return environment | {"METERWATCH_STALL_SECONDS": STALL_SECONDS}
 
 
-def test_the_mark_of_a_transaction_at_the_end_is_no_lag(settings, brief, tmp_path):
+def test_transaction_marker_at_the_end_is_no_lag(settings, brief, tmp_path):
     asyncio.run(
         send(
             settings,
@@ -213,6 +213,7 @@ def test_the_mark_of_a_transaction_at_the_end_is_no_lag(settings, brief, tmp_pat
             transaction="head-end",
         )
     )
+
     asyncio.run(
         send(
             settings,
@@ -222,6 +223,7 @@ def test_the_mark_of_a_transaction_at_the_end_is_no_lag(settings, brief, tmp_pat
             abort=True,
         )
     )
+
     for turn in ("first", "again"):
         with WorkerProcess(brief, tmp_path / turn) as worker:
             wait(lambda: all_checkpointed(settings))
@@ -237,9 +239,7 @@ def test_the_mark_of_a_transaction_at_the_end_is_no_lag(settings, brief, tmp_pat
             assert worker.end() == 0
 
 
-def test_what_was_aborted_is_not_judged_and_what_is_open_waits(
-    settings, brief, tmp_path
-):
+def test_aborted_records_are_not_judged_and_open_ones_wait(settings, brief, tmp_path):
     async def interleave() -> None:
         async with (
             JsonProducer(settings, "one") as one,
@@ -252,6 +252,7 @@ def test_what_was_aborted_is_not_judged_and_what_is_open_waits(
                 await one.send(READS_TOPIC, registers("A1", 1 + k, 1))
                 await two.send(READS_TOPIC, registers("A1", 11 + k, 1))
                 await plain.send(READS_TOPIC, registers("A1", 21 + k, 1))
+
             await one.producer.abort_transaction()
             await plain.send(READS_TOPIC, registers("A1", 31, 1))
             await two.producer.commit_transaction()
@@ -287,10 +288,11 @@ def test_what_was_aborted_is_not_judged_and_what_is_open_waits(
         wait(lambda: judged(worker) == done + 12)
         wait(lambda: lag(worker) == 0)
         assert worker.end() == 0
+
     assert published_states(settings) == {}
 
 
-def test_a_header_name_that_is_not_utf8_costs_nothing(settings, environment, tmp_path):
+def test_header_name_that_is_not_utf8_does_no_harm(settings, environment, tmp_path):
     producer = KafkaProducer(bootstrap_servers=settings.servers)
     for n, row in enumerate(registers("A1")):
         headers = [(Name("trace"), b"1")] if n == 4 else list(JSON_HEADERS)
@@ -300,6 +302,7 @@ def test_a_header_name_that_is_not_utf8_costs_nothing(settings, environment, tmp
             b"A1",
             headers=headers,
         )
+
     for topic in (REGISTRY_TOPIC, RULES_TOPIC, ALERTS_TOPIC):
         producer.send(
             settings.topic(topic),
@@ -308,12 +311,14 @@ def test_a_header_name_that_is_not_utf8_costs_nothing(settings, environment, tmp
             headers=[(Name("trace"), b"1")],
             partition=0,
         )
+
     producer.close()
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
         wait(lambda: judged(worker) == 12)
         assert worker.end() == 0
+
     rejected = asyncio.run(records(settings, REJECTS_TOPIC))
     assert [(record.value, dict(record.headers)["reason"]) for record in rejected] == [
         (b"?", b"not_json")
@@ -321,13 +326,15 @@ def test_a_header_name_that_is_not_utf8_costs_nothing(settings, environment, tmp
 
 
 def batches_of(segment: Path) -> list[tuple[int, bytearray]]:
-    """The batches of a segment with where they begin."""
-    content, at, found = segment.read_bytes(), 0, []
+    """The batches of a segment with their positions."""
+    content = segment.read_bytes()
+    at = 0
+    batches = []
     while at < len(content):
         end = at + 12 + int.from_bytes(content[at + 8 : at + 12], "big")
-        found.append((at, bytearray(content[at:end])))
+        batches.append((at, bytearray(content[at:end])))
         at = end
-    return found
+    return batches
 
 
 def spoil(
@@ -337,35 +344,38 @@ def spoil(
     how: Callable[[bytes], bytes],
     which: int,
 ) -> bytes:
-    """Puts another batch in the place of one on the disk of a broker that is down."""
+    """Replaces a batch on the disk of a broker that is down."""
     segment = broker.folder / "data" / f"{topic}-{partition}" / f"{0:020}.log"
-    at, whole = batches_of(segment)[which]
-    broken = how(bytes(whole))
+    at, content = batches_of(segment)[which]
+    broken = how(bytes(content))
     with segment.open("r+b") as file:
         file.seek(at)
         file.write(broken)
     return broken
 
 
-def flipped(whole: bytes) -> bytes:
-    return whole[:-3] + bytes([whole[-3] ^ 0x10]) + whole[-2:]
+def flipped(content: bytes) -> bytes:
+    return content[:-3] + bytes([content[-3] ^ 0x10]) + content[-2:]
 
 
-def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goes_on(
+def test_batches_damaged_on_disk_are_rejected_and_reading_continues(
     tmp_path, environment
 ):
-    ways: list[tuple[Callable[[bytes], bytes], str]] = [
+    damages: list[tuple[Callable[[bytes], bytes], str]] = [
         (flipped, "corrupt"),
         (
-            lambda whole: rebased(whole, int.from_bytes(whole[:8], "big"), 7),
+            lambda content: rebased(content, int.from_bytes(content[:8], "big"), 7),
             "unknown_codec",
         ),
         (
-            lambda whole: rebased(whole, int.from_bytes(whole[:8], "big"), LZ4_CODEC),
+            lambda content: rebased(
+                content, int.from_bytes(content[:8], "big"), LZ4_CODEC
+            ),
             "corrupt",
         ),
-        (lambda whole: whole[:16] + b"\x09" + whole[17:], "unknown_magic"),
+        (lambda content: content[:16] + b"\x09" + content[17:], "unknown_magic"),
     ]
+
     with Broker(tmp_path / "kafka") as broker:
         environment = environment | {
             "METERWATCH_BROKERS": broker.address,
@@ -375,24 +385,26 @@ def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goe
         asyncio.run(ensure(settings))
         asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A0"), area_of("A1")]))
         asyncio.run(send(settings, READS_TOPIC, registers("A1")))
+
         with WorkerProcess(environment, tmp_path / "first") as worker:
             wait(lambda: all_checkpointed(settings))
             wait(lambda: judged(worker) == 12)
             assert worker.end() == 0
+
         asyncio.run(send(settings, READS_TOPIC, registers("A1", 11)))
         asyncio.run(send(settings, ALERTS_TOPIC, [{"area": "A1"}, {"area": "A1"}]))
         asyncio.run(send(settings, RULES_TOPIC, [{"area": "A1"}, {"area": "A1"}]))
         broker.stop()
         broken = [
             spoil(broker, settings.topic(READS_TOPIC), 0, how, 12 + 3 * k)
-            for k, (how, _) in enumerate(ways)
+            for k, (how, _) in enumerate(damages)
         ]
         for topic in (REGISTRY_TOPIC, ALERTS_TOPIC, RULES_TOPIC):
             spoil(broker, settings.topic(topic), 0, flipped, 0)
-        spoil(
-            broker, settings.topic(CHECKPOINTS_TOPIC), 0, flipped, -1
-        )  # its older slot is gone on from
+        # the worker continues from its older slot
+        spoil(broker, settings.topic(CHECKPOINTS_TOPIC), 0, flipped, -1)
         broker.start()
+
         with WorkerProcess(environment, tmp_path / "second") as worker:
             wait(lambda: all_checkpointed(settings))
             wait(
@@ -405,18 +417,24 @@ def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goe
             )
             counted = worker.scrape()
             assert worker.end() == 0
-        found = asyncio.run(records(settings, REJECTS_TOPIC))
+
+        rejects = asyncio.run(records(settings, REJECTS_TOPIC))
         listed = [
             alert_of(record) for record in asyncio.run(records(settings, ALERTS_TOPIC))
         ]
         rulebook = asyncio.run(newest(settings))
+
     assert (listed, rulebook) == ([None], EMPTY_RULEBOOK)
     assert [
-        (r.value, dict(r.headers)["reason"].decode(), int(dict(r.headers)["offset"]))
-        for r in found
+        (
+            reject.value,
+            dict(reject.headers)["reason"].decode(),
+            int(dict(reject.headers)["offset"]),
+        )
+        for reject in rejects
     ] == [
-        (whole, reason, 12 + 3 * k)
-        for k, (whole, (_, reason)) in enumerate(zip(broken, ways, strict=True))
+        (content, reason, 12 + 3 * k)
+        for k, (content, (_, reason)) in enumerate(zip(broken, damages, strict=True))
     ]
     assert balanced(counted, "readings")["rejected"] == 4
 
@@ -437,22 +455,23 @@ def areas_in_partition(settings: Settings, partition: int, count: int = 2) -> li
 
 
 def reasons(rejected: Sequence[ConsumerRecord]) -> Counter[tuple[str, str]]:
-    """How many records were rejected from which topic with which reason."""
+    """The number of rejected records by topic and reason."""
     return Counter(
-        (dict(r.headers)["topic"].decode(), dict(r.headers)["reason"].decode())
-        for r in rejected
+        (
+            dict(record.headers)["topic"].decode(),
+            dict(record.headers)["reason"].decode(),
+        )
+        for record in rejected
     )
 
 
 @pytest.mark.parametrize("misplaced", ["reject", "judge"])
-def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(
+def test_area_in_the_wrong_partition_is_rejected_and_named(
     settings, environment, tmp_path, misplaced
 ):
-    """As by librdkafka's default partitioner, and by a client that tells no key."""
-    (here, there, keyless), (other,) = (
-        areas_in_partition(settings, 1, 3),
-        areas_in_partition(settings, 2, 1),
-    )
+    """As by librdkafka's default partitioner, and by a client that sends no key."""
+    (here, there, keyless) = areas_in_partition(settings, 1, 3)
+    (other,) = areas_in_partition(settings, 2, 1)
     now = time.time()
     rows: dict[str, dict[str, Any]] = {
         READS_TOPIC: {"meter": "M1", "at": START_TIME, "kwh": 1},
@@ -480,6 +499,7 @@ def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(
                 await sender.send(
                     topic, [row | {"area": here}, row | {"area": other}], 1, keyed=False
                 )
+
             stage = {
                 "item": "W1",
                 "at": int(now),
@@ -501,18 +521,21 @@ def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(
         wait(lambda: all_checkpointed(settings))
         wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == 8)
         time.sleep(2)
-        counted, said = worker.scrape(), worker.log.read_text()
+        counted, log = worker.scrape(), worker.log.read_text()
         assert worker.end() == 0
-    found = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
+
+    reject_counts = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
     for kind, count in (("readings", 4), ("events", 3), ("payments", 3), ("stages", 1)):
         assert counted["meterwatch_misplaced_total", (kind,)] == count
         balanced(counted, kind)
-    assert said.count("wrong_partition: ") == 3  # once for each partition that has any
-    assert f"{there} belongs to partition 1 by Kafka's murmur2, not to 0" in said
+
+    assert log.count("wrong_partition: ") == 3  # once for each partition that has one
+    assert f"{there} belongs to partition 1 by Kafka's murmur2, not to 0" in log
+
     if misplaced == "judge":
-        assert not found
+        assert not reject_counts
         return
-    assert found == {
+    assert reject_counts == {
         (settings.topic(REGISTRY_TOPIC), "wrong_partition"): 1,
         (settings.topic(WORKFLOW_TOPIC), "wrong_partition"): 1,
         **{(settings.topic(topic), "wrong_partition"): 2 for topic in rows},
@@ -524,7 +547,7 @@ def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(
     }
 
 
-def test_an_area_that_no_registry_knows_is_rejected_and_meters_that_it_does_not_know_are_counted(
+def test_unknown_area_is_rejected_and_unknown_meters_are_counted(
     settings, environment, tmp_path
 ):
     known, unknown = areas_in_partition(settings, 1)
@@ -554,6 +577,7 @@ def test_an_area_that_no_registry_knows_is_rejected_and_meters_that_it_does_not_
             EVENTS_TOPIC,
             [{"area": unknown, "at": START_TIME, "event": "planned_outage"}],
         )
+
         await send(
             settings,
             PAYMENTS_TOPIC,
@@ -566,31 +590,36 @@ def test_an_area_that_no_registry_knows_is_rejected_and_meters_that_it_does_not_
         wait(lambda: worker.scrape()["meterwatch_unknown_meters", ("1",)] == 1)
         counted = worker.scrape()
         assert balanced(counted, "readings")["rejected"] == 12
+
         asyncio.run(send(settings, REGISTRY_TOPIC, [area_of(unknown)]))
         wait(lambda: worker.scrape()["meterwatch_meters", ("1",)] == 7)
         asyncio.run(send(settings, READS_TOPIC, later))
         wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == 48)
+
         assert (
             worker.scrape()["meterwatch_rejected_total", ("readings", "no_area")] == 12
         )
-        said = worker.log.read_text()
+
+        log = worker.log.read_text()
         assert worker.end() == 0
+
     assert counted["meterwatch_unknown_rows_total", ("events",)] == 1
     assert counted["meterwatch_unknown_rows_total", ("payments",)] == 2
     assert counted["meterwatch_rejected_total", ("events", "no_area")] == 1
     assert (
-        said.count("1 meters are in no record of the registry, such as M9 of " + known)
+        log.count("1 meters are in no record of the registry, such as M9 of " + known)
         == 1
     )
-    assert f"the registry has no record of 1 areas, such as {unknown}" in said
-    found = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
-    assert found == {
+    assert f"the registry has no record of 1 areas, such as {unknown}" in log
+
+    reject_counts = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
+    assert reject_counts == {
         (settings.topic(READS_TOPIC), "no_area"): 12,
         (settings.topic(EVENTS_TOPIC), "no_area"): 1,
     }
 
 
-def test_files_that_are_sent_come_with_the_areas_that_their_layout_infers(
+def test_sent_files_bring_the_areas_inferred_from_their_layout(
     settings, environment, tmp_path, capsys
 ):
     environment = {
@@ -602,7 +631,9 @@ def test_files_that_are_sent_come_with_the_areas_that_their_layout_infers(
         [DATA_FOLDER / "garden4_current.csv.gz", DATA_FOLDER / "garden4_voltage.csv.gz"]
     )
     send_source(settings, source, "packed", None, json=False)
+
     assert "without a record" not in capsys.readouterr().out
+
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
         wait(
@@ -614,9 +645,7 @@ def test_files_that_are_sent_come_with_the_areas_that_their_layout_infers(
         assert worker.end() == 0
 
 
-def test_files_whose_areas_have_no_record_are_named_when_they_are_sent(
-    settings, tmp_path, capsys
-):
+def test_send_names_files_with_unknown_areas(settings, tmp_path, capsys):
     (tmp_path / "own.csv").write_text(
         "meter,area,at,kwh\nM1,A7,2026-03-01T00:00:00Z,1\n"
     )
@@ -643,7 +672,7 @@ async def renewed(settings: Settings, *topics: str) -> None:
 
 
 @pytest.mark.parametrize("more", [-3, 0, 6])
-def test_another_topic_stops_the_worker_or_is_judged_from_its_beginning(
+def test_recreated_topic_stops_the_worker_or_is_judged_from_its_beginning(
     settings, environment, tmp_path, more
 ):
     """The topic has fewer records than were judged, as many, or more."""
@@ -652,17 +681,20 @@ def test_another_topic_stops_the_worker_or_is_judged_from_its_beginning(
     with WorkerProcess(environment, tmp_path / "first") as worker:
         wait(lambda: all_checkpointed(settings))
         assert worker.end() == 0
+
     asyncio.run(renewed(settings, READS_TOPIC))
     asyncio.run(send(settings, READS_TOPIC, registers("A1", 11, 4 + more // 3)))
     with WorkerProcess(environment, tmp_path / "second") as worker:
         assert worker.process.wait(WAIT_SECONDS) == 1
-        said = worker.log.read_text()
+        log = worker.log.read_text()
+
     change = "it ends at 9" if more < 0 else "record 11 is not the one that was judged"
     assert (
         f"the checkpoint contains `{settings.topic(READS_TOPIC)}`, partition 3 up to 12, and {change}"
-        in said
+        in log
     )
-    assert 'With `topic_changed = "judge"`' in said
+    assert 'With `topic_changed = "judge"`' in log
+
     for count in (12 + more, 0):
         with WorkerProcess(
             environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / f"{count}"
@@ -675,14 +707,13 @@ def test_another_topic_stops_the_worker_or_is_judged_from_its_beginning(
             )
             await_judged(worker, count)
             assert worker.end() == 0
+
         assert ("it is judged from its beginning" in worker.log.read_text()) == (
             count > 0
         )
 
 
-def test_a_topic_that_is_made_anew_under_a_worker_ends_it(
-    settings, environment, tmp_path
-):
+def test_worker_ends_if_a_topic_is_recreated(settings, environment, tmp_path):
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     asyncio.run(send(settings, READS_TOPIC, registers("A1")))
     with WorkerProcess(environment, tmp_path / "log") as worker:
@@ -698,7 +729,7 @@ def test_a_topic_that_is_made_anew_under_a_worker_ends_it(
 
 
 async def deleted(settings: Settings, topic: str) -> None:
-    """Deletes all records that a topic has."""
+    """Deletes all records of a topic."""
     admin = AIOKafkaAdminClient(**settings.client())
     await admin.start()
     try:
@@ -724,15 +755,14 @@ def records_lost(worker: WorkerProcess) -> dict[str, float]:
     }
 
 
-def test_records_that_were_deleted_before_they_were_judged_are_counted(
-    settings, brief, tmp_path
-):
+def test_records_deleted_before_they_are_judged_are_counted(settings, brief, tmp_path):
     reads = settings.topic(READS_TOPIC)
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     asyncio.run(send(settings, READS_TOPIC, registers("A1")))
     with WorkerProcess(brief, tmp_path / "first") as worker:
         wait(lambda: all_checkpointed(settings))
         assert worker.end() == 0
+
     asyncio.run(send(settings, READS_TOPIC, registers("A1", 11)))
     asyncio.run(deleted(settings, READS_TOPIC))
     with WorkerProcess(brief, tmp_path / "second") as worker:
@@ -743,25 +773,28 @@ def test_records_that_were_deleted_before_they_were_judged_are_counted(
             )
         )
         wait(lambda: records_lost(worker) == {reads: 12})
+
         assert (
             "records 12 to 23 were deleted before they were judged"
             in worker.log.read_text()
         )
+
         asyncio.run(send(settings, READS_TOPIC, registers("A1", 21)))
         wait(lambda: judged(worker) == 12)
         assert worker.end() == 0
 
 
-def test_records_that_are_deleted_while_a_worker_stands_before_them_stop_nobody(
+def test_records_deleted_ahead_of_a_held_worker_do_not_stop_it(
     settings, brief, tmp_path
 ):
-    """The worker is held while they come and go."""
+    """The worker is stopped while records come and are deleted."""
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     asyncio.run(send(settings, READS_TOPIC, registers("A1")))
     patient = brief | {
         "METERWATCH_SESSION_SECONDS": "30",
         "METERWATCH_STALL_SECONDS": "30",
     }
+
     with WorkerProcess(patient, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
         worker.process.send_signal(signal.SIGSTOP)
@@ -777,4 +810,5 @@ def test_records_that_are_deleted_while_a_worker_stands_before_them_stop_nobody(
         )
         asyncio.run(send(settings, READS_TOPIC, registers("A1", 21)))
         wait(lambda: all_checkpointed(settings))
+
         assert worker.end() == 0

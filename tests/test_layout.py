@@ -34,8 +34,8 @@ def history(seed=7, meters=40, times=60):
         )
     ]
     many = meters * times
-    u = (220 + rng.normal(size=(3, many))).astype("f4")
-    u[:, rng.random(many) < 0.1] = np.nan
+    volts = (220 + rng.normal(size=(3, many))).astype("f4")
+    volts[:, rng.random(many) < 0.1] = np.nan
     readings = Readings.build(
         [f"M{k}" for k in range(meters)],
         np.tile(np.arange(meters), times),
@@ -43,11 +43,12 @@ def history(seed=7, meters=40, times=60):
         np.zeros(many),
         np.repeat(START_TIME + 900 * np.arange(times), meters),
         register=rng.random(many) * 1e6,
-        u=u,
+        u=volts,
         kwh=rng.random(many),
         received=np.full(many, START_TIME),
         status=rng.integers(0, 3, many),
     )
+
     events = DeviceEvents.build(
         ["M1", ""],
         [0, 1],
@@ -72,6 +73,7 @@ def history(seed=7, meters=40, times=60):
         succeeded=[1, 0],
         due=[START_TIME + 86400, 0],
     )
+
     stages = Stages.build(
         ["w"],
         [0, 0],
@@ -83,6 +85,7 @@ def history(seed=7, meters=40, times=60):
         progress=[StageProgress.STARTED, StageProgress.FINISHED],
         limit=[3600, np.nan],
     )
+
     return areas, [readings, events, payments, stages]
 
 
@@ -96,17 +99,18 @@ def sorted_rows(batches):
                 codes: getattr(batch, names)[getattr(batch, codes)[k]]
                 for names, codes in encodings.items()
             }
-            for f in fields(batch):
-                if f.name not in encodings and f.name not in encodings.values():
-                    row[f.name] = np.atleast_1d(
-                        getattr(batch, f.name)[..., k]
+            for field in fields(batch):
+                if field.name not in encodings and field.name not in encodings.values():
+                    row[field.name] = np.atleast_1d(
+                        getattr(batch, field.name)[..., k]
                     ).tobytes()
             rows.append((batch.kind, int(batch.at[k]), row))
+
     return sorted(rows, key=lambda row: (row[0], row[1], row[2]["subject"]))
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
-def test_what_was_written_is_read_back_to_the_last_bit(tmp_path, form):
+def test_history_reads_back_to_the_last_bit(tmp_path, form):
     areas, batches = history()
     written = layout.write(tmp_path / "town", areas, batches, form)
     source = open_source(tmp_path / "town")
@@ -117,12 +121,12 @@ def test_what_was_written_is_read_back_to_the_last_bit(tmp_path, form):
     assert not source.rejected
 
 
-def test_a_parquet_file_in_disorder_is_sorted(tmp_path):
+def test_unordered_parquet_file_is_sorted(tmp_path):
     areas, (readings, *_) = history()
     shuffled = readings.rows(np.random.default_rng(1).permutation(len(readings)))
     layout.write(tmp_path, areas, [shuffled])
     batches = list(open_source(tmp_path).batches)
-    assert (np.diff(np.concatenate([b.at for b in batches])) >= 0).all()
+    assert (np.diff(np.concatenate([batch.at for batch in batches])) >= 0).all()
     assert sorted_rows(batches) == sorted_rows([readings])
 
 
@@ -132,37 +136,41 @@ def test_readings_come_in_the_order_in_which_they_were_received(tmp_path, form):
     received = START_TIME + np.random.default_rng(2).permutation(len(readings))
     layout.write(tmp_path / "town", areas, [replace(readings, received=received)], form)
     batches = list(open_source(tmp_path / "town").batches)
-    told_of = [batch.received for batch in batches if isinstance(batch, Readings)]
-    assert np.concatenate(told_of).tolist() == sorted(received.tolist())
+    received_parts = [
+        batch.received for batch in batches if isinstance(batch, Readings)
+    ]
+    assert np.concatenate(received_parts).tolist() == sorted(received.tolist())
 
 
-def test_what_was_received_at_once_comes_in_order_of_time(tmp_path):
+def test_readings_received_at_once_come_in_order_of_time(tmp_path):
     areas, (readings, *_) = history()
     by_meter = readings.rows(np.argsort(readings.subject, kind="stable"))
     layout.write(tmp_path, areas, [by_meter])
     batches = list(open_source(tmp_path).batches)
-    assert (np.diff(np.concatenate([b.at for b in batches])) >= 0).all()
+    assert (np.diff(np.concatenate([batch.at for batch in batches])) >= 0).all()
 
 
-def test_a_file_too_long_to_be_sorted_comes_in_order_of_time(tmp_path, monkeypatch):
+def test_file_too_long_to_sort_comes_in_order_of_time(tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "SORTED_ROWS", 100)
     monkeypatch.setattr(layout, "CHUNK_ROWS", 200)
     areas, (readings, *_) = history()
     received = readings.at + np.random.default_rng(2).integers(0, 5000, len(readings))
     layout.write(tmp_path, areas, [replace(readings, received=received)])
     batches = list(open_source(tmp_path).batches)
-    assert all(a.at.max() <= b.at.min() for a, b in pairwise(batches))
+    assert all(
+        earlier.at.max() <= later.at.min() for earlier, later in pairwise(batches)
+    )
     assert sorted_rows(batches) == sorted_rows([replace(readings, received=received)])
 
 
-def test_batches_share_their_names_and_split_no_time(tmp_path, monkeypatch):
+def test_batches_share_names_and_keep_rows_of_one_time_together(tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "CHUNK_ROWS", 100)
     areas, (readings, *_) = history()
     layout.write(tmp_path, areas, [readings])
     batches = list(open_source(tmp_path).batches)
     assert len(batches) > 5
     assert len({id(batch.names) for batch in batches}) == 1
-    assert all(a.at[-1] < b.at[0] for a, b in pairwise(batches))
+    assert all(earlier.at[-1] < later.at[0] for earlier, later in pairwise(batches))
     assert sorted_rows(batches) == sorted_rows([readings])
 
 
@@ -179,6 +187,7 @@ def test_bad_cells_are_counted_with_their_position(tmp_path):
     )
     source = open_source(tmp_path)
     (readings,) = source.batches
+
     assert isinstance(readings, Readings)
     assert readings.at.tolist() == [1_700_000_000, 1_700_000_100, 1_700_003_600]
     assert readings.status.tolist() == [0, 0, 1]
@@ -194,7 +203,7 @@ def test_bad_cells_are_counted_with_their_position(tmp_path):
     assert source.tally.first["kwh is no number"] == "readings.csv row 2: 'two'"
 
 
-def test_a_line_that_is_no_area_is_counted(tmp_path):
+def test_invalid_area_line_is_counted(tmp_path):
     areas, (readings, *_) = history()
     layout.write(tmp_path, areas, [readings])
     with (tmp_path / "areas.jsonl").open("a") as lines:

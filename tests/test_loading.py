@@ -1,4 +1,4 @@
-"""What loads leave behind: heat, as the loading guide has it, and days beyond a contract; on streams of their own."""
+"""Heat of transformers by the loading guide, and days beyond a contract, on streams of their own."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ START_TIME = 1_772_380_800  # a midnight in Shanghai
 
 
 def warmth(loads, interval=15 * MINUTE_SECONDS):
-    """Top oil and hot spot over ambient after each interval of so many per unit."""
+    """Top oil and hot spot over ambient (K) after each interval of these loads per unit."""
     heat = Heat(interval)
     heat.cells.reserve(1)
-    told = []
+    rises_by_step = []
     for n, load in enumerate(loads, 1):
         columns = {
             "kva": np.array([100.0 * load]),
@@ -45,22 +45,24 @@ def warmth(loads, interval=15 * MINUTE_SECONDS):
             "temperature": np.full(1, np.nan),
             "at": np.array([START_TIME + n * interval]),
         }
-        rises = heat.fold(np.zeros(1, np.int64), columns)
-        told.append((rises["top_oil_rise"][0], rises["hot_spot_rise"][0]))
-    return np.array(told)
+        step_rises = heat.fold(np.zeros(1, np.int64), columns)
+        rises_by_step.append(
+            (step_rises["top_oil_rise"][0], step_rises["hot_spot_rise"][0])
+        )
+
+    return np.array(rises_by_step)
 
 
 def by_difference_equations(loads, interval=15 * MINUTE_SECONDS, step=15):
-    """The same by the difference equations of IEC 60076-7, clause 8.2.3, in steps well below half a winding's time."""
-    k11, k21, k22, tau_oil, tau_winding = (
-        1.0,
-        1.0,
-        2.0,
-        180 * MINUTE_SECONDS,
-        4 * MINUTE_SECONDS,
-    )
+    """The same by the difference equations of IEC 60076-7, 8.2.3, in steps below half a winding's time constant."""
+    k11 = 1.0
+    k21 = 1.0
+    k22 = 2.0
+    tau_oil = 180 * MINUTE_SECONDS
+    tau_winding = 4 * MINUTE_SECONDS
     oil = first = second = 0.0
-    told = []
+
+    rises = []
     for load in loads:
         for _ in range(interval // step):
             oil += (
@@ -70,8 +72,9 @@ def by_difference_equations(loads, interval=15 * MINUTE_SECONDS, step=15):
             )
             first += step / (k22 * tau_winding) * (k21 * 23 * load**1.6 - first)
             second += step / (tau_oil / k22) * ((k21 - 1) * 23 * load**1.6 - second)
-        told.append((oil, oil + first - second))
-    return np.array(told)
+        rises.append((oil, oil + first - second))
+
+    return np.array(rises)
 
 
 def test_at_rated_load_a_transformer_settles_at_its_rated_rises():
@@ -82,7 +85,7 @@ def test_at_rated_load_a_transformer_settles_at_its_rated_rises():
 @pytest.mark.parametrize(
     ("load", "oil", "hot"), [(0.0, 13.1, 13.1), (0.7, 35.3, 48.3), (1.5, 97.3, 141.4)]
 )
-def test_other_loads_settle_by_losses_and_exponents(load, oil, hot):
+def test_rises_at_other_loads_follow_losses_and_exponents(load, oil, hot):
     assert warmth([load] * 200)[-1].tolist() == [
         pytest.approx(oil, abs=0.1),
         pytest.approx(hot, abs=0.1),
@@ -100,56 +103,57 @@ def test_a_day_follows_the_difference_equations():
     assert np.abs(warmth(loads) - by_difference_equations(loads)).max() < 0.2
 
 
-def test_where_the_load_is_not_known_it_is_never_warmer_than_the_transformer():
-    whole = warmth([1.2] * 40)
+def test_estimate_over_unknown_load_never_exceeds_the_true_rise():
+    unbroken = warmth([1.2] * 40)
     holes = warmth([1.2] * 10 + [np.nan] * 12 + [1.2] * 18)
     assert np.isnan(holes[10:22]).all()
-    assert (holes[22:] < whole[22:]).all()
+    assert (holes[22:] < unbroken[22:]).all()
     bridged = warmth([1.2] * 10 + [np.nan] * 3 + [1.2] * 27)
-    assert np.allclose(bridged[13:], whole[13:])
+    assert np.allclose(bridged[13:], unbroken[13:])
 
 
 def metered(meter: str, amps, interval: int) -> Iterator[Row]:
-    """A three-phase meter's readings, one an interval."""
+    """A three-phase meter's readings, one per interval."""
     i = np.tile(amps, (3, 1))
-    told = reading_columns(i, np.full_like(i, 220.0), i * 0.22, interval)
+    columns = reading_columns(i, np.full_like(i, 220.0), i * 0.22, interval)
     yield from (
-        Row(Readings, "A1", meter, START_TIME + interval * n, c)
-        for n, c in enumerate(told, 1)
+        Row(Readings, "A1", meter, START_TIME + interval * n, row_columns)
+        for n, row_columns in enumerate(columns, 1)
     )
 
 
 def heavy(seed: int) -> Stream:
-    """Five days of a transformer that is overloaded every evening, hour by hour; some hours are not read."""
-    g = np.random.default_rng(seed)
+    """Five days, hour by hour, of a transformer overloaded every evening; some hours are not read."""
+    rng = np.random.default_rng(seed)
     hours = np.arange(1, 5 * 24 + 1)
     users = {
-        f"M{n}": (25 + 40 * (hours % 24 > 15)) * g.uniform(0.9, 1.3, len(hours))
+        f"M{n}": (25 + 40 * (hours % 24 > 15)) * rng.uniform(0.9, 1.3, len(hours))
         for n in range(3)
     }
     rows = [
         row for name, amps in users.items() for row in metered(name, amps, HOUR_SECONDS)
     ]
-    kept = [row for row in rows if g.random() > 0.03]
+    kept_rows = [row for row in rows if rng.random() > 0.03]
     area = Area(
         area="A1",
         transformers=[Transformer(rating_kva=100.0)],
         meters=[
-            Meter(meter=m, wiring="3P4W", imax_a=200.0, interval_s=HOUR_SECONDS)
-            for m in users
+            Meter(meter=meter, wiring="3P4W", imax_a=200.0, interval_s=HOUR_SECONDS)
+            for meter in users
         ],
     )
+
     return Stream(
         [area],
-        tuple(sorted(kept, key=lambda row: row.at)),
+        tuple(sorted(kept_rows, key=lambda row: row.at)),
         "Asia/Shanghai",
         HOUR_SECONDS,
     )
 
 
 def expanded(seed: int) -> Stream:
-    """Thirty-four days of customers that exceed their contracts on some, every two hours."""
-    g = np.random.default_rng(seed)
+    """Thirty-four days, every two hours, of customers that exceed their contracts on some days."""
+    rng = np.random.default_rng(seed)
     days = 34
     meters = [
         Meter(
@@ -157,15 +161,19 @@ def expanded(seed: int) -> Stream:
         )
         for n in range(2)
     ]
+
     rows: list[Row] = []
     for meter, often in zip(meters, (0.15, 0.3), strict=True):
-        high = np.repeat(g.random(days) < often, 12) & (np.arange(12 * days) % 12 > 8)
+        high = np.repeat(rng.random(days) < often, 12) & (np.arange(12 * days) % 12 > 8)
         rows += metered(
             meter.meter,
-            np.where(high, g.uniform(12, 16.5, 12 * days), 8.0),
+            np.where(high, rng.uniform(12, 16.5, 12 * days), 8.0),
             2 * HOUR_SECONDS,
         )
-    ordered = sorted((row for row in rows if g.random() > 0.01), key=lambda row: row.at)
+
+    ordered = sorted(
+        (row for row in rows if rng.random() > 0.01), key=lambda row: row.at
+    )
     return Stream(
         [Area(area="A1", meters=meters)],
         tuple(ordered),
@@ -192,16 +200,16 @@ def test_the_slow_twin_agrees(name):
 @pytest.mark.parametrize("name", RULE_STREAMS)
 def test_any_cut_and_a_restored_engine_publish_the_same(name):
     stream = RULE_STREAMS[name]
-    told = judge_stream(stream)[1]
+    alerts = judge_stream(stream)[1]
     assert exactly(judge_stream(stream, range(0, len(stream.rows), 7))[1]) == exactly(
-        told
+        alerts
     )
-    engine, again = engine_of(stream), []
+    engine, pieced = engine_of(stream), []
     for batch in stream.batches(range(0, len(stream.rows), len(stream.rows) // 9)):
         saved, engine = engine.snapshot(), engine_of(stream)
         engine.restore(saved)
-        again += engine.step(batch)
-    assert exactly(again) == exactly(told)
+        pieced += engine.step(batch)
+    assert exactly(pieced) == exactly(alerts)
 
 
 @pytest.mark.parametrize("name", RULE_STREAMS)
@@ -214,5 +222,5 @@ def test_late_readings_change_nothing_in_the_end(name):
     )
 
 
-def test_this_module_covers_what_the_streams_of_the_town_do_not():
+def test_streams_here_raise_the_rules_that_the_town_does_not():
     assert RULES_BY_MODULE["test_loading"] <= RULE_STREAMS.keys()

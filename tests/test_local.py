@@ -47,15 +47,13 @@ TOWN_NAME = "town:220x3:4"
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The alerts and the place of a run that nothing disturbed."""
+    """The alerts and the progress of a run that nothing disturbed."""
     with Store(tmp_path_factory.mktemp("store") / "whole.db") as store:
-        place = follow(Town(220, 3, 4).source(), store, TOWN_NAME, every=1e9)
-        return store.alerts(), place
+        progress = follow(Town(220, 3, 4).source(), store, TOWN_NAME, every=1e9)
+        return store.alerts(), progress
 
 
-def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(
-    tmp_path, undisturbed
-):
+def test_killed_and_restarted_run_ends_with_the_same_alerts(tmp_path, undisturbed):
     path = tmp_path / "killed.db"
     program = (
         "import sys; from streams.local import run; from streams.settings import Settings;"
@@ -65,11 +63,11 @@ def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(
     def batches():
         try:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-                found = db.execute(
+                row = db.execute(
                     "SELECT json_extract(CAST(place AS TEXT), '$.batches') FROM places"
                 ).fetchone()
-                return found[0] if found else 0
-        except sqlite3.OperationalError:  # not made yet
+                return row[0] if row else 0
+        except sqlite3.OperationalError:  # the store does not exist yet
             return 0
 
     for reached in (9, 25, 48):
@@ -79,21 +77,25 @@ def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 60
+
         while batches() < reached:
             assert worker.poll() is None, "ended before it could be killed"
-            assert time.monotonic() < deadline, "does not come forward"
+            assert time.monotonic() < deadline, "makes no progress"
             time.sleep(0.002)
+
         os.kill(worker.pid, signal.SIGKILL)
         assert worker.wait() == -signal.SIGKILL
+
     before = batches()
     with Store(path) as store:
         assert 48 <= before < undisturbed[1].batches
-        place = follow(
+        progress = follow(
             Town(220, 3, 4).source(), store, identity([TOWN_NAME]), every=1e9
         )
         assert store.alerts() == undisturbed[0]
-    assert place.counts == undisturbed[1].counts
-    assert (place.batches, place.first, place.last) == (
+
+    assert progress.counts == undisturbed[1].counts
+    assert (progress.batches, progress.first, progress.last) == (
         undisturbed[1].batches,
         undisturbed[1].first,
         undisturbed[1].last,
@@ -107,7 +109,9 @@ def test_store_contains_what_the_engine_publishes(undisturbed):
     last = {alert.id: alert for batch in town.batches() for alert in engine.step(batch)}
     standing = [alert for alert in last.values() if alert.state != "withdrawn"]
     assert standing
-    assert undisturbed[0] == sorted(standing, key=lambda a: (a.raised, a.id))
+    assert undisturbed[0] == sorted(
+        standing, key=lambda alert: (alert.raised, alert.id)
+    )
 
 
 def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undisturbed):
@@ -115,11 +119,16 @@ def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undis
     book = Rulebook(
         {"meter_current_unbalance": edition(status="retired"), "clock_drift": edition()}
     )
-    engine, told = Engine(zone=town.zone, interval=town.interval), dict[str, Alert]()
+    engine = Engine(zone=town.zone, interval=town.interval)
+    last_states = dict[str, Alert]()
     engine.enroll(town.areas)
+
     for n, batch in enumerate(town.batches()):
-        told |= {a.id: a for a in (engine.adopt(applied(book)) if n == half else ())}
-        told |= {a.id: a for a in engine.step(batch)}
+        if n == half:
+            adopted = engine.adopt(applied(book))
+            last_states |= {alert.id: alert for alert in adopted}
+        last_states |= {alert.id: alert for alert in engine.step(batch)}
+
     with Store(tmp_path / "one.db") as store:
         first = replace(town.source(), batches=islice(town.batches(), half))
         follow(first, store, "first half", every=1e9)
@@ -129,13 +138,18 @@ def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undis
             "second",
             rulebook=book,
         )
-        standing = [alert for alert in told.values() if alert.state != "withdrawn"]
-        assert store.alerts() == sorted(standing, key=lambda a: (a.raised, a.id))
+        standing = [
+            alert for alert in last_states.values() if alert.state != "withdrawn"
+        ]
+
+        assert store.alerts() == sorted(
+            standing, key=lambda alert: (alert.raised, alert.id)
+        )
         assert store.rulebook() == book
-        assert len(standing) < len(told)
+        assert len(standing) < len(last_states)
 
 
-def test_rows_in_are_rows_judged_rejected_twice_or_late(undisturbed):
+def test_rows_in_are_judged_rejected_duplicate_or_late(undisturbed):
     for outcomes in undisturbed[1].counts.values():
         rows = Counter(
             {outcome: sum(reasons.values()) for outcome, reasons in outcomes.items()}
@@ -146,17 +160,17 @@ def test_rows_in_are_rows_judged_rejected_twice_or_late(undisturbed):
         )
 
 
-def test_a_source_that_was_read_is_not_read_again(tmp_path, capsys):
+def test_source_is_not_read_twice(tmp_path, capsys):
     run(["town:60x1"], tmp_path / "a.db", Settings())
     capsys.readouterr()
     run(["town:60x1"], tmp_path / "a.db", Settings())
-    told = capsys.readouterr()
-    assert "nothing new to read" in told.err
-    assert "60" in told.out
+    output = capsys.readouterr()
+    assert "nothing new to read" in output.err
+    assert "60" in output.out
 
 
-def test_the_next_file_goes_on_from_the_state_of_the_last(tmp_path, undisturbed):
-    """Yesterday's file and today's give what one file of both gives, though master data comes with the first alone."""
+def test_next_file_continues_from_the_state_of_the_last(tmp_path, undisturbed):
+    """Two files, one a day, give the same as one file; only the first has master data."""
     town = Town(220, 3, 4)
     batches = list(town.batches())
     second_day = town.start + 86_400
@@ -165,43 +179,41 @@ def test_the_next_file_goes_on_from_the_state_of_the_last(tmp_path, undisturbed)
         for n, batch in enumerate(batches)
         if isinstance(batch, Readings) and batch.at[0] > second_day
     )
+
     with Store(tmp_path / "two.db") as store:
-        follow(
-            Source(
-                "one", town.areas, iter(batches[:half]), 0, town.zone, town.interval
-            ),
-            store,
-            "one",
+        first = Source(
+            "one", town.areas, iter(batches[:half]), 0, town.zone, town.interval
         )
-        follow(
-            Source("two", [], iter(batches[half:]), 0, town.zone, town.interval),
-            store,
-            "two",
-        )
+        second = Source("two", [], iter(batches[half:]), 0, town.zone, town.interval)
+        follow(first, store, "one")
+        follow(second, store, "two")
         assert store.alerts() == undisturbed[0]
 
 
-def test_json_carries_what_is_in_shadow_marked_and_people_are_not_shown_it(
+def test_alerts_in_shadow_are_marked_in_json_and_hidden_from_people(
     tmp_path, capsys, undisturbed
 ):
     book = Rulebook({"meter_current_unbalance": edition(status="shadow")})
-    for _ in range(2):  # the second reads nothing new
+    for _ in range(2):  # the second run reads nothing new
         run([TOWN_NAME], tmp_path / "a.db", Settings(), as_json=True, rulebook=book)
-        found = json.loads(capsys.readouterr().out)
+        summary = json.loads(capsys.readouterr().out)
         of_rule = [
             alert
-            for alert in found["list"]
+            for alert in summary["list"]
             if alert["rule"] == "meter_current_unbalance"
         ]
-        assert {alert["held"] for alert in of_rule} == {"shadow"}
+
         before = [
             alert.id
             for alert in undisturbed[0]
             if alert.rule == "meter_current_unbalance"
         ]
+
+        assert {alert["suppressed_by"] for alert in of_rule} == {"shadow"}
         assert {alert["id"] for alert in of_rule} == set(before)
-        assert found["alerts"]["meter_current_unbalance"]["shadow"] == len(before) > 0
-        assert found["alerts"]["meter_current_unbalance"]["told"] == 0
+        assert summary["alerts"]["meter_current_unbalance"]["shadow"] == len(before) > 0
+        assert summary["alerts"]["meter_current_unbalance"]["shown"] == 0
+
     run(
         [TOWN_NAME],
         tmp_path / "a.db",
@@ -211,7 +223,9 @@ def test_json_carries_what_is_in_shadow_marked_and_people_are_not_shown_it(
         report=tmp_path / "a.html",
     )
     shown = capsys.readouterr().out + (tmp_path / "a.html").read_text("utf-8")
+
     assert "meter_current_unbalance" not in shown
+
     with Store(tmp_path / "a.db") as store:
         assert not [
             alert for alert in store.alerts() if alert.rule == "meter_current_unbalance"
@@ -221,16 +235,17 @@ def test_json_carries_what_is_in_shadow_marked_and_people_are_not_shown_it(
 def test_meter_days_run_from_the_first_reading_to_the_last(tmp_path, capsys):
     hour, day = 3600, 86_400
     begin = 1_772_323_200
+    # days of the first and the last reading
     spans = {
         "M1": (0, 40),
         "M2": (30, 40),
         "M3": (0, 2),
         "M4": (39, 39),
-    }  # days of the first and the last reading
+    }
     rows = sorted(
-        (begin + first * day + k * hour, meter)
+        (begin + first * day + n * hour, meter)
         for meter, (first, last) in spans.items()
-        for k in range((last - first) * 24 + 1)
+        for n in range((last - first) * 24 + 1)
     )
     (tmp_path / "reads.csv").write_text(
         "meter,area,at,kwh\n"
@@ -238,6 +253,7 @@ def test_meter_days_run_from_the_first_reading_to_the_last(tmp_path, capsys):
             f"{meter},A1,{at},{(at // hour) % 24 / 12 + 0.1}\n" for at, meter in rows
         )
     )
+
     for every in (1e9, 0.0):
         store = tmp_path / f"{every}.db"
         run(
@@ -247,26 +263,26 @@ def test_meter_days_run_from_the_first_reading_to_the_last(tmp_path, capsys):
             as_json=True,
             every=every,
         )
-        found = json.loads(capsys.readouterr().out)
-        assert found["meter_days"] == pytest.approx(40 + 10 + 2)
+        summary = json.loads(capsys.readouterr().out)
+        assert summary["meter_days"] == pytest.approx(40 + 10 + 2)
 
 
-def test_a_run_is_cut_by_time_and_goes_on_within_a_batch(
+def test_run_is_cut_by_time_and_resumes_within_a_batch(
     tmp_path, undisturbed, monkeypatch
 ):
-    """However little is judged at a time, and wherever it stops, the alerts are those of an undisturbed run."""
+    """The alerts are those of an undisturbed run, however small the portions and wherever it stops."""
     monkeypatch.setattr("streams.local.STEP_SECONDS", 0.03)
-    seen: list[tuple[int, int]] = []
+    positions: list[tuple[int, int]] = []
 
-    def stop(place):
-        seen.append((place.batches, place.within))
-        if len(seen) % 40 == 39:
+    def stop(progress):
+        positions.append((progress.batches, progress.within))
+        if len(positions) % 40 == 39:
             raise KeyboardInterrupt
 
     with Store(tmp_path / "cut.db") as store:
         for _ in range(1000):
             try:
-                place = follow(
+                progress = follow(
                     Town(220, 3, 4).source(),
                     store,
                     TOWN_NAME,
@@ -275,65 +291,73 @@ def test_a_run_is_cut_by_time_and_goes_on_within_a_batch(
                 )
                 break
             except KeyboardInterrupt:
-                kept = store.progress(TOWN_NAME)
-                assert (kept.batches, kept.within) == seen[
-                    -2
-                ]  # saved before the last, which was not
+                stored = store.progress(TOWN_NAME)
+                # the last but one was saved, the last was not
+                assert (stored.batches, stored.within) == positions[-2]
+
         assert store.alerts() == undisturbed[0]
-    assert place.counts == undisturbed[1].counts
-    assert place.meter_days == pytest.approx(undisturbed[1].meter_days)
-    assert any(within for _, within in seen)
+
+    assert progress.counts == undisturbed[1].counts
+    assert progress.meter_days == pytest.approx(undisturbed[1].meter_days)
+    assert any(within for _, within in positions)
 
 
-def test_the_pace_is_learned(tmp_path, monkeypatch):
-    rows = "".join(f"M1,A1,{1_704_067_200 + 86_400 * k},{k % 7}\n" for k in range(120))
+def test_pace_adapts_to_the_source(tmp_path, monkeypatch):
+    rows = "".join(f"M1,A1,{1_704_067_200 + 86_400 * n},{n % 7}\n" for n in range(120))
     (tmp_path / "daily.csv").write_text("meter,area,at,kwh\n" + rows)
-    seen: list[int] = []
+    row_counts: list[int] = []
     with Store(tmp_path / "a.db") as store:
         monkeypatch.setattr(Pace, "__init__", lambda pace: setattr(pace, "rows", 50))
         source = replace(
             open_sources([tmp_path / "daily.csv"]), zone="UTC", interval=86_400
         )
         follow(
-            source, store, "daily", on_progress=lambda place: seen.append(place.rows)
+            source,
+            store,
+            "daily",
+            on_progress=lambda progress: row_counts.append(progress.rows),
         )
-    assert seen[0] == 50
-    assert seen[-1] == 120
-    assert len(seen) >= 2
+
+    assert row_counts[0] == 50
+    assert row_counts[-1] == 120
+    assert len(row_counts) >= 2
 
 
 def test_rows_of_one_time_are_judged_together(tmp_path):
     rows = "".join(
-        f"M{m},A1,{1_704_067_200 + 3600 * k},{m + 1}\n"
-        for k in range(9)
-        for m in range(90)
+        f"M{number},A1,{1_704_067_200 + 3600 * hour},{number + 1}\n"
+        for hour in range(9)
+        for number in range(90)
     )
     (tmp_path / "a.csv").write_text("meter,area,at,kwh\n" + rows)
     batches = list(open_sources([tmp_path / "a.csv"]).batches)
     for pace in (1, 7, 90, 91, 10_000):
-        parts = list(portions(iter(batches), Progress("a"), Pace(pace)))
-        assert sum(len(part) for part, _ in parts) == 810
-        assert [last for _, last in parts].count(True) == len(batches)
-        assert all(one.at[-1] < two.at[0] for (one, _), (two, _) in pairwise(parts))
+        cut = list(portions(iter(batches), Progress("a"), Pace(pace)))
+        assert sum(len(portion) for portion, _ in cut) == 810
+        assert [last for _, last in cut].count(True) == len(batches)
+        assert all(
+            earlier.at[-1] < later.at[0] for (earlier, _), (later, _) in pairwise(cut)
+        )
 
 
 def test_rate_is_null_without_meter_days(undisturbed):
-    alerts, place = undisturbed
-    told = {alert.rule for alert in alerts if not alert.held}
+    alerts, progress = undisturbed
+    shown_rules = {alert.rule for alert in alerts if not alert.suppressed_by}
+
     for days, rate in (
-        (52.0, lambda n: round(1000 * n / 52, 3)),
-        (0.0, lambda n: None),
+        (52.0, lambda counts: round(1000 * counts / 52, 3)),
+        (0.0, lambda counts: None),
     ):
-        found = summarise(
-            msgspec.structs.replace(place, meter_days=days),
+        summary = summarise(
+            msgspec.structs.replace(progress, meter_days=days),
             alerts,
             Town(220, 3, 4).source(),
         )
         assert {
-            n["told_per_1000_meters_per_day"] == rate(n["told"])
-            for n in found["alerts"].values()
+            counts["shown_per_1000_meters_per_day"] == rate(counts["shown"])
+            for counts in summary["alerts"].values()
         } == {True}
-        assert told <= found["alerts"].keys()
+        assert shown_rules <= summary["alerts"].keys()
 
 
 def test_meter_days_add_up_over_the_runs_of_one_store(tmp_path, undisturbed):
@@ -351,6 +375,7 @@ def test_meter_days_add_up_over_the_runs_of_one_store(tmp_path, undisturbed):
             "second",
         )
         days = first.meter_days + second.meter_days
+
         assert days == pytest.approx(undisturbed[1].meter_days, rel=0.01)
         assert days == pytest.approx(len(town.grid) * 3, rel=0.05)
 
@@ -370,11 +395,9 @@ SCHEMA_CHANGES = {
 
 @pytest.mark.parametrize("changes", SCHEMA_CHANGES.values(), ids=SCHEMA_CHANGES)
 def test_a_store_with_fewer_or_more_columns_goes_on(changes, tmp_path, undisturbed):
-    town, path, half = (
-        Town(220, 3, 4),
-        tmp_path / "older.db",
-        undisturbed[1].batches // 2,
-    )
+    town = Town(220, 3, 4)
+    path = tmp_path / "older.db"
+    half = undisturbed[1].batches // 2
     with Store(path) as store:
         follow(
             replace(town.source(), batches=islice(town.batches(), half)),
@@ -382,17 +405,20 @@ def test_a_store_with_fewer_or_more_columns_goes_on(changes, tmp_path, undisturb
             "first half",
             every=1e9,
         )
+
     with closing(sqlite3.connect(path)) as db:
         for change in [*changes, "PRAGMA user_version = 0"]:
             db.execute(change)
         db.commit()
-    said: list[str] = []
+
+    notes: list[str] = []
     with Store(path) as store:
         rest = replace(town.source(), batches=islice(town.batches(), half, None))
-        follow(rest, store, "second", every=1e9, notify=said.append)
+        follow(rest, store, "second", every=1e9, notify=notes.append)
         assert store.alerts() == undisturbed[0]
         assert store.db.execute("PRAGMA user_version").fetchone() == (Store.VERSION,)
-    assert said == []
+
+    assert notes == []
 
 
 def test_store_of_a_later_version_is_refused_with_the_version_to_run(tmp_path):
@@ -421,13 +447,14 @@ def test_report_shows_alerts_and_the_curves_behind_them(tmp_path, capsys):
     (folder / "reads.csv").write_text(
         "\n".join(["meter,area,at,ua,ub,uc,ia,ib,ic", *rows]), "utf-8"
     )
+
     run([str(folder)], tmp_path / "s.db", Settings(zone="Asia/Shanghai"), report=page)
-    told = page.read_text("utf-8")
-    assert "Voltage loss" in told or "Phase break" in told
-    assert '<svg class="chart"' in told
-    assert "&lt;M1&gt;" in told
-    assert "<M1>" not in told
-    assert "planted" not in told
+    html = page.read_text("utf-8")
+    assert "Voltage loss" in html or "Phase break" in html
+    assert '<svg class="chart"' in html
+    assert "&lt;M1&gt;" in html
+    assert "<M1>" not in html
+    assert "planted" not in html
     assert str(page) in capsys.readouterr().out.replace("\n", "")
 
 
@@ -436,10 +463,10 @@ def test_a_report_of_real_curves_shows_what_can_be_drawn(tmp_path):
         str(file) for file in sorted((Path(__file__).parent / "data").glob("garden4_*"))
     ]
     run(files, tmp_path / "s.db", Settings(), report=tmp_path / "out.html")
-    told = (tmp_path / "out.html").read_text("utf-8")
-    assert "Low reading success" in told
-    assert "Current unbalance at the meter" in told
-    assert told.count('<svg class="chart"') == 2
+    html = (tmp_path / "out.html").read_text("utf-8")
+    assert "Low reading success" in html
+    assert "Current unbalance at the meter" in html
+    assert html.count('<svg class="chart"') == 2
 
 
 def test_meter_in_two_areas_is_noted(tmp_path, capsys):
@@ -455,15 +482,15 @@ def test_meter_in_two_areas_is_noted(tmp_path, capsys):
     )
 
 
-def test_json_is_for_machines(tmp_path, capsys):
+def test_json_output_is_only_json(tmp_path, capsys):
     run(["town:60x1"], tmp_path / "a.db", Settings(), as_json=True)
-    told = capsys.readouterr()
-    summary = json.loads(told.out)
-    assert told.err == ""
+    output = capsys.readouterr()
+    summary = json.loads(output.out)
+    assert output.err == ""
     assert summary["rows"] == sum(
         outcomes["in"] for outcomes in summary["counts"].values()
     )
-    assert sum(n["told"] + n["held"] for n in summary["alerts"].values()) == len(
+    assert sum(n["shown"] + n["suppressed"] for n in summary["alerts"].values()) == len(
         summary["list"]
     )
 
@@ -488,22 +515,19 @@ def test_unusable_store_or_source_is_refused_with_the_reason(tmp_path):
 def test_history_without_zone_and_interval_takes_those_of_the_settings(
     tmp_path, capsys
 ):
-    own, households = (
-        tmp_path / "own.csv",
-        Path(__file__).parent / "data" / "sgsc_4households_halfhourly.parquet",
-    )
-    own.write_text("meter,area,at,kwh\nM1,A1,2026-03-01T00:00:00Z,1\n")
+    measured = tmp_path / "own.csv"
+    households = Path(__file__).parent / "data" / "sgsc_4households_halfhourly.parquet"
+    measured.write_text("meter,area,at,kwh\nM1,A1,2026-03-01T00:00:00Z,1\n")
     sydney = Settings(zone="Australia/Sydney", interval=1800)
-    run([str(own)], tmp_path / "a.db", sydney, as_json=True)
+    run([str(measured)], tmp_path / "a.db", sydney, as_json=True)
     assert json.loads(capsys.readouterr().out)["from"] == "2026-03-01 11:00"
-    run(
-        [str(households)], tmp_path / "a.db", Settings()
-    )  # says both, and they are those of the store
+    # gives both, and they are those of the store
+    run([str(households)], tmp_path / "a.db", Settings())
     with pytest.raises(StoreError, match="--store"):
         run(["town:60x1"], tmp_path / "a.db", sydney)
 
 
-def test_what_the_reader_mends_is_shown(tmp_path, capsys):
+def test_repairs_of_the_reader_are_shown(tmp_path, capsys):
     files = [
         str(file) for file in sorted((Path(__file__).parent / "data").glob("garden4_*"))
     ]
@@ -514,10 +538,10 @@ def test_what_the_reader_mends_is_shown(tmp_path, capsys):
     )
 
 
-def test_a_file_that_changes_is_another_source(tmp_path):
+def test_changed_file_is_another_source(tmp_path):
     file = tmp_path / "readings.csv"
     file.write_text("a")
-    one = identity([str(file)])
+    before = identity([str(file)])
     file.write_text("ab")
-    assert identity([str(file)]) != one
+    assert identity([str(file)]) != before
     assert identity([str(tmp_path)]) == identity([str(tmp_path)])

@@ -21,7 +21,7 @@ LOCK_FILES = {
 
 
 @pytest.mark.parametrize(("lock", "wanted"), LOCK_FILES.items(), ids=LOCK_FILES)
-def test_a_lock_pins_what_the_project_asks_for(lock: str, wanted: list[str]):
+def test_lock_pins_every_requirement(lock: str, wanted: list[str]):
     text = (PROJECT_ROOT / lock).read_text()
     pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
     for requirement in map(Requirement, wanted):

@@ -1,4 +1,4 @@
-"""Memory that a worker has freed goes back to the system."""
+"""Memory that a worker frees goes back to the system."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1])
 
 
-def test_what_lies_between_things_in_use_is_returned():
-    pieces = [b"x" * BLOCK_BYTES for _ in range(2000)]
-    held = resident()
-    kept = pieces[::50]
-    del pieces
+def test_freed_memory_between_used_blocks_is_returned():
+    blocks = [b"x" * BLOCK_BYTES for _ in range(2000)]
+    resident_before = resident()
+    kept_blocks = blocks[::50]
+    del blocks
     give_back()
-    assert resident() < held - 0.8 * (2000 - len(kept)) * BLOCK_BYTES / 4096
+    assert (
+        resident()
+        < resident_before - 0.8 * (2000 - len(kept_blocks)) * BLOCK_BYTES / 4096
+    )

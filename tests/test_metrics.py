@@ -1,4 +1,4 @@
-"""Metrics: documented, true while brokers are away and partitions move, and there from the start."""
+"""Metrics are documented, correct while brokers are away and partitions move, and present from the start."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def samples(metrics: Metrics) -> Found:
-    """What a scrape finds."""
+    """The samples of a scrape."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(
@@ -49,39 +49,38 @@ def value(found: Found, name: str, **labels: str) -> float:
 
 
 def documented() -> dict[str, set[str]]:
-    """The labels of every metric in docs/operations.md; names may be cut to what differs."""
-    found: dict[str, set[str]] = {}
-    table = (
-        (PROJECT_ROOT / "docs" / "operations.md")
-        .read_text()
-        .partition("## Metrics")[2]
-        .partition("\n## ")[0]
-    )
+    """The labels of every metric in docs/operations.md; names may be shortened to their last words."""
+    documented_labels: dict[str, set[str]] = {}
+    page = (PROJECT_ROOT / "docs" / "operations.md").read_text()
+    table = page.partition("## Metrics")[2].partition("\n## ")[0]
+
     for row in table.splitlines():
         if not row.startswith("| `"):
             continue
         names = re.findall(r"`(\w*?)(?:\{(.*?)\})?`", row.split("|")[1])
-        told = {label for _, text in names for label in text.split(",") if label}
+        label_names = {label for _, text in names for label in text.split(",") if label}
         for name, _ in names:
             if name:
-                found[f"meterwatch{name}" if name.startswith("_") else name] = told
-    return found
+                whole_name = f"meterwatch{name}" if name.startswith("_") else name
+                documented_labels[whole_name] = label_names
+
+    return documented_labels
 
 
 def test_every_metric_is_documented_with_its_labels_and_every_documented_one_exists():
-    there = {
+    registered = {
         metric.name + ("_total" if metric.type == "counter" else ""): metric
         for metric in Metrics().registry.collect()
         if metric.name.startswith("meterwatch_")
     }
     collectors = Metrics().registry._collector_to_names
     named = {
-        name: set(c._labelnames)
-        for c, names in collectors.items()
+        name: set(collector._labelnames)
+        for collector, names in collectors.items()
         for name in names
-        if hasattr(c, "_labelnames")
+        if hasattr(collector, "_labelnames")
     }
-    assert documented() == {name: named[name] for name in there}
+    assert documented() == {name: named[name] for name in registered}
 
 
 def test_counters_begin_at_0_for_every_label_set():
@@ -92,6 +91,7 @@ def test_counters_begin_at_0_for_every_label_set():
         for (name, _), count in found.items()
         if re.fullmatch(r"meterwatch_\w+_total", name)
     } == {0}
+
     for name in ALL_RULES:
         for level in ALL_RULES[name].levels:
             for change in ("raised", "revised", "cleared", "withdrawn"):
@@ -105,18 +105,28 @@ def test_counters_begin_at_0_for_every_label_set():
                     )
                     == 0
                 )
+
         for reason in ("repeat", "storm", "budget", "shadow"):
-            assert value(found, "alerts_suppressed_total", rule=name, reason=reason) == 0
+            assert (
+                value(found, "alerts_suppressed_total", rule=name, reason=reason) == 0
+            )
+
     assert (
-        value(found, "alerts_suppressed_total", rule="zero_usage", reason="meter_change") == 0
+        value(
+            found, "alerts_suppressed_total", rule="zero_usage", reason="meter_change"
+        )
+        == 0
     )
+
     for kind in ("readings", "events", "payments", "stages"):
         for outcome in ("rows", "judged", "duplicate", "late"):
             assert value(found, f"{outcome}_total", kind=kind) == 0
+
     for kind in ("readings", "events", "payments", "stages", "registry"):
         for reason in Reason:
             assert value(found, "rejected_total", kind=kind, reason=reason) == 0
     assert value(found, "rejected_total", kind="rules", reason="rulebook") == 0
+
     for owner in (
         "open_days",
         "work",
@@ -139,24 +149,29 @@ def calls(source: str, method: str) -> Iterator[ast.Call]:
 
 
 def words(node: ast.AST) -> set[str]:
-    """All texts below a node that may be a reason."""
-    found = {
-        n.value
-        for n in ast.walk(node)
-        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    """All strings below a node that may be a reason."""
+    strings = {
+        child.value
+        for child in ast.walk(node)
+        if isinstance(child, ast.Constant) and isinstance(child.value, str)
     }
-    return {word for word in found if re.fullmatch(r"[a-z]+(_[a-z]+)*", word)}
+    return {word for word in strings if re.fullmatch(r"[a-z]+(_[a-z]+)*", word)}
 
 
-def test_no_reason_is_produced_that_the_table_lacks():
+def test_every_reason_produced_is_in_the_table():
     validation = "models/validation.py"
-    doubted = {
-        word for call in calls(validation, "_replace_implausible") for word in words(call.args[-1])
+    implausible = {
+        word
+        for call in calls(validation, "_replace_implausible")
+        for word in words(call.args[-1])
     }
     for node in ast.walk(ast.parse((PROJECT_ROOT / validation).read_text())):
-        if isinstance(node, ast.For) and "self.implausible[reason]" in ast.unparse(node):
-            doubted |= words(node.iter)
-    assert doubted == set(labels.IMPLAUSIBLE_REASONS)
+        if isinstance(node, ast.For) and "self.implausible[reason]" in ast.unparse(
+            node
+        ):
+            implausible |= words(node.iter)
+
+    assert implausible == set(labels.IMPLAUSIBLE_REASONS)
 
     refused = {
         word
@@ -166,6 +181,7 @@ def test_no_reason_is_produced_that_the_table_lacks():
     for node in ast.walk(ast.parse((PROJECT_ROOT / "detectors/engine.py").read_text())):
         if isinstance(node, ast.For) and "self._reject(" in ast.unparse(node):
             refused |= words(node.iter)
+
     assert refused == {
         reason for reasons in labels.REJECTED_BY_ENGINE.values() for reason in reasons
     }
@@ -177,69 +193,61 @@ def test_no_reason_is_produced_that_the_table_lacks():
     }
     known = {reason for _, reason in labels.suppressed()}
     joined = {policy.AREA_FAILURE, policy.NOTICE_REASON}
-    assert (
-        decided
-        | joined
-        | {Event(event).name.lower() for event in policy.MUTED_RULES}
-        | {"shadow"}
-        == known
-    )
+
+    muted = {Event(event).name.lower() for event in policy.MUTED_RULES}
+    assert decided | joined | muted | {"shadow"} == known
 
 
 def _sides(value: ast.expr) -> tuple[ast.expr, ...]:
-    """What an expression may come to."""
+    """The alternatives that an expression may evaluate to."""
     return (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
 
 
 def _returned(function: str) -> set[str]:
     """The reasons that a stage of policy gives."""
     tree = ast.parse((PROJECT_ROOT / "detectors/policy.py").read_text())
-    [found] = [
-        n
-        for n in ast.walk(tree)
-        if isinstance(n, ast.FunctionDef) and n.name == function
+    [stage] = [
+        child
+        for child in ast.walk(tree)
+        if isinstance(child, ast.FunctionDef) and child.name == function
     ]
     given = [
-        n.value
-        for n in ast.walk(found)
-        if isinstance(n, ast.Return) and n.value is not None
+        child.value
+        for child in ast.walk(stage)
+        if isinstance(child, ast.Return) and child.value is not None
     ]
     sides = [side for value in given for side in _sides(value)]
+
     return {
-        n.value
-        for n in sides
-        if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value
+        child.value
+        for child in sides
+        if isinstance(child, ast.Constant)
+        and isinstance(child.value, str)
+        and child.value
     }
 
 
-def test_what_an_engine_counts_has_a_series_that_was_there_before():
+def test_every_engine_count_has_a_series_from_the_start():
     metrics = Metrics()
     before = set(samples(metrics))
-    metrics.count(
-        Counter({(kind, "rejected", reason): 1 for kind, reason in labels.rejects()})
-    )
-    metrics.count(
-        Counter(
-            {(kind, "implausible", reason): 1 for kind, reason in labels.implausible()}
-        )
-    )
-    metrics.count_alerts(
-        Counter(
-            {
-                (rule, int(severity), change, ""): 1
-                for rule, severity, change in labels.alerts()
-            }
-        )
-    )
-    metrics.count_alerts(
-        Counter(
-            {(rule, 1, "raised", reason): 1 for rule, reason in labels.suppressed()}
-        )
-    )
+    rejects = [(kind, "rejected", reason) for kind, reason in labels.rejects()]
+    implausible = [
+        (kind, "implausible", reason) for kind, reason in labels.implausible()
+    ]
+    alerts = [
+        (rule, int(severity), change, "") for rule, severity, change in labels.alerts()
+    ]
+    suppressed = [(rule, 1, "raised", reason) for rule, reason in labels.suppressed()]
+
+    metrics.count(Counter(dict.fromkeys(rejects, 1)))
+    metrics.count(Counter(dict.fromkeys(implausible, 1)))
+    metrics.count_alerts(Counter(dict.fromkeys(alerts, 1)))
+    metrics.count_alerts(Counter(dict.fromkeys(suppressed, 1)))
+
     assert set(samples(metrics)) == before
 
 
-def test_buckets_reach_what_is_measured():
+def test_buckets_cover_measured_values():
     assert STEP_BUCKETS[-1] == 120
     assert {300, 900, 3600, 14400, 86400} <= set(ALERT_BUCKETS)
 
@@ -271,21 +279,23 @@ def test_handed_over_partition_has_no_gauges_however_long_it_takes(monkeypatch):
     during: list[set[str]] = []
 
     async def settle(number: int) -> None:
-        for part in list(worker.partitions.values()):  # the watch goes on meanwhile
-            worker._check_progress(part, {worker.settings.topic(READS_TOPIC): 9})
+        # the worker's monitoring runs on meanwhile
+        for partition in list(worker.partitions.values()):
+            worker._check_progress(partition, {worker.settings.topic(READS_TOPIC): 9})
         await asyncio.sleep(0)
         during.append(partitions(metrics))
 
     worker._outbox = type("Outbox", (), {"settle": staticmethod(settle)})()
     asyncio.run(worker.hand_over())
-    for part in worker._handed_over.values():
-        worker._check_progress(part, {worker.settings.topic(READS_TOPIC): 9})
+    for partition in worker._handed_over.values():
+        worker._check_progress(partition, {worker.settings.topic(READS_TOPIC): 9})
+
     assert during == [{"0", "1", "2"}] * 3
     assert partitions(metrics) == set()
 
 
 def partitions(metrics: Metrics) -> set[str]:
-    """The partitions that any gauge names."""
+    """The partitions that gauges name."""
     return {
         sample.labels["partition"]
         for family in metrics.registry.collect()

@@ -55,27 +55,27 @@ INVALID_TEXTS = [
 
 
 @pytest.mark.parametrize("text", TIME_TEXTS)
-def test_one_moment_in_many_forms(text):
-    [found], _ = seconds_of([text], UTC)
-    assert found == pytest.approx(EXPECTED_TIME.timestamp(), abs=0.01)
+def test_one_time_reads_the_same_in_many_forms(text):
+    [moment], _ = seconds_of([text], UTC)
+    assert moment == pytest.approx(EXPECTED_TIME.timestamp(), abs=0.01)
 
 
 @pytest.mark.parametrize("text", INVALID_TEXTS)
-def test_what_is_no_moment(text):
-    [found], _ = seconds_of([text], UTC)
-    assert isnan(found)
+def test_invalid_time_is_nan(text):
+    [moment], _ = seconds_of([text], UTC)
+    assert isnan(moment)
 
 
 def test_the_24th_hour_is_the_next_midnight():
-    [found], _ = seconds_of(["2014-08-12 24:00"], UTC)
-    assert found == EXPECTED_TIME.timestamp() - 900
+    [moment], _ = seconds_of(["2014-08-12 24:00"], UTC)
+    assert moment == EXPECTED_TIME.timestamp() - 900
 
 
 def test_time_without_a_zone_is_in_the_zone_of_its_column():
-    [found, other], _ = seconds_of(
+    [moment, other], _ = seconds_of(
         ["2014-08-13 02:15", "41864.09375"], ZoneInfo("Europe/Paris")
     )
-    assert found == other == EXPECTED_TIME.timestamp()
+    assert moment == other == EXPECTED_TIME.timestamp()
 
 
 MONTH_END_DAYS = [
@@ -109,9 +109,9 @@ AMBIGUOUS_DATES = [
 
 @pytest.mark.parametrize("texts", AMBIGUOUS_DATES)
 def test_ambiguous_dates_are_rejected(texts):
-    found, first = seconds_of(texts, UTC)
+    moment, first = seconds_of(texts, UTC)
     assert not first
-    assert all(map(isnan, found))
+    assert all(map(isnan, moment))
 
 
 TIME_FORMATS = st.sampled_from(
@@ -139,8 +139,8 @@ def test_whatever_was_written_is_read_as_it_was(at, form):
 
 @given(st.text(max_size=30))
 def test_any_text_is_a_moment_or_none(text):
-    [found], _ = seconds_of([text], UTC)
-    assert isnan(found) or -1e11 < found < 1e12
+    [moment], _ = seconds_of([text], UTC)
+    assert isnan(moment) or -1e11 < moment < 1e12
 
 
 def test_order_of_day_and_month_is_noted(tmp_path):
@@ -172,7 +172,7 @@ def test_ambiguous_date_is_rejected_with_its_position(tmp_path):
     "midnight",
     ["2014-08-01", "2014/8/1", "2014/8/1 0:00", "20140801", "2014年8月1日", "41852"],
 )
-def test_days_of_a_curve_in_any_form(tmp_path, midnight):
+def test_dates_of_a_curve_are_read_in_any_form(tmp_path, midnight):
     path = tmp_path / "curve.csv"
     path.write_text(
         f"台区编号,电表局编号,日期,相序,综合倍率,00:15:00\nT,7,{midnight},A相,1,0.5\n"
@@ -186,6 +186,6 @@ def test_days_of_a_curve_in_any_form(tmp_path, midnight):
 def test_numbers_and_text_may_stand_in_one_column(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("at\n1407888900\n2014-08-13 0:15\n1407888900000\n")
-    seconds, there = read(path, ["at"], Tally()).times("at")
-    assert there.all()
+    seconds, known = read(path, ["at"], Tally()).times("at")
+    assert known.all()
     assert set(seconds.tolist()) == {int(EXPECTED_TIME.timestamp())}

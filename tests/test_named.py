@@ -1,4 +1,4 @@
-"""How many meters and customers of a file are in none of the others."""
+"""The count of meters and customers of a file that are in none of the others."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ def reads(path, meters, at=READING_TIME):
 
 
 def areas(path, meters):
-    told = [{"meter": meter, "customer": meter.replace("M", "C")} for meter in meters]
-    path.write_text(json.dumps({"area": "A1", "meters": told}) + "\n")
+    meter_records = [
+        {"meter": meter, "customer": meter.replace("M", "C")} for meter in meters
+    ]
+    path.write_text(json.dumps({"area": "A1", "meters": meter_records}) + "\n")
     return path
 
 
@@ -61,7 +63,7 @@ def test_ids_of_readings_master_data_and_payments_are_compared(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("one", "two", "lines"),
+    ("first", "second", "lines"),
     [
         (["M1", "M2"], ["M1", "M2"], 0),
         (["M1", "M2"], ["M3", "M4"], 0),  # the meters are shared out
@@ -69,10 +71,10 @@ def test_ids_of_readings_master_data_and_payments_are_compared(tmp_path):
         (["M1", "M2", "M3"], ["M2", "M3"], 1),
     ],
 )
-def test_files_that_share_out_the_meters_bring_no_note(tmp_path, one, two, lines):
+def test_files_that_divide_the_meters_give_no_note(tmp_path, first, second, lines):
     paths = (
-        reads(tmp_path / "one.csv", one),
-        reads(tmp_path / "two.csv", two, "2026-03-02T02:00:00Z"),
+        reads(tmp_path / "one.csv", first),
+        reads(tmp_path / "two.csv", second, "2026-03-02T02:00:00Z"),
     )
     assert len(strangers(*paths)) == lines
 

@@ -1,4 +1,4 @@
-"""Which rules a history can be judged by: those that tell something of it, and no others."""
+"""Which rules can judge a history: rules that need data it lacks are named."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.casebook import Case, batches, casebook, master, rules_with_a_file
 
 
 def lacking(rule: str, case: Case) -> list[str]:
-    """What a rule lacks to judge a case."""
+    """The data that a rule lacks to judge a case."""
     needs = Needs([master(case)] if case.known else [], "Asia/Shanghai", case.interval)
     for batch in batches(case):
         needs.step(batch)
@@ -52,7 +52,7 @@ def test_rule_that_needs_a_model_lacks_it():
     ]
 
 
-def test_what_is_lacking_is_named():
+def test_missing_data_is_named():
     needs = Needs([], "UTC", 900)
     assert needs.lacks("arrears_tier") == ["bills"]
     assert needs.lacks("magnetic_field") == ["device events"]

@@ -1,4 +1,4 @@
-"""Open days: what an area's windows hold, whatever its meters' pace and wiring."""
+"""Open days: the contents of an area's windows, whatever its meters' intervals and wiring."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEP_SECONDS = 300
 
 
 class Probe(Rule):
-    """Notes what it is given and scores nothing."""
+    """A rule that records its columns and raises nothing."""
 
     seen: list[dict[str, np.ndarray]]
 
@@ -31,7 +31,7 @@ class Probe(Rule):
 
 
 def windows(kind, area, readings, **settings):
-    """The closed windows of one kind that an engine comes to see."""
+    """The closed windows of one kind that an engine judges."""
     probe = Probe(
         "probe", kind, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", "")
     )
@@ -41,7 +41,7 @@ def windows(kind, area, readings, **settings):
     for batch in readings:
         engine.step(batch)
     return {
-        name: np.concatenate([part[name] for part in probe.seen], axis=-1)
+        name: np.concatenate([days[name] for days in probe.seen], axis=-1)
         for name in probe.seen[0]
     }
 
@@ -56,16 +56,17 @@ def area(*meters: Meter, gateway: str = "") -> Area:
 
 
 def slots(names, step, count, **columns):
-    """One reading of every meter a step; a column is a number, or one a meter, and a register grows."""
+    """One reading of every meter per step; a column is a number or one per meter, and a register grows."""
     for k in range(1, count + 1):
-        told = {}
+        step_columns = {}
         for name, value in columns.items():
             flat = np.broadcast_to(np.asarray(value, float), (len(names),))
-            told[name] = (
+            step_columns[name] = (
                 np.broadcast_to(flat, (3, len(names)))
                 if name in ("u", "i", "p", "q")
                 else flat * k ** (name == "register")
             )
+
         rows = len(names)
         yield Readings.build(
             names,
@@ -73,7 +74,7 @@ def slots(names, step, count, **columns):
             ["A1"],
             [0] * rows,
             [START_TIME + k * step] * rows,
-            **told,
+            **step_columns,
         )
 
 
@@ -81,85 +82,84 @@ def test_a_user_counts_once_an_interval_however_often_it_is_read():
     four = [
         Meter(meter=f"M{n}", wiring="3P4W", interval_s=STEP_SECONDS) for n in range(4)
     ]
-    seen = windows(
+    columns = windows(
         Intervals,
         area(*four),
-        slots([m.meter for m in four], STEP_SECONDS, 12, u=220.0, i=10.0),
+        slots([meter.meter for meter in four], STEP_SECONDS, 12, u=220.0, i=10.0),
     )
-    assert seen["kva"] == pytest.approx(np.full(len(seen["kva"]), 4 * 3 * 2.2))
-    assert (seen["coverage"] == 1).all()
+    assert columns["kva"] == pytest.approx(np.full(len(columns["kva"]), 4 * 3 * 2.2))
+    assert (columns["coverage"] == 1).all()
 
 
-def test_energy_that_flows_back_is_that_of_the_meters_own_interval():
+def test_exported_energy_belongs_to_the_meters_interval():
     meters = [
         Meter(meter="G", wiring="3P4W", interval_s=3600),
         Meter(meter="M", interval_s=3600, pv_kva=5.0),
     ]
     readings = slots(["G", "M"], 3600, 30, kwh=[4.0, 4.0], p=[1.0, -1.0])
-    seen = windows(AreaDays, area(*meters, gateway="G"), readings)
-    assert seen["energy_in"].tolist() == [
-        24 * (4.0 + 3 * 1.0)
-    ]  # what came in and what the user gave
-    assert seen["energy_out"].tolist() == [96.0]
+    columns = windows(AreaDays, area(*meters, gateway="G"), readings)
+    # the energy in and the user's export
+    assert columns["energy_in"].tolist() == [24 * (4.0 + 3 * 1.0)]
+    assert columns["energy_out"].tolist() == [96.0]
 
 
 def test_a_meter_of_registers_alone_has_a_day_of_energy():
     meters = [Meter(meter="G"), Meter(meter="M")]
     readings = slots(["G", "M"], 900, 110, register=[2.0, 1.9])
-    seen = windows(AreaDays, area(*meters, gateway="G"), readings)
-    assert seen["energy_in"] == pytest.approx(
-        [95 * 2.0]
-    )  # the first register has none before it
-    assert seen["energy_out"] == pytest.approx([95 * 1.9])
-    assert seen["coverage"] == pytest.approx([95 / 96])
+    columns = windows(AreaDays, area(*meters, gateway="G"), readings)
+    # there is no register before the first
+    assert columns["energy_in"] == pytest.approx([95 * 2.0])
+    assert columns["energy_out"] == pytest.approx([95 * 1.9])
+    assert columns["coverage"] == pytest.approx([95 / 96])
 
 
-@pytest.mark.parametrize(
-    "after", [40, 104]
-)  # while the day is open, and when it has closed
-def test_a_register_that_comes_late_gives_its_day_the_energy_on_both_sides(after):
-    told = list(slots(["G", "M"], 900, 130, register=[2.0, 1.9]))
-    late, told[9] = told[9].select([1]), told[9].select([0])
-    told.insert(after, late)
-    seen = windows(
-        AreaDays, area(Meter(meter="G"), Meter(meter="M"), gateway="G"), told
+# while the day is open, and when it has closed
+@pytest.mark.parametrize("after", [40, 104])
+def test_late_register_adds_the_energy_on_both_sides_to_its_day(after):
+    steps = list(slots(["G", "M"], 900, 130, register=[2.0, 1.9]))
+    late, steps[9] = steps[9].select([1]), steps[9].select([0])
+    steps.insert(after, late)
+    columns = windows(
+        AreaDays, area(Meter(meter="G"), Meter(meter="M"), gateway="G"), steps
     )
-    assert seen["energy_out"][-1] == pytest.approx(95 * 1.9)
-    assert seen["coverage"][-1] == pytest.approx(95 / 96)
+    assert columns["energy_out"][-1] == pytest.approx(95 * 1.9)
+    assert columns["coverage"][-1] == pytest.approx(95 / 96)
 
 
-@pytest.mark.parametrize(
-    "after", [40, 120]
-)  # while the day is open, and when it has closed
+# while the day is open, and when it has closed
+@pytest.mark.parametrize("after", [40, 120])
 def test_a_measured_reading_replaces_an_estimate(after):
     both = [Meter(meter="G"), Meter(meter="M")]
-    told = list(slots(["G", "M"], 900, 130, kwh=[2.0, 1.0]))
-    told[9] = replace(
-        told[9], status=np.array([Status.MEASURED, Status.ESTIMATED], np.uint8)
+    steps = list(slots(["G", "M"], 900, 130, kwh=[2.0, 1.0]))
+    steps[9] = replace(
+        steps[9], status=np.array([Status.MEASURED, Status.ESTIMATED], np.uint8)
     )
-    measured = replace(told[9].select([1]), status=np.zeros(1, np.uint8))
-    told.insert(after, measured)
-    seen = windows(AreaDays, area(*both, gateway="G"), told)
-    assert seen["energy_out"][-1] == 96.0
-    assert seen["coverage"][-1] == 1
+    measured = replace(steps[9].select([1]), status=np.zeros(1, np.uint8))
+    steps.insert(after, measured)
+    columns = windows(AreaDays, area(*both, gateway="G"), steps)
+    assert columns["energy_out"][-1] == 96.0
+    assert columns["coverage"][-1] == 1
 
 
-@pytest.mark.parametrize("places", [0, 1, 2, 3, 4, 5, 9])
-def test_a_packed_day_is_exactly_what_it_was(places):
-    g = np.random.default_rng(places)
-    kwh = np.round(g.exponential(2, (100, 30)), places).astype(np.float32)
-    kwh[g.random(kwh.shape) < 0.1] = np.nan
-    kwh[:, 0], kwh[3, 1], kwh[4, 2:5] = np.nan, 60_000.125, [-0.5, -0.01, -0.001]
-    reads = g.integers(0, 97, 30).astype(np.int32)
+@pytest.mark.parametrize("decimals", [0, 1, 2, 3, 4, 5, 9])
+def test_packed_day_unpacks_exactly(decimals):
+    rng = np.random.default_rng(decimals)
+    kwh = np.round(rng.exponential(2, (100, 30)), decimals).astype(np.float32)
+    kwh[rng.random(kwh.shape) < 0.1] = np.nan
+    kwh[:, 0] = np.nan
+    kwh[3, 1] = 60_000.125
+    kwh[4, 2:5] = [-0.5, -0.01, -0.001]
+    reads = rng.integers(0, 97, 30).astype(np.int32)
     cells: dict[str, Any] = {
         "kwh": kwh,
         "reads": reads,
-        "gateway": g.normal(0, 9, (4, 100)),
+        "gateway": rng.normal(0, 9, (4, 100)),
     }
-    again = unpacked(packed(cells))
+    restored = unpacked(packed(cells))
     for name, array in cells.items():
-        assert again[name].dtype == array.dtype
-        assert np.array_equal(again[name], array, equal_nan=name != "reads")
+        assert restored[name].dtype == array.dtype
+        assert np.array_equal(restored[name], array, equal_nan=name != "reads")
+
     assert len(packed({"kwh": kwh})) < kwh.nbytes
 
 
@@ -172,19 +172,20 @@ def test_newest_master_data_replaces_earlier():
 
 
 def test_last_of_several_records_of_an_area_counts():
-    """As on a topic that has not been compacted yet."""
+    """As on a topic that is not compacted yet."""
     first = Area(area="A1", meters=[Meter(meter="M1"), Meter(meter="M2")])
     last = Area(
         area="A1", meters=[Meter(meter="M2"), Meter(meter="M3"), Meter(meter="M4")]
     )
-    other = Area(area="A2", meters=[Meter(meter="M5")])
-    together, apart = Engine(), Engine()
-    together.enroll([first, other, last])
-    for area in (first, other, last):
-        apart.enroll([area])
+    second_area = Area(area="A2", meters=[Meter(meter="M5")])
+    together, separate = Engine(), Engine()
+    together.enroll([first, second_area, last])
+    for area in (first, second_area, last):
+        separate.enroll([area])
     for name in ("sizes", "_area_of", "_connected"):
         np.testing.assert_array_equal(
-            getattr(together.registry, name), getattr(apart.registry, name)
+            getattr(together.registry, name), getattr(separate.registry, name)
         )
-    assert together.registry.members == apart.registry.members
+
+    assert together.registry.members == separate.registry.members
     assert together.registry.sizes.tolist() == [3, 1]

@@ -1,4 +1,4 @@
-"""Brokers that are away, frozen or full: a worker waits in few words, gives up by its own clock, and obeys SIGTERM."""
+"""Brokers that are away, frozen or full: a worker waits, logs little, gives up by its own clock and obeys SIGTERM."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ RULES_FILE = Path(__file__).parents[1] / "deploy" / "rules.toml"
 
 
 class Clock:
-    """Stands in for `time`."""
+    """A stand-in for `time`."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -77,7 +77,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Lines(logging.Handler):
-    """What passes a limit."""
+    """The lines that pass a log limit."""
 
     def __init__(self, limit: LogLimit) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def limit(clock: Clock) -> Iterator[tuple[LogLimit, Lines]]:
 
 
 def babble(seconds: int, clock: Clock) -> int:
-    """What libraries say while a broker is away: as templates, formatted by themselves, with tracebacks."""
+    """Logs as libraries do while a broker is away: with templates, already formatted, and with tracebacks."""
     refused = KafkaConnectionError("Connection at 127.0.0.1:9092 refused")
     count = 0
     for second in range(seconds):
@@ -116,42 +116,44 @@ def babble(seconds: int, clock: Clock) -> int:
             logging.getLogger("kafka.conn").warning("%s is not ready", f"<node {n}>")
             logging.getLogger("another.library").error("failed", exc_info=refused)
             count += 5
+
     return count
 
 
-def test_what_libraries_repeat_is_logged_once_a_minute(limit, clock):
-    kept, lines = limit
-    said = babble(300, clock)
+def test_repeated_library_messages_are_logged_once_a_minute(limit, clock):
+    log_limit, lines = limit
+    line_count = babble(300, clock)
     assert len(lines.found) <= 3 * LIBRARY_LINES * (300 / WINDOW_SECONDS + 1)
-    assert kept.kept_back() == said - len(lines.found)
+    assert log_limit.kept_back() == line_count - len(lines.found)
     assert not any("\n" in line for line in lines.found)
-    again = [line for line in lines.found if "Got error produce response" in line]
-    assert again[0].endswith("refused")
-    assert again[1].endswith(f"({50 * 60 - 1:,} more like it were kept back)")
+    repeats = [line for line in lines.found if "Got error produce response" in line]
+    assert repeats[0].endswith("refused")
+    assert repeats[1].endswith(f"({50 * 60 - 1:,} more like it were kept back)")
 
 
 def test_outage_is_logged_once_a_minute(limit, clock, monkeypatch):
-    kept, lines = limit
-    monkeypatch.setattr("streams.outage.LIMIT", kept)
-    outage, said = Outage(), 0
+    log_limit, lines = limit
+    monkeypatch.setattr("streams.outage.LIMIT", log_limit)
+    outage, line_count = Outage(), 0
     for second in range(150):
         outage.note_fault("do not answer" if 10 <= second < 140 else "", 10)
-        said += babble(1, clock) if 10 <= second < 140 else 0
+        line_count += babble(1, clock) if 10 <= second < 140 else 0
     assert lines.found == [
         "meterwatch the brokers do not answer; this worker waits for them",
         f"meterwatch the brokers do not answer, now for 70 s; {60 * 250} log lines of libraries were kept back",
         f"meterwatch the brokers do not answer, now for 130 s; {60 * 250} log lines of libraries were kept back",
         f"meterwatch the brokers are back after 140 s; {10 * 250} log lines of libraries were kept back",
     ]
-    assert said == 130 * 250
+    assert line_count == 130 * 250
 
 
-def test_what_is_no_outage_is_logged_whole(limit):
+def test_messages_beyond_an_outage_are_logged_whole(limit):
     _, lines = limit
     try:
         raise ValueError("of our own making")
     except ValueError:
         logging.getLogger("faust.agents").exception("agent has crashed")
+
     logging.getLogger("aiokafka").critical("critical")
     logging.getLogger("aiokafka").critical("critical")
     logging.getLogger("meterwatch").warning("offset %d is refused", 1)
@@ -159,6 +161,7 @@ def test_what_is_no_outage_is_logged_whole(limit):
     logging.getLogger("meterwatch").warning("offset %d is refused", 2)
     template = "%s and %s"
     logging.getLogger("kafka").warning(template, "one")
+
     assert "Traceback" in lines.found[0]
     assert lines.found[1:] == [
         "aiokafka critical",
@@ -169,7 +172,7 @@ def test_what_is_no_outage_is_logged_whole(limit):
     ]
 
 
-def test_what_belongs_to_every_start_and_rebalance_is_not_logged(limit):
+def test_usual_messages_of_starts_and_rebalances_are_not_logged(limit):
     _, lines = limit
     coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
     coordinator.error(
@@ -181,7 +184,9 @@ def test_what_belongs_to_every_start_and_rebalance_is_not_logged(limit):
     logging.getLogger("mode.timers").warning(
         "Timer %s is overlapping (interval=%r runtime=%r)", "livelock", 7.0, 59.9
     )
+
     assert lines.found == []
+
     coordinator.error(
         "Group Coordinator Request failed: %s", GroupAuthorizationFailedError()
     )
@@ -190,38 +195,44 @@ def test_what_belongs_to_every_start_and_rebalance_is_not_logged(limit):
     ]
 
 
-def test_how_long_brokers_take_nothing_is_counted_while_the_process_runs(clock):
+def test_delivery_delay_counts_only_while_the_process_runs(clock):
     async def deliver() -> None:
-        way = Deliveries()
+        deliveries = Deliveries()
         first, second, third = (
             asyncio.get_running_loop().create_future() for _ in range(3)
         )
-        way.beat()
-        way.track(first)
-        way.track(second)
+        deliveries.beat()
+        deliveries.track(first)
+        deliveries.track(second)
         for _ in range(30):
             clock.now += 1
-            way.beat()
-        assert (way.oldest, way.silence) == (30, 30)
+            deliveries.beat()
+
+        assert (deliveries.oldest, deliveries.silence) == (30, 30)
+
         second.set_result(None)
         await asyncio.sleep(0)
-        assert (way.oldest, way.silence) == (30, 0)
+        assert (deliveries.oldest, deliveries.silence) == (30, 0)
+
         clock.now += 1000  # the process stood still
-        way.beat()
-        assert way.oldest < 40
+        deliveries.beat()
+        assert deliveries.oldest < 40
+
         first.set_exception(KafkaTimeoutError())
         await asyncio.sleep(0)
-        assert (way.oldest, way.silence) == (0, 0)
+        assert (deliveries.oldest, deliveries.silence) == (0, 0)
+
         first.exception()
-        way.track(third)
+        deliveries.track(third)
         third.cancel()
         await asyncio.sleep(0)
-        assert way.oldest == 0
+
+        assert deliveries.oldest == 0
 
     asyncio.run(deliver())
 
 
-def test_missing_answer_is_not_awaited_for_ever():
+def test_worker_does_not_wait_forever_for_an_answer():
     async def ask() -> None:
         with pytest.raises(
             KafkaTimeoutError, match=r"no broker has answered for 0\.01 s"
@@ -232,16 +243,16 @@ def test_missing_answer_is_not_awaited_for_ever():
     asyncio.run(ask())
 
 
-def test_partitions_are_taken_over_when_the_brokers_answer_again_and_not_when_the_worker_ends(
+def test_takeover_waits_for_the_brokers_and_stops_when_the_worker_ends(
     monkeypatch, caplog
 ):
-    worker, asked = Worker(load({}), Metrics()), 0
+    worker, attempts = Worker(load({}), Metrics()), 0
 
     @asynccontextmanager
     async def absent(settings: Settings, **_: object) -> AsyncIterator[object]:
-        nonlocal asked
-        asked += 1
-        if asked == 3:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 3:
             worker._stopping = True
         raise UnansweredError(settings, KafkaTimeoutError())
         yield object()
@@ -250,7 +261,8 @@ def test_partitions_are_taken_over_when_the_brokers_answer_again_and_not_when_th
     monkeypatch.setattr("streams.worker.BEAT", 0.0)
     worker._rules_known.set()
     asyncio.run(worker.take_over({TP(topic, 0) for topic in worker.topics}, 1))
-    assert asked == 3
+
+    assert attempts == 3
     assert (
         caplog.text.count(
             "partitions [0] cannot be taken over yet: no answer from the brokers at"
@@ -260,7 +272,7 @@ def test_partitions_are_taken_over_when_the_brokers_answer_again_and_not_when_th
     assert worker.generation == -1
 
 
-def test_a_last_checkpoint_is_given_up_when_brokers_are_silent_not_when_it_takes_long(
+def test_last_checkpoint_is_given_up_if_brokers_are_silent_and_not_if_it_is_slow(
     clock, monkeypatch
 ):
     monkeypatch.setattr("streams.worker.fatal", pytest.fail)
@@ -287,14 +299,14 @@ def test_a_last_checkpoint_is_given_up_when_brokers_are_silent_not_when_it_takes
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """The address of something that takes connections and never answers, as a frozen broker does."""
+    """The address of a server that accepts connections and never answers, as a frozen broker."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture
 def closed() -> str:
-    """The address of nothing."""
+    """An address where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
@@ -323,12 +335,12 @@ def test_command_without_brokers_ends_with_an_error(
     monkeypatch.setattr(sys, "argv", ["meterwatch", *command.split()])
     with pytest.raises(SystemExit) as ended:
         main()
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert ended.value.code == 2
     assert re.fullmatch(
-        r"error: no answer from the brokers at 127\.0\.0\.1:\d+: .*\n", said.err
+        r"error: no answer from the brokers at 127\.0\.0\.1:\d+: .*\n", output.err
     )
-    assert said.out == ""
+    assert output.out == ""
 
 
 @pytest.fixture
@@ -362,7 +374,7 @@ class BrokerTown:
         asyncio.run(ensure(self.settings))
 
     def publish(self, third: int) -> int:
-        """Sends a third; its rows."""
+        """Sends a third and returns its number of rows."""
         size = len(self.history) // 3
         end = (third + 1) * size if third < 2 else None
         batches = self.history[third * size : end]
@@ -381,7 +393,7 @@ class BrokerTown:
         return WorkerProcess(self.environment | changed, self.folder / name)
 
     def expected(self) -> dict[str, dict[str, Any]]:
-        """What an engine says that nothing disturbs."""
+        """The alerts of an engine that nothing disturbs."""
         engine = Engine(zone=self.town.zone, interval=self.town.interval)
         engine.enroll(self.town.areas)
         return last_states(
@@ -389,7 +401,7 @@ class BrokerTown:
         )
 
     def publish_and_wait(self, worker: WorkerProcess, third: int) -> None:
-        """Returns when a worker has judged a third; where checkpoints are far between, none holds it yet."""
+        """Returns when a worker has judged a third, perhaps before a checkpoint contains it."""
         before = total_rows(worker.scrape())
         sent = self.publish(third)
         wait(lambda: total_rows(worker.scrape()) == before + sent)
@@ -407,23 +419,24 @@ class BrokerTown:
 
 
 @pytest.mark.broker
-def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(
+def test_worker_logs_little_during_an_outage_resumes_and_obeys_sigterm(
     own_broker, tmp_path
 ):
-    place = BrokerTown(own_broker, tmp_path)
-    with place.worker("one") as worker:
-        place.publish_and_wait(worker, 0)
-        wait(lambda: all_checkpointed(place.settings))
+    town = BrokerTown(own_broker, tmp_path)
+    with town.worker("one") as worker:
+        town.publish_and_wait(worker, 0)
+        wait(lambda: all_checkpointed(town.settings))
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 1)
         before = worker.log.read_text().count("\n")
         answer = worker.scrape()["meterwatch_broker_answer_time_seconds", ()]
 
-        place.publish_and_wait(worker, 1)
-        place.freeze()
+        town.publish_and_wait(worker, 1)
+        town.freeze()
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 0)
-        place.thaw()
+        town.thaw()
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 1)
-        wait(lambda: all_checkpointed(place.settings))
+        wait(lambda: all_checkpointed(town.settings))
+
         assert worker.scrape()["meterwatch_broker_answer_time_seconds", ()] > answer
 
         log = worker.log.read_text()
@@ -431,8 +444,8 @@ def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(
         assert log.count("\n") - before < MOST_LINES
         assert worker.end() == 0
 
-    with place.worker("two", METERWATCH_CHECKPOINT_SECONDS="3600") as worker:
-        place.publish_and_wait(worker, 2)
+    with town.worker("two", METERWATCH_CHECKPOINT_SECONDS="3600") as worker:
+        town.publish_and_wait(worker, 2)
         before = worker.log.read_text().count("\n")
         own_broker.kill()
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 0)
@@ -445,35 +458,34 @@ def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(
         assert log.count("\n") - before < MOST_LINES
 
     own_broker.start()
-    with place.worker("three") as worker:
-        wait(lambda: all_checkpointed(place.settings))
+    with town.worker("three") as worker:
+        wait(lambda: all_checkpointed(town.settings))
         assert worker.end() == 0
         assert worker.log.read_text().endswith("ended; the last checkpoint is taken\n")
-    assert published_states(place.settings) == place.expected()
+
+    assert published_states(town.settings) == town.expected()
 
 
 @pytest.mark.broker
-def test_a_worker_ends_when_brokers_take_nothing_for_stall_seconds(
-    own_broker, tmp_path
-):
-    place = BrokerTown(
+def test_worker_ends_if_brokers_accept_nothing_for_stall_seconds(own_broker, tmp_path):
+    town = BrokerTown(
         own_broker,
         tmp_path,
         METERWATCH_STALL_SECONDS="15",
         METERWATCH_CHECKPOINT_SECONDS="10",
     )
-    with place.worker("log") as worker:
-        place.publish_and_wait(worker, 0)
-        wait(lambda: all_checkpointed(place.settings))
-        place.publish_and_wait(worker, 1)
-        place.freeze()
+    with town.worker("log") as worker:
+        town.publish_and_wait(worker, 0)
+        wait(lambda: all_checkpointed(town.settings))
+        town.publish_and_wait(worker, 1)
+        town.freeze()
         assert worker.process.wait(WAIT_SECONDS) == 1
-        said = r"what was published \d+ s ago is on no broker yet \(`stall_seconds` is 15\); this worker ends"
-        assert re.search(said, worker.log.read_text().splitlines()[-1])
+        message = r"what was published \d+ s ago is on no broker yet \(`stall_seconds` is 15\); this worker ends"
+        assert re.search(message, worker.log.read_text().splitlines()[-1])
 
 
-def test_a_client_whose_fetcher_has_lost_its_cancellation_stops(monkeypatch):
-    """As aiokafka's does when partitions change and the client stops at once."""
+def test_client_stops_though_its_fetcher_lost_its_cancellation(monkeypatch):
+    """As aiokafka's fetcher does if partitions change and the client stops at once."""
     monkeypatch.setattr(answers, "STOP_SECONDS", 0.01)
     released = asyncio.Event()
 

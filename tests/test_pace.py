@@ -1,4 +1,4 @@
-"""Long histories of few meters: many moments are judged in one call, and nothing is told otherwise for it."""
+"""Long histories of few meters: one call judges many event times and publishes the same."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FEATURE_TYPES = {
 
 
 def drawn(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Rows of some slots in order of time, with the columns that the features read, some of them unknown."""
+    """Rows of a few slots in order of time, with the columns that features read; some values are unknown."""
     rng = np.random.default_rng(seed)
 
     def some(values: np.ndarray, share: float = 0.2) -> np.ndarray:
@@ -57,32 +57,33 @@ def drawn(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         "coverage": rng.choice([0.5, 1.0], ROW_COUNT),
         "temperature": some(rng.normal(20, 5, ROW_COUNT), 0.7).astype(np.float32),
     }
+
     return rng.integers(0, SLOT_COUNT, ROW_COUNT), columns
 
 
 @pytest.mark.parametrize("name", FEATURE_TYPES)
 @pytest.mark.parametrize("seed", range(3))
-def test_feature_gives_many_rows_the_same_as_each_alone(name: str, seed: int):
+def test_feature_gives_the_same_for_many_rows_as_one_by_one(name: str, seed: int):
     slots, columns = drawn(seed)
-    whole, alone = FEATURE_TYPES[name](), FEATURE_TYPES[name]()
-    for feature in (whole, alone):
+    batched, alone = FEATURE_TYPES[name](), FEATURE_TYPES[name]()
+    for feature in (batched, alone):
         feature.cells.reserve(SLOT_COUNT)
-    told = whole.fold(slots, columns)
+    folded = batched.fold(slots, columns)
     each = [one_by_one(alone, slots, columns, row) for row in range(ROW_COUNT)]
-    for column in whole.gives:
+    for column in batched.gives:
         np.testing.assert_array_equal(
-            told[column], np.concatenate([row[column] for row in each], axis=-1)
+            folded[column], np.concatenate([row[column] for row in each], axis=-1)
         )
-    for column, held in alone.cells.arrays.items():
-        np.testing.assert_array_equal(whole.cells[column], held)
+    for column, expected in alone.cells.arrays.items():
+        np.testing.assert_array_equal(batched.cells[column], expected)
 
 
 def one_by_one(
     feature: Feature, slots: np.ndarray, columns: dict[str, np.ndarray], row: int
 ) -> dict[str, np.ndarray]:
-    part = slice(row, row + 1)
+    single = slice(row, row + 1)
     return feature.fold(
-        slots[part], {name: column[..., part] for name, column in columns.items()}
+        slots[single], {name: column[..., single] for name, column in columns.items()}
     )
 
 
@@ -90,12 +91,10 @@ def one_by_one(
     "name", ["current_loss", "meter_current_unbalance", "read_failure", "voltage_loss"]
 )
 @pytest.mark.parametrize("seed", range(5))
-def test_episodes_of_many_rows_are_those_of_each_row_alone(name: str, seed: int):
+def test_episodes_are_the_same_for_many_rows_as_one_by_one(name: str, seed: int):
     rng = np.random.default_rng(seed)
-    slots, at = (
-        rng.integers(0, SLOT_COUNT, ROW_COUNT),
-        10**9 + np.cumsum(rng.choice([60, 900, 3 * HOUR_SECONDS], ROW_COUNT)),
-    )
+    slots = rng.integers(0, SLOT_COUNT, ROW_COUNT)
+    at = 10**9 + np.cumsum(rng.choice([60, 900, 3 * HOUR_SECONDS], ROW_COUNT))
     lasting = np.repeat(
         rng.choice([0.2, 0.95, 1.0, 1.3, 2.5, DISPROVED_SCORE], ROW_COUNT // 8), 8
     )
@@ -107,17 +106,19 @@ def test_episodes_of_many_rows_are_those_of_each_row_alone(name: str, seed: int)
         np.nan,
         rng.choice([900.0, 9 * HOUR_SECONDS], ROW_COUNT),
     )
+
     rows: tuple[Any, ...] = np.arange(ROW_COUNT), slots, at, score, gap
-    whole, alone = episodes_of(name), episodes_of(name)
-    told = whole.update(*rows)
-    assert told
-    assert sorted(told) == [
+    batched, alone = episodes_of(name), episodes_of(name)
+    changes = batched.update(*rows)
+    assert changes
+    assert sorted(changes) == [
         change
         for n in range(ROW_COUNT)
-        for change in alone.update(*(c[n : n + 1] for c in rows))
+        for change in alone.update(*(column[n : n + 1] for column in rows))
     ]
-    for key, held in alone.cells.items():
-        np.testing.assert_array_equal(whole.cells[key], held)
+
+    for key, expected in alone.cells.items():
+        np.testing.assert_array_equal(batched.cells[key], expected)
 
 
 def episodes_of(name: str) -> Episodes:
@@ -128,15 +129,15 @@ def episodes_of(name: str) -> Episodes:
 
 def test_unique_passes_keep_the_order_of_arrival():
     slots = np.array([7, 5, 7, 7, 5])
-    assert [turn.tolist() for turn in unique_passes(slots)] == [[0, 1], [2, 4], [3]]
-    told = UniquePasses(slots).earlier(
+    assert [rows.tolist() for rows in unique_passes(slots)] == [[0, 1], [2, 4], [3]]
+    earlier = UniquePasses(slots).earlier(
         np.arange(5.0), np.full(5, -1.0), np.array([True, True, False, True, True])
     )
-    assert told.tolist() == [-1, -1, 0, 0, 1]
+    assert earlier.tolist() == [-1, -1, 0, 0, 1]
 
 
 def history(days: int) -> Readings:
-    """A small area of which a part comes late, with an hour in which nothing is read."""
+    """A small area with late rows, and with an hour in which nothing is read."""
     make, _ = HISTORY_MAKERS["history_small_area"]
     rows = make(days)
     rows = rows.select(rows.at % (7 * DAY_SECONDS) > HOUR_SECONDS)
@@ -145,15 +146,15 @@ def history(days: int) -> Readings:
 
 
 def judged(batches: list[Batch]) -> tuple[Counter[bytes], dict[str, bytes]]:
-    """What is told of some batches, and what is remembered after them but for how the rows of tails are laid out."""
+    """The alerts of batches, and the state after them but for the row layout of reorder buffers."""
     engine = Engine(interval=900)
-    told = [alert for batch in batches for alert in engine.step(batch)]
-    kept = {
-        name: dumps(held)
-        for name, held in engine.capture()["owners"].items()
+    alerts = [alert for batch in batches for alert in engine.step(batch)]
+    owners = {
+        name: dumps(state)
+        for name, state in engine.capture()["owners"].items()
         if not name.startswith("tails")
     }
-    return Counter(map(msgspec.json.encode, told)), kept
+    return Counter(map(msgspec.json.encode, alerts)), owners
 
 
 def test_history_in_one_batch_publishes_the_same_as_in_slices():
@@ -164,18 +165,18 @@ def test_history_in_one_batch_publishes_the_same_as_in_slices():
         len(rows),
     ]
     assert judged([rows]) == judged(
-        [rows.select(slice(a, b)) for a, b in pairwise(cuts)]
+        [rows.select(slice(start, end)) for start, end in pairwise(cuts)]
     )
 
 
-def test_judge_calls_grow_with_days_and_not_with_moments(monkeypatch):
+def test_judge_calls_grow_with_days_and_not_with_event_times(monkeypatch):
     make, interval = HISTORY_MAKERS["history_households"]
     calls: Counter[str] = Counter()
     fold = Judge.judge
 
-    def counted(self: Judge, batch: Batch, *rest: Any) -> list[Alert]:
+    def counted(self: Judge, batch: Batch, *arguments: Any) -> list[Alert]:
         calls[batch.kind] += 1
-        return fold(self, batch, *rest)
+        return fold(self, batch, *arguments)
 
     monkeypatch.setattr(Judge, "judge", counted)
     Engine(interval=interval).step(make(days := 30))

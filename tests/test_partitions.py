@@ -1,4 +1,4 @@
-"""A part files every record once and in order, whatever Faust hands over."""
+"""A partition takes every record once and in order, whatever Faust hands over."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ START_TIME = 1_772_380_800
 
 
 def new_partition(meters: int = 1_000) -> Partition:
-    part = Partition(3, Engine(), {}, WrittenCheckpoint())
+    partition = Partition(3, Engine(), {}, WrittenCheckpoint())
     for k in range(meters):
-        part.engine.meter_index.slot("A1", f"M{k}")
-    part.start(READS_TOPIC, 100)
+        partition.engine.meter_index.slot("A1", f"M{k}")
+    partition.start(READS_TOPIC, 100)
     for topic in (EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC):
-        part.start(topic, 0)
-    return part
+        partition.start(topic, 0)
+    return partition
 
 
-def taken(it: Partition) -> Chunk:
-    chunk = it.next_chunk()
+def taken(partition: Partition) -> Chunk:
+    chunk = partition.next_chunk()
     assert chunk
     return chunk
 
@@ -49,72 +49,81 @@ def records(first, last):
 
 
 def span_of(first, timestamps, ends=None):
-    """Records from an offset on that came at these milliseconds, in a span to their end or behind it."""
+    """Records from an offset on, received at these milliseconds, in a span to their end or beyond."""
     at = enumerate(timestamps, first)
-    them: list[Any] = [
-        SimpleNamespace(offset=place, key=b"", value=b"x" * 10, timestamp=came)
-        for place, came in at
+    records: list[Any] = [
+        SimpleNamespace(offset=offset, key=b"", value=b"x" * 10, timestamp=received)
+        for offset, received in at
     ]
-    return FetchedRange(first, them, first + len(them) if ends is None else ends)
+    return FetchedRange(first, records, first + len(records) if ends is None else ends)
 
 
 @given(st.lists(st.tuples(st.integers(90, 130), st.integers(1, 20)), max_size=30))
 def test_every_record_enters_the_backlog_once_and_in_order(slices):
-    it, filed = new_partition(), []
+    partition, offsets = new_partition(), []
     for first, count in slices:
-        due = it.enqueued[READS_TOPIC]
+        due = partition.enqueued[READS_TOPIC]
         try:
-            it.enqueue(READS_TOPIC, records(first, first + count), None)
+            partition.enqueue(READS_TOPIC, records(first, first + count), None)
         except GapError:
             assert first > due
-    while chunk := it.next_chunk():
-        filed += [record.offset for record in chunk.records]
-        it.finish_chunk(chunk, len(chunk.records))
-    assert filed == list(range(100, 100 + len(filed)))
-    assert it.judged[READS_TOPIC] == it.enqueued[READS_TOPIC] == 100 + len(filed)
-    assert not any(it.waiting_bytes.values())
+
+    while chunk := partition.next_chunk():
+        offsets += [record.offset for record in chunk.records]
+        partition.finish_chunk(chunk, len(chunk.records))
+    assert offsets == list(range(100, 100 + len(offsets)))
+    assert (
+        partition.judged[READS_TOPIC]
+        == partition.enqueued[READS_TOPIC]
+        == 100 + len(offsets)
+    )
+    assert not any(partition.waiting_bytes.values())
 
 
 def test_dropped_backlog_is_read_again_from_the_judged_offset():
-    it = new_partition()
-    it.enqueue(READS_TOPIC, records(100, 110), None)
-    it.finish_chunk(taken(it), 10)
-    it.enqueue(READS_TOPIC, records(110, 120), None)
-    it.drop()
-    assert it.next_chunk() is None
-    assert it.enqueued[READS_TOPIC] == 110
+    partition = new_partition()
+    partition.enqueue(READS_TOPIC, records(100, 110), None)
+    partition.finish_chunk(taken(partition), 10)
+    partition.enqueue(READS_TOPIC, records(110, 120), None)
+    partition.drop()
+    assert partition.next_chunk() is None
+    assert partition.enqueued[READS_TOPIC] == 110
 
 
-def test_a_chunk_joins_what_has_arrived_up_to_a_step():
-    it = new_partition()
+def test_chunk_joins_arrived_records_up_to_one_step():
+    partition = new_partition()
     for k in range(100, 200, 10):
-        it.enqueue(READS_TOPIC, records(k, k + 10), None)
-    assert len(taken(it).arrivals) == 10
+        partition.enqueue(READS_TOPIC, records(k, k + 10), None)
+    assert len(taken(partition).arrivals) == 10
     for k in range(200, 300, 10):
-        it.enqueue(READS_TOPIC, records(k, k + 10), None)
-    it.finish_chunk(chunk := taken(it), 100_000)  # so many rows in so few bytes
+        partition.enqueue(READS_TOPIC, records(k, k + 10), None)
+    # very many rows in very few bytes
+    partition.finish_chunk(chunk := taken(partition), 100_000)
     assert len(chunk.arrivals) == 10
     for k in range(300, 400, 10):
-        it.enqueue(READS_TOPIC, records(k, k + 10), None)
-    assert len(taken(it).arrivals) == 2
+        partition.enqueue(READS_TOPIC, records(k, k + 10), None)
+    assert len(taken(partition).arrivals) == 2
 
 
-def judge_whole_chunk(it: Partition, rows: int) -> None:
-    """Takes a chunk of so many rows in hand, and judges it to its end."""
-    it.enqueue(
+def judge_whole_chunk(partition: Partition, rows: int) -> None:
+    """Takes a chunk of `rows` rows, and judges it to its end."""
+    partition.enqueue(
         READS_TOPIC,
-        records(it.enqueued[READS_TOPIC], it.enqueued[READS_TOPIC] + 1),
+        records(partition.enqueued[READS_TOPIC], partition.enqueued[READS_TOPIC] + 1),
         None,
     )
-    it.begin(
-        taken(it), Readings.build(["M1"], [0] * rows, ["A1"], [0] * rows, range(rows))
+    partition.begin(
+        taken(partition),
+        Readings.build(["M1"], [0] * rows, ["A1"], [0] * rows, range(rows)),
     )
-    while hand := it.in_hand:
-        it.note_judged(hand, it.judge(hand))
+    while hand := partition.in_hand:
+        partition.note_judged(hand, partition.judge(hand))
 
 
 def test_a_step_of_a_slow_history_is_short(monkeypatch):
-    it, clock, steps = new_partition(), [0.0], []
+    partition = new_partition()
+    clock = [0.0]
+    steps = []
 
     def step(batch):
         clock[0] += len(batch) / 250  # rows a second
@@ -122,16 +131,18 @@ def test_a_step_of_a_slow_history_is_short(monkeypatch):
         return []
 
     monkeypatch.setattr("streams.partitions.time.thread_time", lambda: clock[0])
-    monkeypatch.setattr(it.engine, "step", step)
-    judge_whole_chunk(it, 400)
+    monkeypatch.setattr(partition.engine, "step", step)
+    judge_whole_chunk(partition, 400)
     assert len(steps[0]) == 100
     assert max(map(len, steps[1:])) == 25
     assert [row for at in steps for row in at] == list(range(400))
-    assert (it.judged[READS_TOPIC], it.begun[READS_TOPIC]) == (101, 0)
+    assert (partition.judged[READS_TOPIC], partition.begun[READS_TOPIC]) == (101, 0)
 
 
 def test_topic_of_few_slow_rows_leaves_the_steps_of_others_whole(monkeypatch):
-    it, clock, steps = new_partition(), [0.0], []
+    partition = new_partition()
+    clock = [0.0]
+    steps = []
 
     def step(batch):
         clock[0] += 0.004 + len(batch) / 100_000
@@ -139,23 +150,27 @@ def test_topic_of_few_slow_rows_leaves_the_steps_of_others_whole(monkeypatch):
         return []
 
     monkeypatch.setattr("streams.partitions.time.thread_time", lambda: clock[0])
-    monkeypatch.setattr(it.engine, "step", step)
+    monkeypatch.setattr(partition.engine, "step", step)
     for _ in range(2):
-        judge_whole_chunk(it, 8_000)
+        judge_whole_chunk(partition, 8_000)
     steps.clear()
-    it.enqueue(WORKFLOW_TOPIC, span_of(0, [0]), None)
-    it.begin(taken(it), Stages.build(["W1"], [0], ["S1"], [0], [0], stages=["s"]))
-    assert it.in_hand
-    it.note_judged(it.in_hand, it.judge(it.in_hand))
-    judge_whole_chunk(it, 8_000)
+    partition.enqueue(WORKFLOW_TOPIC, span_of(0, [0]), None)
+    partition.begin(
+        taken(partition), Stages.build(["W1"], [0], ["S1"], [0], [0], stages=["s"])
+    )
+
+    assert partition.in_hand
+
+    partition.note_judged(partition.in_hand, partition.judge(partition.in_hand))
+    judge_whole_chunk(partition, 8_000)
     assert steps == [("stages", 1), ("readings", 8_000)]
 
 
 @pytest.mark.parametrize("records_again", [1, 2])
-def test_what_is_contained_beyond_the_offsets_is_not_judged_again(
+def test_records_contained_beyond_the_offsets_are_not_judged_again(
     monkeypatch, records_again
 ):
-    """However the rows that follow the offsets come the next time: in one chunk or in several."""
+    """The rows that follow the offsets may come again in one chunk or in several."""
     steps: list[int] = []
 
     def step(batch):
@@ -169,7 +184,9 @@ def test_what_is_contained_beyond_the_offsets_is_not_judged_again(
         taken(first), Readings.build(["M1"], [0] * 6, ["A1"], [0] * 6, range(6))
     )
     first._paces[READS_TOPIC] = 4 / STEP_SECONDS
+
     assert first.in_hand
+
     first.note_judged(first.in_hand, first.judge(first.in_hand))
     assert (first.judged[READS_TOPIC], first.begun[READS_TOPIC]) == (100, 4)
 
@@ -181,6 +198,7 @@ def test_what_is_contained_beyond_the_offsets_is_not_judged_again(
         progress=PartitionProgress(first.begun, first.paces),
     )
     second.start(READS_TOPIC, 100)
+
     for offset in range(100, 102, 2 // records_again):
         second.enqueue(READS_TOPIC, records(offset, offset + 2 // records_again), None)
         rows = range(6)[(offset - 100) * 3 :][: 6 // records_again]
@@ -190,25 +208,26 @@ def test_what_is_contained_beyond_the_offsets_is_not_judged_again(
         )
         while hand := second.in_hand:
             second.note_judged(hand, second.judge(hand))
+
     assert steps == [0, 1, 2, 3, 4, 5]
     assert (second.judged[READS_TOPIC], second.begun[READS_TOPIC]) == (102, 0)
 
 
-def order(it: Partition) -> list[tuple[str, list[int]]]:
-    """What is taken until nothing is left: topics and offsets."""
+def order(partition: Partition) -> list[tuple[str, list[int]]]:
+    """Topics and offsets in the order in which they are taken."""
     return [
         (chunk.topic, [record.offset for record in chunk.records])
-        for chunk in iter(it.next_chunk, None)
+        for chunk in iter(partition.next_chunk, None)
     ]
 
 
 def test_earliest_record_is_judged_first_and_events_before_readings_of_the_same_time():
-    it = new_partition()
-    it.enqueue(EVENTS_TOPIC, span_of(0, [100, 200, 900]), None)
-    it.enqueue(PAYMENTS_TOPIC, span_of(0, [150, 950]), None)
-    it.enqueue(READS_TOPIC, span_of(100, [200, 300]), None)
-    it.enqueue(READS_TOPIC, span_of(102, [400]), None)
-    assert order(it) == [
+    partition = new_partition()
+    partition.enqueue(EVENTS_TOPIC, span_of(0, [100, 200, 900]), None)
+    partition.enqueue(PAYMENTS_TOPIC, span_of(0, [150, 950]), None)
+    partition.enqueue(READS_TOPIC, span_of(100, [200, 300]), None)
+    partition.enqueue(READS_TOPIC, span_of(102, [400]), None)
+    assert order(partition) == [
         (EVENTS_TOPIC, [0]),
         (PAYMENTS_TOPIC, [0]),
         (EVENTS_TOPIC, [1]),
@@ -216,21 +235,25 @@ def test_earliest_record_is_judged_first_and_events_before_readings_of_the_same_
         (EVENTS_TOPIC, [2]),
         (PAYMENTS_TOPIC, [1]),
     ]
-    assert not any(it.waiting_bytes.values())
+    assert not any(partition.waiting_bytes.values())
 
 
 def test_other_topics_overtake_one_another_by_an_hour_at_most_up_to_the_next_reading():
-    it = new_partition()
-    it._row_bytes |= dict.fromkeys((EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC), 10.0)
-    it.engine.counts["readings", "in", ""] = 100_000
-    it.engine.counts["events", "in", ""] = it.engine.counts["payments", "in", ""] = (
-        50  # two in an hour
+    partition = new_partition()
+    partition._row_bytes |= dict.fromkeys(
+        (EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC), 10.0
     )
-    it.enqueue(EVENTS_TOPIC, span_of(0, [100, 110, 300, 310, 320, 330]), None)
-    it.enqueue(PAYMENTS_TOPIC, span_of(0, [150, 200, 700]), None)
-    it.enqueue(WORKFLOW_TOPIC, span_of(0, [200, 340]), None)
-    it.enqueue(READS_TOPIC, span_of(100, [400, 500]), None)
-    assert order(it) == [
+    partition.engine.counts["readings", "in", ""] = 100_000
+    # two in an hour
+    partition.engine.counts["events", "in", ""] = partition.engine.counts[
+        "payments", "in", ""
+    ] = 50
+    partition.enqueue(EVENTS_TOPIC, span_of(0, [100, 110, 300, 310, 320, 330]), None)
+    partition.enqueue(PAYMENTS_TOPIC, span_of(0, [150, 200, 700]), None)
+    partition.enqueue(WORKFLOW_TOPIC, span_of(0, [200, 340]), None)
+    partition.enqueue(READS_TOPIC, span_of(100, [400, 500]), None)
+
+    assert order(partition) == [
         (EVENTS_TOPIC, [0, 1, 2, 3]),
         (PAYMENTS_TOPIC, [0, 1]),
         (WORKFLOW_TOPIC, [0]),
@@ -242,11 +265,11 @@ def test_other_topics_overtake_one_another_by_an_hour_at_most_up_to_the_next_rea
 
 
 def test_readings_go_ahead_of_others_by_an_hour_at_most():
-    it = new_partition(meters=2)
-    it.enqueue(PAYMENTS_TOPIC, span_of(0, [115]), None)
-    it.enqueue(READS_TOPIC, span_of(100, range(100, 200)), None)
-    it._row_bytes[READS_TOPIC] = 10
-    assert order(it) == [
+    partition = new_partition(meters=2)
+    partition.enqueue(PAYMENTS_TOPIC, span_of(0, [115]), None)
+    partition.enqueue(READS_TOPIC, span_of(100, range(100, 200)), None)
+    partition._row_bytes[READS_TOPIC] = 10
+    assert order(partition) == [
         (READS_TOPIC, [*range(100, 108)]),
         (READS_TOPIC, [*range(108, 116)]),
         (PAYMENTS_TOPIC, [0]),
@@ -255,15 +278,19 @@ def test_readings_go_ahead_of_others_by_an_hour_at_most():
 
 
 def test_only_the_last_of_a_slice_acknowledges_it():
-    it = new_partition(meters=30)
-    it.enqueue(PAYMENTS_TOPIC, span_of(0, [300]), None)
+    partition = new_partition(meters=30)
+    partition.enqueue(PAYMENTS_TOPIC, span_of(0, [300]), None)
     for first in (100, 300):
-        it.enqueue(READS_TOPIC, span_of(first, range(200)), f"to {first + 200}")
-    it._row_bytes[READS_TOPIC] = 10
+        partition.enqueue(READS_TOPIC, span_of(first, range(200)), f"to {first + 200}")
+    partition._row_bytes[READS_TOPIC] = 10
+
     acknowledged = []
-    while chunk := it.next_chunk():
-        it.finish_chunk(chunk, len(chunk.records))
-        acknowledged.append((it.judged[READS_TOPIC], it.last_events.get(READS_TOPIC)))
+    while chunk := partition.next_chunk():
+        partition.finish_chunk(chunk, len(chunk.records))
+        acknowledged.append(
+            (partition.judged[READS_TOPIC], partition.last_events.get(READS_TOPIC))
+        )
+
     assert acknowledged == [
         (220, None),
         (340, "to 300"),
@@ -274,128 +301,139 @@ def test_only_the_last_of_a_slice_acknowledges_it():
 
 
 def test_nothing_is_judged_while_an_earlier_record_may_be_in_flight():
-    it = new_partition()
-    it.note_ends({READS_TOPIC: 103, PAYMENTS_TOPIC: 2})
-    it.enqueue(READS_TOPIC, span_of(100, [300]), None)
-    assert it.next_chunk() is None
-    it.enqueue(PAYMENTS_TOPIC, span_of(0, [100]), None)
-    assert order(it) == [(PAYMENTS_TOPIC, [0])]
-    it.enqueue(PAYMENTS_TOPIC, span_of(1, [200]), None)
-    assert order(it) == [(PAYMENTS_TOPIC, [1]), (READS_TOPIC, [100])]
+    partition = new_partition()
+    partition.note_ends({READS_TOPIC: 103, PAYMENTS_TOPIC: 2})
+    partition.enqueue(READS_TOPIC, span_of(100, [300]), None)
+    assert partition.next_chunk() is None
+    partition.enqueue(PAYMENTS_TOPIC, span_of(0, [100]), None)
+    assert order(partition) == [(PAYMENTS_TOPIC, [0])]
+    partition.enqueue(PAYMENTS_TOPIC, span_of(1, [200]), None)
+    assert order(partition) == [(PAYMENTS_TOPIC, [1]), (READS_TOPIC, [100])]
 
 
 def test_missing_record_is_not_awaited_for_ever(monkeypatch):
-    it, now = new_partition(), 1000.0
+    partition, now = new_partition(), 1000.0
     monkeypatch.setattr(
         "streams.partitions.time", SimpleNamespace(monotonic=lambda: now)
     )
-    it.note_ends({READS_TOPIC: 101, PAYMENTS_TOPIC: 1})  # deleted meanwhile
-    it.enqueue(READS_TOPIC, span_of(100, [300]), None)
-    assert it.next_chunk() is None
+    partition.note_ends({READS_TOPIC: 101, PAYMENTS_TOPIC: 1})  # deleted meanwhile
+    partition.enqueue(READS_TOPIC, span_of(100, [300]), None)
+    assert partition.next_chunk() is None
     now += AWAIT_SECONDS
-    assert taken(it).topic == READS_TOPIC
-    it.enqueue(READS_TOPIC, span_of(101, [400]), None)
-    assert taken(it).topic == READS_TOPIC
+    assert taken(partition).topic == READS_TOPIC
+    partition.enqueue(READS_TOPIC, span_of(101, [400]), None)
+    assert taken(partition).topic == READS_TOPIC
 
 
 def test_records_larger_than_a_chunk_and_empty_ones_after_them_are_taken():
-    it = new_partition(meters=0)
-    it.enqueue(PAYMENTS_TOPIC, span_of(0, [100]), None)
-    it.enqueue(READS_TOPIC, span_of(100, [50]), None)
-    it.enqueue(
+    partition = new_partition(meters=0)
+    partition.enqueue(PAYMENTS_TOPIC, span_of(0, [100]), None)
+    partition.enqueue(READS_TOPIC, span_of(100, [50]), None)
+    partition.enqueue(
         READS_TOPIC,
         FetchedRange(
             101, [SimpleNamespace(offset=101, key=b"", value=None, timestamp=60)], 102
         ),
         None,
     )
-    assert order(it) == [(READS_TOPIC, [100, 101]), (PAYMENTS_TOPIC, [0])]
+    assert order(partition) == [(READS_TOPIC, [100, 101]), (PAYMENTS_TOPIC, [0])]
 
 
 def test_a_span_without_records_is_taken_at_once_and_acknowledges_what_it_covers():
-    it = new_partition()
-    it.note_ends({READS_TOPIC: 103, EVENTS_TOPIC: 2, PAYMENTS_TOPIC: 1})
-    it.enqueue(READS_TOPIC, span_of(100, [300]), "to 101")
-    it.enqueue(READS_TOPIC, FetchedRange(101, [], 103), "to 103")
-    it.enqueue(EVENTS_TOPIC, FetchedRange(0, [], 2), "to 2")
-    while chunk := it.next_chunk():
-        it.finish_chunk(chunk, len(chunk.records))
-    assert (it.judged[EVENTS_TOPIC], it.last_events) == (
+    partition = new_partition()
+    partition.note_ends({READS_TOPIC: 103, EVENTS_TOPIC: 2, PAYMENTS_TOPIC: 1})
+    partition.enqueue(READS_TOPIC, span_of(100, [300]), "to 101")
+    partition.enqueue(READS_TOPIC, FetchedRange(101, [], 103), "to 103")
+    partition.enqueue(EVENTS_TOPIC, FetchedRange(0, [], 2), "to 2")
+    while chunk := partition.next_chunk():
+        partition.finish_chunk(chunk, len(chunk.records))
+
+    # payments are awaited
+    assert (partition.judged[EVENTS_TOPIC], partition.last_events) == (
         2,
         {EVENTS_TOPIC: "to 2"},
-    )  # payments are awaited
-    it.enqueue(PAYMENTS_TOPIC, FetchedRange(0, [], 1), None)
-    while chunk := it.next_chunk():
-        it.finish_chunk(chunk, len(chunk.records))
-    assert it.note_ends({READS_TOPIC: 103, EVENTS_TOPIC: 2, PAYMENTS_TOPIC: 1}) == 0
-    assert not any(it.lags.values())
-    assert it.last_events[READS_TOPIC] == "to 103"
+    )
+
+    partition.enqueue(PAYMENTS_TOPIC, FetchedRange(0, [], 1), None)
+    while chunk := partition.next_chunk():
+        partition.finish_chunk(chunk, len(chunk.records))
+    assert (
+        partition.note_ends({READS_TOPIC: 103, EVENTS_TOPIC: 2, PAYMENTS_TOPIC: 1}) == 0
+    )
+    assert not any(partition.lags.values())
+    assert partition.last_events[READS_TOPIC] == "to 103"
 
 
-def test_what_waits_for_the_end_of_a_transaction_lags_and_is_no_standstill(monkeypatch):
-    it = new_partition()
+def test_records_in_an_open_transaction_lag_and_are_no_standstill(monkeypatch):
+    partition = new_partition()
     now = 1000.0
     monkeypatch.setattr(
         "streams.partitions.time", SimpleNamespace(monotonic=lambda: now)
     )
-    assert it.note_ends({READS_TOPIC: 100}, {READS_TOPIC: 104}) == 0
+    assert partition.note_ends({READS_TOPIC: 100}, {READS_TOPIC: 104}) == 0
     now += 500
-    assert it.note_ends({READS_TOPIC: 100}, {READS_TOPIC: 104}) == 0
-    assert it.lags == {READS_TOPIC: 4}
-    assert not it.awaits
+    assert partition.note_ends({READS_TOPIC: 100}, {READS_TOPIC: 104}) == 0
+    assert partition.lags == {READS_TOPIC: 4}
+    assert not partition.awaits
     now += 5
-    assert it.note_ends({READS_TOPIC: 104}, {READS_TOPIC: 104}) == 5
+    assert partition.note_ends({READS_TOPIC: 104}, {READS_TOPIC: 104}) == 5
 
 
-def test_settled_partition_has_judged_all_that_its_last_owner_published():
-    it = new_partition()
-    it.resume({READS_TOPIC: 101, EVENTS_TOPIC: 0}, alerts_end=7, until=2_000)
-    assert it.agreed == 7
-    it.enqueue(READS_TOPIC, span_of(100, [300]), None)
-    it.ticked = 2_000
-    assert not it.settled
-    it.finish_chunk(taken(it), 1)
-    assert it.settled
-    it.resume({READS_TOPIC: 101, EVENTS_TOPIC: 0}, alerts_end=9, until=2_001)
-    assert not it.settled  # a timer may have fired meanwhile
-    it.note_checkpoint(WrittenCheckpoint(agreed=5), {}, {})
-    it.resume({READS_TOPIC: 101}, alerts_end=9, until=0)
-    assert (it.settled, it.agreed) == (True, 5)
+def test_settled_partition_has_judged_everything_its_last_owner_published():
+    partition = new_partition()
+    partition.resume({READS_TOPIC: 101, EVENTS_TOPIC: 0}, alerts_end=7, until=2_000)
+    assert partition.agreed == 7
+    partition.enqueue(READS_TOPIC, span_of(100, [300]), None)
+    partition.ticked = 2_000
+    assert not partition.settled
+    partition.finish_chunk(taken(partition), 1)
+    assert partition.settled
+    partition.resume({READS_TOPIC: 101, EVENTS_TOPIC: 0}, alerts_end=9, until=2_001)
+    assert not partition.settled  # a timer may have fired meanwhile
+    partition.note_checkpoint(WrittenCheckpoint(agreed=5), {}, {})
+    partition.resume({READS_TOPIC: 101}, alerts_end=9, until=0)
+    assert (partition.settled, partition.agreed) == (True, 5)
 
 
 def test_standing_still_before_waiting_records_is_noticed(monkeypatch):
-    it = new_partition()
+    partition = new_partition()
     now = 1000.0
     monkeypatch.setattr(
         "streams.partitions.time", SimpleNamespace(monotonic=lambda: now)
     )
-    assert it.note_ends({READS_TOPIC: 100}) == 0
+    assert partition.note_ends({READS_TOPIC: 100}) == 0
     now += 50
-    assert it.note_ends({READS_TOPIC: 105}) == 50
-    it.judged[READS_TOPIC] += 1
-    assert it.note_ends({READS_TOPIC: 105}) == 0
+    assert partition.note_ends({READS_TOPIC: 105}) == 50
+    partition.judged[READS_TOPIC] += 1
+    assert partition.note_ends({READS_TOPIC: 105}) == 0
     now += 7
-    assert it.note_ends({READS_TOPIC: 105}) == 7
-    assert it.note_ends({READS_TOPIC: 101}) == 0
+    assert partition.note_ends({READS_TOPIC: 105}) == 7
+    assert partition.note_ends({READS_TOPIC: 101}) == 0
 
 
 def test_time_passes_by_itself_no_further_than_a_topic_that_lags():
-    it = new_partition()
-    assert it.time_bound(2_000) == 0  # nobody has looked yet
-    it.note_ends({READS_TOPIC: 100, EVENTS_TOPIC: 0})
-    assert it.time_bound(2_000) == 2_000
-    it.note_ends({READS_TOPIC: 105, EVENTS_TOPIC: 0})
-    assert it.time_bound(2_000) == 0
-    it.enqueue(READS_TOPIC, records(100, 110), None)
-    it.finish_chunk(taken(it), 10)
-    assert it.time_bound(2_000) == 1_009
-    assert it.time_bound(1_000) == 1_000
-    it.note_ends({READS_TOPIC: 110, EVENTS_TOPIC: 0})
-    assert it.time_bound(2_000) == 2_000
-    it.enqueue(READS_TOPIC, records(110, 111), None)  # came since
-    assert it.time_bound(2_000) == 1_009
-    it.drop()
-    assert it.time_bound(2_000) == 0
+    partition = new_partition()
+    assert partition.time_bound(2_000) == 0  # not checked yet
+
+    partition.note_ends({READS_TOPIC: 100, EVENTS_TOPIC: 0})
+    assert partition.time_bound(2_000) == 2_000
+
+    partition.note_ends({READS_TOPIC: 105, EVENTS_TOPIC: 0})
+    assert partition.time_bound(2_000) == 0
+
+    partition.enqueue(READS_TOPIC, records(100, 110), None)
+    partition.finish_chunk(taken(partition), 10)
+    assert partition.time_bound(2_000) == 1_009
+    assert partition.time_bound(1_000) == 1_000
+
+    partition.note_ends({READS_TOPIC: 110, EVENTS_TOPIC: 0})
+    assert partition.time_bound(2_000) == 2_000
+
+    partition.enqueue(READS_TOPIC, records(110, 111), None)  # arrived since
+    assert partition.time_bound(2_000) == 1_009
+
+    partition.drop()
+    assert partition.time_bound(2_000) == 0
 
 
 def test_gap_error_names_topic_partition_and_offsets():
@@ -406,9 +444,9 @@ def test_gap_error_names_topic_partition_and_offsets():
 
 
 def test_time_passes_in_portions_after_a_long_silence():
-    """Of many items that fall due each minute, about PORTION_ITEMS do so in one call."""
-    it, count = new_partition(), 3 * PORTION_ITEMS
-    alerts = it.engine.step(
+    """If many items fall due each minute, one call handles about PORTION_ITEMS of them."""
+    partition, count = new_partition(), 3 * PORTION_ITEMS
+    alerts = partition.engine.step(
         Stages.build(
             [f"W{n}" for n in range(count)],
             range(count),
@@ -420,20 +458,27 @@ def test_time_passes_in_portions_after_a_long_silence():
             limit=[DAY_SECONDS] * count,
         )
     )
-    now, times, raised = START_TIME + 30 * DAY_SECONDS, [], 0
+    now = START_TIME + 30 * DAY_SECONDS
+    times = []
+    raised = 0
+
     assert not alerts
-    it.note_checkpoint(WrittenCheckpoint(), it.judged, it.begun)
-    while it.ticked < now:
-        alerts = it.tick(now)
+
+    partition.note_checkpoint(WrittenCheckpoint(), partition.judged, partition.begun)
+    while partition.ticked < now:
+        alerts = partition.tick(now)
         raised += sum(
-            (a.rule, a.change) == ("stage_overdue", "raised") and bool(a.subject)
-            for a in alerts
+            (alert.rule, alert.change) == ("stage_overdue", "raised")
+            and bool(alert.subject)
+            for alert in alerts
         )
-        times.append(it.ticked)
+        times.append(partition.ticked)
+
     assert raised == count
     assert len(times) > 6  # each item passes several marks
     assert times == sorted(times)
-    assert it.unsaved  # a checkpoint is due though no record was judged
-    it.note_checkpoint(WrittenCheckpoint(), it.judged, it.begun)
-    it.tick(now + 1)
-    assert not it.unsaved
+    assert partition.unsaved  # a checkpoint is due though no record was judged
+
+    partition.note_checkpoint(WrittenCheckpoint(), partition.judged, partition.begun)
+    partition.tick(now + 1)
+    assert not partition.unsaved

@@ -1,6 +1,6 @@
-"""Which phase and transformer feed a meter, and whether its load is its own: the promises of the core over the weeks.
+"""Which phase and transformer feed a meter, and whether it is bypassed: the promises of the core over weeks.
 
-What is enough to know is set to a third here, to make weeks of days.
+The amount of data required is set to a third here, so that days stand for weeks.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ from tests.adversarial import (
 from tests.test_open_days import windows
 from tests.test_promises import agree, exactly, judge_stream, restored, same
 
-START_TIME, STEP_SECONDS, DAY_COUNT, USER_COUNT = 1_772_380_800, 3600, 15, 8
+START_TIME = 1_772_380_800
+STEP_SECONDS = 3600
+DAY_COUNT = 15
+USER_COUNT = 8
 PHASE_RULES = ("phase_mismatch", "area_mismatch", "voltage_current_decoupling")
 
 
 def weeks(seed: int) -> Stream:
     """An area of which M1 is filed on a wrong phase, M2 fed from elsewhere, and M4 bypassed since the tenth day."""
-    g, hours = np.random.default_rng(seed), DAY_COUNT * 24
-    busbar = (
-        228 + g.normal(0, 1, (1, hours)) + g.normal(0, 1, (4, hours))
-    )  # A, B, C, and elsewhere
-    used = g.exponential(0.8, (USER_COUNT, hours))
+    rng, hours = np.random.default_rng(seed), DAY_COUNT * 24
+    # A, B, C, and elsewhere
+    busbar = 228 + rng.normal(0, 1, (1, hours)) + rng.normal(0, 1, (4, hours))
+    used = rng.exponential(0.8, (USER_COUNT, hours))
     volts = (
         busbar[[0, 1, 3, 2, 2, 2, 2, 2]]
         - 0.3 * used
-        - g.uniform(0, 1, (USER_COUNT, 1)) * g.exponential(0.3, hours)
+        - rng.uniform(0, 1, (USER_COUNT, 1)) * rng.exponential(0.3, hours)
     )
     used[4, 9 * 24 :] *= np.arange(9 * 24, hours) % 24 < 12
     meters = [Meter(meter="G", wiring="3P4W", interval_s=STEP_SECONDS)]
@@ -51,16 +53,20 @@ def weeks(seed: int) -> Stream:
         Meter(meter=f"M{k}", phase=phase, interval_s=STEP_SECONDS)
         for k, phase in enumerate(filed)
     ]
+
     rows = []
     for k, meter in enumerate(meters):
-        u = np.full((3, hours), np.nan)
-        u[: 3 if k == 0 else 1] = busbar[:3] if k == 0 else volts[k - 1]
+        phase_volts = np.full((3, hours), np.nan)
+        phase_volts[: 3 if k == 0 else 1] = busbar[:3] if k == 0 else volts[k - 1]
         power = np.where(
-            np.isnan(u), np.nan, used[k - 1] if k else used.sum(axis=0) * 1.02 / 3
+            np.isnan(phase_volts),
+            np.nan,
+            used[k - 1] if k else used.sum(axis=0) * 1.02 / 3,
         )
-        lost = g.random(hours) < 0.01
+        lost = rng.random(hours) < 0.01
+
         for n, columns in enumerate(
-            reading_columns(power / 0.23, np.round(u, 1), power, STEP_SECONDS)
+            reading_columns(power / 0.23, np.round(phase_volts, 1), power, STEP_SECONDS)
         ):
             if not lost[n]:
                 rows.append(
@@ -72,6 +78,7 @@ def weeks(seed: int) -> Stream:
                         columns,
                     )
                 )
+
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, n))
     return Stream(
         [Area(area="A1", gateway="G", meters=meters)],
@@ -104,32 +111,26 @@ def alerts(stream):
     return judge_stream(stream)[1]
 
 
-def ours(alerts):
-    return [a for a in alerts if a.rule in PHASE_RULES]
+def phase_alerts(alerts):
+    return [alert for alert in alerts if alert.rule in PHASE_RULES]
 
 
 def test_only_meters_at_fault_are_found(alerts):
-    last = {a.id: a for a in ours(alerts)}.values()
-    assert {(a.rule, a.subject, a.state) for a in last} == {
+    last = {alert.id: alert for alert in phase_alerts(alerts)}.values()
+    assert {(alert.rule, alert.subject, alert.state) for alert in last} == {
         ("phase_mismatch", "M1", "raised"),
         ("area_mismatch", "M2", "raised"),
         ("voltage_current_decoupling", "M4", "raised"),
     }
-    wrong = next(a for a in last if a.subject == "M1")
-    assert wrong.en.startswith(
+    mismatch = next(alert for alert in last if alert.subject == "M1")
+    assert mismatch.en.startswith(
         "The file has the meter on phase C, its voltage follows B:"
     )
 
 
 def test_the_slow_twin_agrees_when_rows_come_shuffled_late_and_duplicated():
-    agree(
-        with_closing_readings(
-            duplicated(
-                shuffled(straggling(weeks(1), 3, 0, DAY_SECONDS), 1, 6 * 3600), 2
-            ),
-            DAY_SECONDS,
-        )
-    )
+    disordered = shuffled(straggling(weeks(1), 3, 0, DAY_SECONDS), 1, 6 * 3600)
+    agree(with_closing_readings(duplicated(disordered, 2), DAY_SECONDS))
 
 
 def test_any_cut_publishes_exactly_the_same(stream, alerts):
@@ -145,57 +146,57 @@ def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, alerts):
     assert exactly(restored(stream, 97)) == exactly(alerts)
 
 
-def test_readings_two_days_late_amend_what_was_found(stream, alerts):
-    late = judge_stream(
-        with_closing_readings(
-            straggling(weeks(1), 5, DAY_SECONDS, 2 * DAY_SECONDS), DAY_SECONDS
-        )
-    )[1]
-    same(ours(late), ours(alerts))
+def test_readings_two_days_late_amend_the_alerts(stream, alerts):
+    disordered = straggling(weeks(1), 5, DAY_SECONDS, 2 * DAY_SECONDS)
+    late = judge_stream(with_closing_readings(disordered, DAY_SECONDS))[1]
+    same(phase_alerts(late), phase_alerts(alerts))
 
 
 @pytest.mark.parametrize(
-    ("interval", "kept"),
+    ("interval", "hourly_count"),
     [(300, 24), (900, 24), (1800, 24), (3600, 24), (7200, 12), (2700, 32)],
 )
-def test_a_voltage_an_hour_is_kept(interval, kept):
+def test_one_voltage_an_hour_is_kept(interval, hourly_count):
     hours = hours_of(DAY_SECONDS // interval, interval)
-    assert np.array_equal(hours[hours >= 0], np.arange(kept))
+    assert np.array_equal(hours[hours >= 0], np.arange(hourly_count))
     assert hours[0] == (0 if interval >= 3600 or interval == 2700 else -1)
 
 
 def test_a_day_contains_how_far_every_hour_departs_from_each_phase():
-    names, area = (
-        ["G", "M"],
-        Area(
-            area="A1",
-            gateway="G",
-            meters=[Meter(meter="G", wiring="3P4W"), Meter(meter="M")],
-        ),
+    names = ["G", "M"]
+    area = Area(
+        area="A1",
+        gateway="G",
+        meters=[Meter(meter="G", wiring="3P4W"), Meter(meter="M")],
     )
     volts = {
-        h: [[228, 229, 230], [226, NOT_A_NUMBER, NOT_A_NUMBER]] for h in range(1, 25)
+        hour: [[228, 229, 230], [226, NOT_A_NUMBER, NOT_A_NUMBER]]
+        for hour in range(1, 25)
     }
     volts[2] = [[227, 229, 231], [220, NOT_A_NUMBER, NOT_A_NUMBER]]
+    # one phase has no supply
     volts[9] = [
         [228, 90, 230],
         [226, NOT_A_NUMBER, NOT_A_NUMBER],
-    ]  # no supply on a phase
-    told = []
+    ]
+
+    batches = []
     for quarter in range(1, 106):
         hour, left = divmod(quarter, 4)
-        u = np.array(volts.get(hour if not left else 1, volts[1]), np.float32).T + (
-            left > 0
-        )
-        ends = (
-            [(0, u)] if hour != 2 or left else [(-300, u), (0, u - np.float32(9))]
-        )  # two of one interval
+        phase_volts = np.array(
+            volts.get(hour if not left else 1, volts[1]), np.float32
+        ).T + (left > 0)
+        ends = [(0, phase_volts)]
+        # two readings of one interval
+        if hour == 2 and not left:
+            ends = [(-300, phase_volts), (0, phase_volts - np.float32(9))]
         for early, here in ends:
             at = [START_TIME + 900 * quarter + early] * 2
-            told.append(Readings.build(names, [0, 1], ["A1"], [0, 0], at, u=here))
-    seen = windows(Days, area, told)["voltage_apart"].reshape(3, 24, 2)
-    assert np.isnan(seen[:, :, 0]).all()  # the gateway itself
-    assert seen[:, 0, 1] == pytest.approx([-5, -6, -7], abs=0.001)
-    assert seen[:, 1, 1] == pytest.approx([5, 6, 7], abs=0.001)
-    assert seen[:, 2:7, 1] == pytest.approx(0)
-    assert np.isnan(seen[:, [7, 8, 23], 1]).all()
+            batches.append(Readings.build(names, [0, 1], ["A1"], [0, 0], at, u=here))
+
+    deviations = windows(Days, area, batches)["voltage_apart"].reshape(3, 24, 2)
+    assert np.isnan(deviations[:, :, 0]).all()  # the gateway itself
+    assert deviations[:, 0, 1] == pytest.approx([-5, -6, -7], abs=0.001)
+    assert deviations[:, 1, 1] == pytest.approx([5, 6, 7], abs=0.001)
+    assert deviations[:, 2:7, 1] == pytest.approx(0)
+    assert np.isnan(deviations[:, [7, 8, 23], 1]).all()

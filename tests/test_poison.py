@@ -1,4 +1,4 @@
-"""Poison on a real broker: whatever is sent among good rows, the worker lives, says why, and judges what is good."""
+"""Poison on a real broker: among whatever is sent, the worker lives, gives the reason, and judges good rows."""
 
 from __future__ import annotations
 
@@ -68,35 +68,38 @@ TOPIC_KINDS: dict[str, type[Batch]] = {
 
 
 class Poison(NamedTuple):
-    """What is sent, and the reasons for which it, or what is bad in it, is refused."""
+    """A message, and the reasons for which it or its bad rows are rejected."""
 
     value: bytes | None
     reasons: tuple[str, ...]
     key: bytes | None = b"A1"
     headers: tuple[tuple[str, bytes | None], ...] = ()
-    rows: int = 1  # that each reason is for
+    rows: int = 1  # rows for each reason
 
 
 Sent = tuple[str, bytes | None, bytes | None, str]  # topic, key, value, content type
 
 
-def record(**told: Any) -> bytes:
-    return msgspec.json.encode(told)
+def record(**fields: Any) -> bytes:
+    return msgspec.json.encode(fields)
 
 
 def common_poison(good: bytes) -> list[Poison]:
-    """What no topic takes."""
+    """Messages that every topic rejects."""
     return [
+        # no record
         Poison(b"", (Reason.EMPTY,)),
         Poison(b"hello", (Reason.NOT_JSON,)),
         Poison(b"null", (Reason.NOT_JSON,)),
         Poison(good[:-1], (Reason.TRUNCATED,)),
         Poison(good + good, (Reason.NOT_JSON,)),
         Poison(b"\xff\xfe", (Reason.NOT_JSON,)),
+        # bad bytes and bad keys
         Poison(good.replace(b'1"', b'1\xff"', 1), (Reason.NOT_UTF8,)),
         Poison(good, (Reason.NOT_UTF8,), b"\xc3\x28"),
         Poison(good, (Reason.BAD_ID,), b"A" * 129),
         Poison(good, (Reason.BAD_ID,), b"A\0"),
+        # too deep, too large, of another format
         Poison(b'{"a":' * 100_000, (Reason.UNKNOWN_FIELD,)),
         Poison(b"{" + b" " * (10 << 20) + good[1:], (Reason.TOO_LARGE,)),
         Poison(
@@ -116,9 +119,9 @@ def common_poison(good: bytes) -> list[Poison]:
     ]
 
 
-def rejected(**told: Any) -> Poison:
-    reason = told.pop("reason")
-    return Poison(record(**told), (reason,))
+def rejected(**fields: Any) -> Poison:
+    reason = fields.pop("reason")
+    return Poison(record(**fields), (reason,))
 
 
 GOOD_EVENT = record(meter="M1", at=READING_TIME, event="cover_open")
@@ -322,21 +325,20 @@ KIND_ENCODERS: dict[type[Batch], Callable[[Any], Iterable[Encoded]]] = {
 
 @dataclass
 class Aftermath:
-    """What was sent, and what became of it."""
+    """The messages sent, and their outcomes."""
 
     stream: Stream
-    engine: Engine  # that has seen the good rows alone
+    engine: Engine  # of the good rows only
     expected: dict[str, dict[str, Any]]
-    sent: dict[tuple[str, int, int], Poison] = field(
-        default_factory=dict
-    )  # by topic, partition and offset
+    # by topic, partition and offset
+    sent: dict[tuple[str, int, int], Poison] = field(default_factory=dict)
     rejects: list[ConsumerRecord] = field(default_factory=list)
     counted: Counter[tuple[str, tuple[str, ...]]] = field(default_factory=Counter)
     alerts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def unharmed() -> Aftermath:
-    """Some days of a town, with an area that no master data know, and what an engine tells of them."""
+    """Several days of a town with an area without master data, and an engine's alerts of them."""
     living = town(7, interval=3600)
     finite = [
         row
@@ -350,6 +352,7 @@ def unharmed() -> Aftermath:
     living = living.with_rows(finite)
     engine = Engine(zone=living.zone, interval=living.interval)
     engine.enroll(living.areas)
+
     return Aftermath(
         living,
         engine,
@@ -361,7 +364,7 @@ def unharmed() -> Aftermath:
 
 @pytest.fixture(scope="module")
 def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
-    """What a worker made of everything at once: poison that was there when it started, poison while it ran."""
+    """The outcomes of a worker with poison from before its start and poison while it runs."""
     after = unharmed()
     environment = {
         "METERWATCH_BROKERS": broker.address,
@@ -374,8 +377,9 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
         "METERWATCH_ZONE": after.stream.zone,
         "METERWATCH_INTERVAL": str(after.stream.interval),
         "METERWATCH_UNKNOWN_AREA": "judge",
-        "METERWATCH_MISPLACED": "judge",  # poison is where good messages are
+        "METERWATCH_MISPLACED": "judge",  # poison lies among good messages
     }
+
     settings = load(environment)
     asyncio.run(ensure(settings))
     good = [
@@ -387,6 +391,7 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
     ]
     areas = [(REGISTRY_TOPIC, *encode_area(area)) for area in after.stream.areas]
     asyncio.run(send(settings, after, [*areas, *good[: len(good) // 2]], "lz4"))
+
     with WorkerProcess(
         environment, tmp_path_factory.mktemp("poison") / "log"
     ) as worker:
@@ -404,9 +409,11 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
             )
         )
         after.counted = worker.scrape()
+
         after.rejects = asyncio.run(records(settings, REJECTS_TOPIC))
         after.alerts = published_states(settings)
         assert worker.end() == 0
+
     return after
 
 
@@ -429,23 +436,26 @@ async def send(
     ):
         for number, (topic, key, value, content) in enumerate(good):
             headers = [("content-type", None if number % 2 else content.encode())]
-            place = await producer.send_and_wait(
+            position = await producer.send_and_wait(
                 settings.topic(topic), value, key, headers=headers
             )
             for poison in left[topic][: share[topic]]:
-                spot = await poisoner.send_and_wait(
+                poison_position = await poisoner.send_and_wait(
                     settings.topic(topic),
                     poison.value,
                     poison.key,
-                    place.partition,
+                    position.partition,
                     headers=list(poison.headers),
                 )
-                after.sent[topic, spot.partition, spot.offset] = poison
+                after.sent[topic, poison_position.partition, poison_position.offset] = (
+                    poison
+                )
+
             del left[topic][: share[topic]]
 
 
 @pytest.mark.parametrize("topic", TOPIC_POISON)
-def test_each_is_rejected_with_its_reason_and_can_be_read_back(aftermath, topic):
+def test_poison_is_rejected_with_its_reason_and_reads_back(aftermath, topic):
     reasons: dict[tuple[int, int], list[str]] = {}
     for reject in aftermath.rejects:
         headers = {name: value.decode() for name, value in reject.headers}
@@ -458,33 +468,36 @@ def test_each_is_rejected_with_its_reason_and_can_be_read_back(aftermath, topic)
             "bytes",
         }
         assert headers["detail"]
+
         if headers["topic"] == f"poison.{topic}":
-            place = int(headers["partition"]), int(headers["offset"])
-            poison = aftermath.sent[topic, *place]
+            position = int(headers["partition"]), int(headers["offset"])
+            poison = aftermath.sent[topic, *position]
             assert reject.key == poison.key
-            if len(poison.reasons) == poison.rows:  # it was refused as it came
+            if len(poison.reasons) == poison.rows:  # rejected unchanged
                 assert reject.value == (poison.value or b"")[:LARGEST_REJECT]
                 assert headers["bytes"] == str(len(poison.value or b""))
-            reasons.setdefault(place, []).append(headers["reason"])
+            reasons.setdefault(position, []).append(headers["reason"])
+
     sent = {
-        tuple(place): sorted(poison.reasons)
-        for (name, *place), poison in aftermath.sent.items()
+        tuple(position): sorted(poison.reasons)
+        for (name, *position), poison in aftermath.sent.items()
         if name == topic
     }
+
     assert len(sent) >= len(TOPIC_POISON[topic])
-    assert {place: sorted(found) for place, found in reasons.items()} == sent
+    assert {position: sorted(names) for position, names in reasons.items()} == sent
 
 
-def test_what_is_good_beside_it_is_judged_as_if_alone(aftermath):
+def test_good_rows_next_to_poison_are_judged_as_if_alone(aftermath):
     assert len(aftermath.expected) > 10
     assert any(alert["area"] == "unknown" for alert in aftermath.expected.values())
     assert aftermath.alerts == aftermath.expected
 
 
 @pytest.mark.parametrize("topic", TOPIC_POISON)
-def test_rows_in_are_judged_rejected_twice_or_late(aftermath, topic):
+def test_rows_in_are_judged_rejected_duplicate_or_late(aftermath, topic):
     kind = TOPIC_KINDS[topic].kind if topic in TOPIC_KINDS else REGISTRY_TOPIC
-    told = {
+    counted = {
         name.split("_")[1]: n
         for (name, labels), n in aftermath.counted.items()
         if labels == (kind,)
@@ -503,35 +516,37 @@ def test_rows_in_are_judged_rejected_twice_or_late(aftermath, topic):
             if name == "meterwatch_rejected_total" and labels[0] == kind
         }
     )
+
     assert rejected == refused
     assert (
-        told["rows"]
-        == told.get("judged", 0)
-        + told.get("duplicate", 0)
-        + told.get("late", 0)
+        counted["rows"]
+        == counted.get("judged", 0)
+        + counted.get("duplicate", 0)
+        + counted.get("late", 0)
         + rejected.total()
     )
+
     counts = aftermath.engine.counts
-    assert told["rows"] == counts[kind, "in", ""] + refused.total()
-    for (what, outcome, reason), n in counts.items():
-        if what == kind and outcome in ("judged", "late", "duplicate"):
-            assert told.get(outcome, 0) == n
-        elif what == kind and outcome == "implausible":
+    assert counted["rows"] == counts[kind, "in", ""] + refused.total()
+
+    for (topic_kind, outcome, reason), n in counts.items():
+        if topic_kind == kind and outcome in ("judged", "late", "duplicate"):
+            assert counted.get(outcome, 0) == n
+        elif topic_kind == kind and outcome == "implausible":
             assert (
                 aftermath.counted["meterwatch_implausible_total", (kind, reason)] == n
             )
 
 
 def test_implausible_values_are_counted_and_unknown_meters_are_judged(aftermath):
-    doubted = {
+    reasons = {
         reason
         for (_, outcome, reason) in aftermath.engine.counts
         if outcome == "implausible"
     }
-    assert doubted >= {"negative", "sentinel", "estimated"}
-    assert {row.area for row in aftermath.stream.rows} > {
-        area.area for area in aftermath.stream.areas
-    }
+    assert reasons >= {"negative", "sentinel", "estimated"}
+    known = {area.area for area in aftermath.stream.areas}
+    assert {row.area for row in aftermath.stream.rows} > known
 
 
 async def publish(
@@ -545,12 +560,12 @@ async def publish(
         await producer.send_and_wait(settings.topic(READS_TOPIC), value, b"A1")
 
 
-def test_a_value_beyond_what_a_topic_takes_comes_back_to_who_sent_it(settings):
+def test_value_too_large_for_a_topic_fails_at_the_sender(settings):
     with pytest.raises(MessageSizeTooLargeError):
         asyncio.run(publish(settings, b"[" + b" " * LARGEST_RECORD + b"]"))
 
 
-def test_a_small_record_that_is_a_huge_value_is_rejected(
+def test_small_record_that_decompresses_to_a_huge_value_is_rejected(
     settings, environment, tmp_path
 ):
     asyncio.run(publish(settings, b"[" + b" " * (40 << 20) + b"]", "gzip"))
@@ -568,7 +583,7 @@ def test_a_small_record_that_is_a_huge_value_is_rejected(
     assert len(reject.value) == LARGEST_REJECT
 
 
-def test_a_checkpoint_of_an_engine_of_an_older_layout_ends_the_worker_with_what_to_do(
+def test_checkpoint_of_an_older_engine_layout_ends_the_worker_with_advice(
     settings, environment, tmp_path
 ):
     state = gzip.decompress(
@@ -590,6 +605,7 @@ def test_a_checkpoint_of_an_engine_of_an_older_layout_ends_the_worker_with_what_
     asyncio.run(write())
     with WorkerProcess(environment, tmp_path / "log") as worker:
         assert worker.process.wait(WAIT_SECONDS) == 1
-        said = worker.log.read_text()
-    assert "the snapshot has layout 1, this version reads layout" in said
-    assert "start afresh: stop the workers and delete the topic" in said
+        log = worker.log.read_text()
+
+    assert "the snapshot has layout 1, this version reads layout" in log
+    assert "start afresh: stop the workers and delete the topic" in log

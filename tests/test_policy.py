@@ -1,4 +1,4 @@
-"""What policy holds back, and why; events and alerts in either order."""
+"""Which alerts policy suppresses, and why; events and alerts in either order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from schemas.units import DAY_SECONDS, HOUR_SECONDS
 NOON_TIME = 20_000 * DAY_SECONDS + 12 * HOUR_SECONDS
 
 
-def policy(shadow: frozenset[str] = frozenset()) -> Policy:
+def new_policy(shadow: frozenset[str] = frozenset()) -> Policy:
     return Policy(lambda area: f"section {area[0]}", shadow)
 
 
@@ -34,7 +34,7 @@ def alert(
     area="A1",
     **more,
 ) -> Alert:
-    told = dict(
+    fields = dict(
         id=f"{rule}-{area}-{subject}-{since}",
         rule=rule,
         version=1,
@@ -55,7 +55,8 @@ def alert(
         en="",
         zh="",
     )
-    return Alert(**(told | more))
+
+    return Alert(**(fields | more))
 
 
 def event(
@@ -67,7 +68,7 @@ def event(
 
 
 def suppressed_by(alerts) -> list[str]:
-    return [alert.held for alert in alerts]
+    return [alert.suppressed_by for alert in alerts]
 
 
 MUTE_CASES = [
@@ -95,25 +96,25 @@ MUTE_CASES = [
 )
 class TestAnEventExplains:
     def test_an_alert_as_long_as_it_is_known(self, known, rule, reason):
-        it = policy()
-        it.note_events(known)
-        it.apply([alert(rule, state="cleared", at=NOON_TIME + 30 * DAY_SECONDS)])
-        it.forget({"A1": NOON_TIME + 60 * DAY_SECONDS})
-        assert it.note_events(
+        policy = new_policy()
+        policy.note_events(known)
+        policy.apply([alert(rule, state="cleared", at=NOON_TIME + 30 * DAY_SECONDS)])
+        policy.forget({"A1": NOON_TIME + 60 * DAY_SECONDS})
+        assert policy.note_events(
             event(Event.CLOCK_SET, NOON_TIME + 60 * DAY_SECONDS, meter="M2")
         ) == ([], [])
-        it.forget({"A1": NOON_TIME + 80 * DAY_SECONDS})
-        assert it.events.keys() == {("A1", "M2")}
+        policy.forget({"A1": NOON_TIME + 80 * DAY_SECONDS})
+        assert policy.events.keys() == {("A1", "M2")}
 
     def test_an_alert_that_comes_after_it(self, known, rule, reason):
-        it = policy()
-        it.note_events(known)
-        assert suppressed_by(it.apply([alert(rule)])) == [reason]
+        policy = new_policy()
+        policy.note_events(known)
+        assert suppressed_by(policy.apply([alert(rule)])) == [reason]
 
     def test_an_alert_that_came_before_it(self, known, rule, reason):
-        it = policy()
-        assert suppressed_by(it.apply([alert(rule)])) == [""]
-        (revised,), _ = it.note_events(known)
+        policy = new_policy()
+        assert suppressed_by(policy.apply([alert(rule)])) == [""]
+        (revised,), _ = policy.note_events(known)
         assert (revised.suppressed_by, revised.change, revised.revision) == (
             reason,
             "revised",
@@ -121,58 +122,61 @@ class TestAnEventExplains:
         )
 
     def test_no_alert_of_another_rule_or_area(self, known, rule, reason):
-        it = policy()
-        it.note_events(known)
+        policy = new_policy()
+        policy.note_events(known)
         assert suppressed_by(
-            it.apply([alert("stage_overdue"), alert(rule, area="A2")])
+            policy.apply([alert("stage_overdue"), alert(rule, area="A2")])
         ) == ["", ""]
 
-    def test_once(self, known, rule, reason):
-        it = policy()
-        assert it.note_events(known)[1] == []
-        assert it.note_events(known)[1] == [0]
+    def test_each_alert_once(self, known, rule, reason):
+        policy = new_policy()
+        assert policy.note_events(known)[1] == []
+        assert policy.note_events(known)[1] == [0]
 
 
 def test_power_that_came_back_before_the_trouble_explains_nothing():
-    it = policy()
-    it.note_events(event(Event.POWER_OFF, NOON_TIME - 3 * HOUR_SECONDS))
-    it.note_events(event(Event.POWER_ON, NOON_TIME - 2 * HOUR_SECONDS))
-    assert suppressed_by(it.apply([alert("phase_break")])) == [""]
+    policy = new_policy()
+    policy.note_events(event(Event.POWER_OFF, NOON_TIME - 3 * HOUR_SECONDS))
+    policy.note_events(event(Event.POWER_ON, NOON_TIME - 2 * HOUR_SECONDS))
+    assert suppressed_by(policy.apply([alert("phase_break")])) == [""]
 
 
-def test_power_on_that_is_reported_late_lets_go():
-    it = policy()
-    it.note_events(event(Event.POWER_OFF, NOON_TIME - 3 * HOUR_SECONDS))
-    assert suppressed_by(it.apply([alert("phase_break")])) == ["area_outage"]
-    (revised,), _ = it.note_events(event(Event.POWER_ON, NOON_TIME - 2 * HOUR_SECONDS))
+def test_late_power_on_ends_the_suppression():
+    policy = new_policy()
+    policy.note_events(event(Event.POWER_OFF, NOON_TIME - 3 * HOUR_SECONDS))
+    assert suppressed_by(policy.apply([alert("phase_break")])) == ["area_outage"]
+    (revised,), _ = policy.note_events(
+        event(Event.POWER_ON, NOON_TIME - 2 * HOUR_SECONDS)
+    )
     assert revised.suppressed_by == ""
 
 
 def test_rule_that_raises_again_and_again_is_suppressed_for_a_day():
-    it = policy()
+    policy = new_policy()
     raised = [NOON_TIME + n * HOUR_SECONDS for n in range(DAILY_RAISES + 1)]
-    told = it.apply(alert(raised=at, since=at) for at in raised)
-    assert suppressed_by(told) == [""] * DAILY_RAISES + ["repeat"]
+    alerts = policy.apply(alert(raised=at, since=at) for at in raised)
+    assert suppressed_by(alerts) == [""] * DAILY_RAISES + ["repeat"]
     later = raised[-1] + DAY_SECONDS + HOUR_SECONDS
-    assert suppressed_by(it.apply([alert(raised=later, since=later)])) == [""]
+    assert suppressed_by(policy.apply([alert(raised=later, since=later)])) == [""]
 
 
-def test_what_was_decided_when_it_was_raised_stays_until_it_clears():
-    it = policy()
-    told = it.apply(
+def test_suppression_at_the_raise_stays_until_the_alert_clears():
+    policy = new_policy()
+    alerts = policy.apply(
         alert(raised=NOON_TIME + n, since=NOON_TIME + n)
         for n in range(DAILY_RAISES + 1)
     )
     cleared = [
-        msgspec.structs.replace(a, state="cleared", change="cleared") for a in told
+        msgspec.structs.replace(raised, state="cleared", change="cleared")
+        for raised in alerts
     ]
-    assert suppressed_by(it.apply(cleared)) == suppressed_by(told)
+    assert suppressed_by(policy.apply(cleared)) == suppressed_by(alerts)
 
 
 def test_a_rule_that_fires_beyond_three_times_its_forecast_is_braked():
-    it = policy()
+    policy = new_policy()
     for day in range(7):
-        it.apply(
+        policy.apply(
             alert(
                 area=f"A{n}",
                 raised=NOON_TIME + day * DAY_SECONDS,
@@ -180,7 +184,8 @@ def test_a_rule_that_fires_beyond_three_times_its_forecast_is_braked():
             )
             for n in range(20)
         )
-    storm = it.apply(
+
+    storm = policy.apply(
         alert(
             area=f"A{n}",
             raised=NOON_TIME + 7 * DAY_SECONDS,
@@ -189,31 +194,35 @@ def test_a_rule_that_fires_beyond_three_times_its_forecast_is_braked():
         for n in range(100)
     )
     braked = max(STORM_LEAST, 3 * 20)
+
     assert suppressed_by(storm) == [""] * braked + ["storm"] * (100 - braked)
 
 
 def test_a_section_has_a_budget_a_day():
-    it = policy()
-    told = it.apply(alert(area=f"A{n}") for n in range(DAILY_BUDGET + 1))
-    assert suppressed_by(told) == [""] * DAILY_BUDGET + ["budget"]
-    assert suppressed_by(it.apply([alert(area="B2")])) == [""]
+    policy = new_policy()
+    alerts = policy.apply(alert(area=f"A{n}") for n in range(DAILY_BUDGET + 1))
+    assert suppressed_by(alerts) == [""] * DAILY_BUDGET + ["budget"]
+    assert suppressed_by(policy.apply([alert(area="B2")])) == [""]
 
 
 def test_alert_of_a_rule_in_shadow_is_suppressed_as_shadow():
-    assert suppressed_by(policy(frozenset({"phase_break"})).apply([alert()])) == [
+    assert suppressed_by(new_policy(frozenset({"phase_break"})).apply([alert()])) == [
         "shadow"
     ]
 
 
-def test_it_goes_on_from_its_state():
-    it, again = policy(), policy()
-    it.note_events(MUTE_CASES[0][0])
-    it.apply([alert(), alert("stage_overdue")])
+def test_policy_continues_from_its_state():
+    policy, restored = new_policy(), new_policy()
+    policy.note_events(MUTE_CASES[0][0])
+    policy.apply([alert(), alert("stage_overdue")])
     assert restore_owner(
-        again, msgspec.msgpack.decode(msgspec.msgpack.encode(saved(it)), type=Saved)
+        restored,
+        msgspec.msgpack.decode(msgspec.msgpack.encode(saved(policy)), type=Saved),
     )
-    assert msgspec.msgpack.encode(saved(again)) == msgspec.msgpack.encode(saved(it))
-    assert suppressed_by(again.apply([alert(subject="M2")])) == ["planned_outage"]
+    assert msgspec.msgpack.encode(saved(restored)) == msgspec.msgpack.encode(
+        saved(policy)
+    )
+    assert suppressed_by(restored.apply([alert(subject="M2")])) == ["planned_outage"]
 
 
 RULE_NAMES = (
@@ -260,117 +269,135 @@ ANY_EVENT = st.builds(
 
 @given(st.lists(st.one_of(ANY_ALERT, ANY_EVENT), max_size=14))
 def test_suppression_follows_all_events_in_any_order(changes):
-    it = policy()
-    for one in changes:
-        if isinstance(one, Alert):
-            it.apply([one])
+    policy = new_policy()
+    for change in changes:
+        if isinstance(change, Alert):
+            policy.apply([change])
         else:
-            it.note_events(one)
-        for known in it.recent.get("A1", {}).values():
-            why = it.mute(known) or it.inhibit(known) or it.same_trouble(known)
-            assert known.suppressed_by == (why or it.decided.get(known.id, ""))
+            policy.note_events(change)
+        for known in policy.recent.get("A1", {}).values():
+            why = (
+                policy.mute(known)
+                or policy.inhibit(known)
+                or policy.same_trouble(known)
+            )
+            assert known.suppressed_by == (why or policy.decided.get(known.id, ""))
 
 
 class TestReconcile:
     def test_unknown_alert_is_withdrawn(self):
-        it = policy()
-        told = [alert(), alert(revision=1, change="escalated")]
-        [said] = it.reconcile(told, {"A1": NOON_TIME})
-        assert (said.id, said.state, said.change, said.revision) == (
-            told[0].id,
+        policy = new_policy()
+        alerts = [alert(), alert(revision=1, change="escalated")]
+        [correction] = policy.reconcile(alerts, {"A1": NOON_TIME})
+        assert (
+            correction.id,
+            correction.state,
+            correction.change,
+            correction.revision,
+        ) == (
+            alerts[0].id,
             "withdrawn",
             "withdrawn",
             2,
         )
-        assert it.reconcile([*told, said], {"A1": NOON_TIME}) == []
-        [again] = it.apply([alert()])
-        assert again.revision == 3  # so that it counts for who keeps the highest
+        assert policy.reconcile([*alerts, correction], {"A1": NOON_TIME}) == []
+
+        [raised] = policy.apply([alert()])
+        # so that consumers that keep the highest revision take it
+        assert raised.revision == 3
 
     def test_alert_that_differs_is_published_anew(self):
-        it = policy()
-        [mine] = it.apply([alert(severity=2)])
-        [said] = it.reconcile([alert(revision=4)], {"A1": NOON_TIME})
-        assert said == msgspec.structs.replace(mine, change="revised", revision=5)
-        assert it.recent["A1"][mine.id] == said
+        policy = new_policy()
+        [own_alert] = policy.apply([alert(severity=2)])
+        [correction] = policy.reconcile([alert(revision=4)], {"A1": NOON_TIME})
+        assert correction == msgspec.structs.replace(
+            own_alert, change="revised", revision=5
+        )
+        assert policy.recent["A1"][own_alert.id] == correction
 
     def test_same_alert_is_left_alone(self):
-        it = policy()
-        it.apply([alert()])
+        policy = new_policy()
+        policy.apply([alert()])
         assert (
-            it.reconcile(
+            policy.reconcile(
                 [alert(revision=0), alert(revision=1, change="revised")],
                 {"A1": NOON_TIME},
             )
             == []
         )
-        [cleared] = it.apply([alert(state="cleared", revision=1)])
-        assert cleared.revision == 2  # more than any that was told
+        [cleared] = policy.apply([alert(state="cleared", revision=1)])
+        assert cleared.revision == 2  # higher than any published revision
 
     def test_state_before_the_last_published_is_left_alone(self):
-        it = policy()
-        it.apply([alert(), alert(state="cleared")])
-        assert it.reconcile([alert(revision=0)], {"A1": NOON_TIME}) == []
+        policy = new_policy()
+        policy.apply([alert(), alert(state="cleared")])
+        assert policy.reconcile([alert(revision=0)], {"A1": NOON_TIME}) == []
 
     def test_revision_exceeds_the_highest_of_two_earlier_workers(self):
-        it = policy()
-        it.apply([alert()])
-        [said] = it.reconcile(
+        policy = new_policy()
+        policy.apply([alert()])
+        [correction] = policy.reconcile(
             [alert(revision=2, severity=1), alert(revision=1)], {"A1": NOON_TIME}
         )
-        assert (said.revision, said.severity) == (3, 3)
+        assert (correction.revision, correction.severity) == (3, 3)
 
     def test_alert_that_may_be_forgotten_is_left_alone(self):
-        told = [alert(state="cleared")]
-        assert policy().reconcile(told, {"A1": NOON_TIME + MEMORY_SECONDS + 1}) == []
-        assert len(policy().reconcile(told, {"A1": NOON_TIME + MEMORY_SECONDS})) == 1
-        assert (
-            len(policy().reconcile([alert()], {"A1": NOON_TIME + MEMORY_SECONDS + 1}))
-            == 1
-        )  # raised is never forgotten
+        kept = {"A1": NOON_TIME + MEMORY_SECONDS}
+        forgotten = {"A1": NOON_TIME + MEMORY_SECONDS + 1}
+
+        alerts = [alert(state="cleared")]
+        assert new_policy().reconcile(alerts, forgotten) == []
+        assert len(new_policy().reconcile(alerts, kept)) == 1
+
+        # a raised alert is never forgotten
+        assert len(new_policy().reconcile([alert()], forgotten)) == 1
 
     def test_alert_published_since_and_forgotten_is_left_alone(self):
-        it, later = policy(), {"A1": NOON_TIME + MEMORY_SECONDS + DAY_SECONDS}
-        [raised, _] = it.apply([alert(), alert(state="cleared")])
-        it.forget(later)
-        assert raised.id not in it.recent["A1"]
-        assert it.reconcile([alert()], later, {raised.id}) == []
+        policy, later = new_policy(), {"A1": NOON_TIME + MEMORY_SECONDS + DAY_SECONDS}
+        [raised, _] = policy.apply([alert(), alert(state="cleared")])
+        policy.forget(later)
+        assert raised.id not in policy.recent["A1"]
+        assert policy.reconcile([alert()], later, {raised.id}) == []
 
     def test_withdrawn_alert_is_left_alone(self):
-        it = policy()
+        policy = new_policy()
         assert (
-            it.reconcile(
+            policy.reconcile(
                 [alert(), alert(state="withdrawn", revision=1)], {"A1": NOON_TIME}
             )
             == []
         )
-        [again] = it.apply([alert()])
-        assert again.revision == 2
+        [raised] = policy.apply([alert()])
+        assert raised.revision == 2
 
 
 class TestABrake:
-    """What holds back by number holds back what can wait."""
+    """Suppression by number suppresses alerts that can wait."""
 
     def test_lets_the_grave_through(self):
-        it = policy()
-        it.apply(
+        policy = new_policy()
+        policy.apply(
             alert("contract_expiry", area=f"A{n}", severity=4)
             for n in range(DAILY_BUDGET + 1)
         )
-        it.apply(alert(area=f"A{n}") for n in range(DAILY_BUDGET + 1))
+        policy.apply(alert(area=f"A{n}") for n in range(DAILY_BUDGET + 1))
+
         assert suppressed_by(
-            it.apply(
+            policy.apply(
                 [
                     alert("all_voltage_loss", severity=1),
                     alert("phase_break", severity=2),
                 ]
             )
         ) == ["", ""]
-        assert suppressed_by(it.apply([alert("step_drop", severity=3)])) == ["budget"]
+        assert suppressed_by(policy.apply([alert("step_drop", severity=3)])) == [
+            "budget"
+        ]
 
     def test_lets_the_grave_of_a_storm_through(self):
-        it = policy()
+        policy = new_policy()
         for day in range(7):
-            it.apply(
+            policy.apply(
                 [
                     alert(
                         "arrears_tier",
@@ -382,6 +409,7 @@ class TestABrake:
                     for n in range(20)
                 ]
             )
+
         due = [
             alert(
                 "arrears_tier",
@@ -392,51 +420,56 @@ class TestABrake:
             )
             for n in range(500)
         ]
-        assert "storm" in suppressed_by(it.apply(due))
+
+        assert "storm" in suppressed_by(policy.apply(due))
+
         later = NOON_TIME + 30 * DAY_SECONDS
         escalated = [
-            msgspec.structs.replace(a, change="escalated", severity=1, at=later)
-            for a in due
+            msgspec.structs.replace(due_alert, change="escalated", severity=1, at=later)
+            for due_alert in due
         ]
-        assert set(suppressed_by(it.apply(escalated))) == {""}
 
-    def test_takes_the_lowest_score_of_what_comes_at_once(self):
-        it = policy()
-        told = it.apply(
+        assert set(suppressed_by(policy.apply(escalated))) == {""}
+
+    def test_suppresses_the_lowest_scores_of_a_batch(self):
+        policy = new_policy()
+        alerts = policy.apply(
             alert(area=f"A{n}", score=1.0 + n) for n in range(DAILY_BUDGET + 10)
         )
-        assert suppressed_by(told) == ["budget"] * 10 + [""] * DAILY_BUDGET
+        assert suppressed_by(alerts) == ["budget"] * 10 + [""] * DAILY_BUDGET
 
-    def test_keeps_master_data_and_payments_apart(self):
-        it = policy()
-        it.apply(
+    def test_counts_master_data_and_payments_separately(self):
+        policy = new_policy()
+        policy.apply(
             alert("contract_expiry", area=f"A{n}", severity=4)
             for n in range(DAILY_BUDGET + 1)
         )
-        it.apply(
+        policy.apply(
             alert("payment_conflict", area=f"A{n}") for n in range(DAILY_BUDGET + 1)
         )
-        assert suppressed_by(it.apply([alert()])) == [""]
+        assert suppressed_by(policy.apply([alert()])) == [""]
         assert suppressed_by(
-            it.apply([alert("calibration_due", severity=4), alert("low_balance")])
+            policy.apply([alert("calibration_due", severity=4), alert("low_balance")])
         ) == ["budget", "budget"]
 
-    def test_decides_anew_when_a_suppressed_alert_escalates(self):
-        it = policy()
-        *_, braked = it.apply(alert(area=f"A{n:03}") for n in range(DAILY_BUDGET + 1))
+    def test_decides_again_when_a_suppressed_alert_escalates(self):
+        policy = new_policy()
+        *_, braked = policy.apply(
+            alert(area=f"A{n:03}") for n in range(DAILY_BUDGET + 1)
+        )
         assert braked.suppressed_by == "budget"
         same = msgspec.structs.replace(braked, change="revised")
-        assert suppressed_by(it.apply([same])) == ["budget"]
+        assert suppressed_by(policy.apply([same])) == ["budget"]
         next_day = msgspec.structs.replace(
             braked, change="escalated", at=NOON_TIME + DAY_SECONDS
         )
-        assert suppressed_by(it.apply([next_day])) == [""]
+        assert suppressed_by(policy.apply([next_day])) == [""]
 
-    def test_decides_once_of_what_is_raised_and_escalates_at_once(self):
-        it = policy()
-        it.apply(alert(area=f"A{n}") for n in range(DAILY_BUDGET + 1))
+    def test_decides_once_if_an_alert_is_raised_and_escalates_at_once(self):
+        policy = new_policy()
+        policy.apply(alert(area=f"A{n}") for n in range(DAILY_BUDGET + 1))
         first = alert("step_drop", score=1.1)
         graver = msgspec.structs.replace(
             first, change="escalated", severity=2, score=2.0, revision=1
         )
-        assert suppressed_by(it.apply([first, graver])) == ["", ""]
+        assert suppressed_by(policy.apply([first, graver])) == ["", ""]

@@ -1,4 +1,4 @@
-"""A customer behind current transformers is judged as the same customer at a meter without: limits are primary."""
+"""Customers are judged the same with and without current transformers: limits are primary."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.casebook import (
 )
 
 TRANSFORMER_RATIO = 4.0
-OF_THE_METER = {  # rules whose limits are those of the meter itself, whatever is before it
+OF_THE_METER = {  # rules with limits of the meter itself, whatever transformers it has
     "share of the basic current": (
         "all_voltage_loss",
         "current_break",
@@ -66,7 +66,7 @@ RULE_CASES = [
 
 
 def sided(kind: type[Batch]) -> dict[str, set[str]]:
-    """The columns of a kind that are secondary, and those that are primary."""
+    """The secondary and the primary columns of a kind."""
     hints = get_type_hints(kind, include_extras=True)
     return {
         side: {
@@ -79,7 +79,7 @@ def sided(kind: type[Batch]) -> dict[str, set[str]]:
 
 
 def measures(name: str, comment: str) -> bool:
-    """Whether a column is energy, power or current, by its name or its unit."""
+    """True if a column is energy, power or current by its name or unit."""
     by_name = re.search(
         r"(^|_)(kwh|kw|kva|kvar|kvarh|register|energy|current|neutral|tariff_sum)(_|$)",
         name,
@@ -90,24 +90,24 @@ def measures(name: str, comment: str) -> bool:
 
 
 def commented(kind: type[Batch]) -> dict[str, str]:
-    """The columns of a kind with what is said of them."""
-    told = re.findall(
+    """The columns of a kind with their comments."""
+    columns = re.findall(
         r"^    (\w+): [\w\[\].]+(?:  # (.*))?$", inspect.getsource(kind), re.MULTILINE
     )
-    return dict(told)
+    return dict(columns)
 
 
 BATCH_TYPES: list[type[Batch]] = Batch.__subclasses__()
 
 
 @pytest.mark.parametrize("kind", BATCH_TYPES, ids=[kind.kind for kind in BATCH_TYPES])
-def test_every_energy_power_and_current_has_a_side(kind):
-    sides, untold = sided(kind), {"register_age", "limit_hours"}
+def test_every_energy_power_and_current_is_primary_or_secondary(kind):
+    sides, unsided = sided(kind), {"register_age", "limit_hours"}
     assert not sides["secondary"] & sides["primary"]
-    found = {
+    measured = {
         name for name, comment in commented(kind).items() if measures(name, comment)
-    } - untold
-    assert found <= sides["secondary"] | sides["primary"]
+    } - unsided
+    assert measured <= sides["secondary"] | sides["primary"]
     for side, other in (("secondary", "primary"), ("primary", "secondary")):
         assert [name for name in sides[side] if other in commented(kind)[name]] == []
 
@@ -123,23 +123,15 @@ def behind_transformers(batch: Batch) -> Batch:
 
 def alerts_of(case: Case, rule: str) -> list[Alert]:
     area, model = master(case), casebook(rule).model
-    watched = RecordingRule.of(
-        replace(ALL_RULES[rule], model=model)
-        if ALL_RULES[rule].modelled
-        else ALL_RULES[rule]
-    )
+    judged = ALL_RULES[rule]
+    if judged.modelled:
+        judged = replace(judged, model=model)
+    watched = RecordingRule.of(judged)
     engine = Engine([watched], interval=case.interval)
-    engine.enroll(
-        [
-            msgspec.structs.replace(
-                area,
-                meters=[
-                    msgspec.structs.replace(m, ct=TRANSFORMER_RATIO)
-                    for m in area.meters
-                ],
-            )
-        ]
-    )
+    meters = [
+        msgspec.structs.replace(meter, ct=TRANSFORMER_RATIO) for meter in area.meters
+    ]
+    engine.enroll([msgspec.structs.replace(area, meters=meters)])
 
     alerts = [
         alert
@@ -150,7 +142,7 @@ def alerts_of(case: Case, rule: str) -> list[Alert]:
 
 
 @pytest.mark.parametrize(("rule", "case"), RULE_CASES)
-def test_a_case_behind_current_transformers(rule, case):
+def test_case_behind_current_transformers_ends_the_same(rule, case):
     want = expected(case)
     columns = tuple(want[0]) if want else None
     alerts = alerts_of(case, rule)
@@ -159,7 +151,7 @@ def test_a_case_behind_current_transformers(rule, case):
     ) == format_table(want)
 
 
-def test_rules_of_the_meter_are_rules():
+def test_rules_on_the_meter_exist():
     assert {
         rule for rules in OF_THE_METER.values() for rule in rules
     } <= ALL_RULES.keys()

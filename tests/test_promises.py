@@ -1,8 +1,8 @@
-"""The promises of the core: what may happen to a stream on its way without changing what is told.
+"""The promises of the core: disorder on the way that does not change the alerts.
 
-Promised disorder: within the grace period rows may come in any order, within a day those of one meter too, and areas
-may run ahead of one another. Each channel's payments keep their order. A meter's history begins with the first of its
-readings to arrive, an area's with the day on which its clock first stands.
+Promised disorder: rows may come in any order within the grace period, rows of one meter within a day, and areas may
+run ahead of one another. Each channel's payments keep their order. A meter's history begins with its first reading to
+arrive, an area's with the day of its first watermark.
 """
 
 from __future__ import annotations
@@ -49,9 +49,8 @@ from tests.adversarial import (
 from tests.casebook import rules_with_models
 from tests.outcomes import balanced, count_outcomes
 
-EXAMPLE_FACTOR = int(
-    os.environ.get("METERWATCH_EXAMPLES", "1")
-)  # how many times the usual number of examples
+# how many times the usual number of examples
+EXAMPLE_FACTOR = int(os.environ.get("METERWATCH_EXAMPLES", "1"))
 ENDLESS_STEP = 10**9
 CLOCK_ERRORS = (
     HOUR_SECONDS,
@@ -65,7 +64,7 @@ ANY_SEED = st.integers(0, 10_000)
 
 
 def examples(n: int) -> settings:
-    """Some examples, the same every time; a seed says it all, so there is nothing to shrink."""
+    """`n` examples, the same every time; each is one seed, so there is nothing to shrink."""
     return settings(
         max_examples=n * EXAMPLE_FACTOR,
         deadline=None,
@@ -85,7 +84,7 @@ def engine_of(stream: Stream) -> Engine:
 def judge_stream(
     stream: Stream, cuts: Iterable[int] = ()
 ) -> tuple[Engine, list[Alert]]:
-    """An engine that has seen the stream, and all it told."""
+    """An engine that has judged the stream, and all its alerts."""
     engine, alerts = engine_of(stream), []
     for batch in stream.batches(cuts):
         alerts += engine.step(batch)
@@ -94,26 +93,27 @@ def judge_stream(
 
 
 def exactly(alerts: list[Alert]) -> list[bytes]:
-    """Every message, in an order that does not depend on how rows of different subjects were mixed."""
+    """Every message, in an order that does not depend on how rows of different subjects mix."""
     return sorted(map(msgspec.json.encode, alerts))
 
 
 def restored(stream: Stream, size: int, every: int = 1) -> list[Alert]:
-    """Every message of an engine that gets so many rows a batch and goes on from its own snapshot every few."""
-    engine, told = engine_of(stream), list[Alert]()
+    """Every alert of an engine with `size` rows a batch that is restored every `every` batches."""
+    engine, alerts = engine_of(stream), list[Alert]()
     for n, batch in enumerate(stream.batches(range(0, len(stream.rows), size))):
         if n % every == 0:
             saved, engine = engine.snapshot(), engine_of(stream)
             engine.restore(saved)
-        told += engine.step(batch)
-    return told
+        alerts += engine.step(batch)
+    return alerts
 
 
-ORDER_DEPENDENT_REASONS = {"repeat", "storm", "budget"}  # decided once, as alerts come
+# decided once, in order of arrival
+ORDER_DEPENDENT_REASONS = {"repeat", "storm", "budget"}
 
 
 def last(alerts: Iterable[Alert]) -> dict[str, Alert]:
-    """The last state of every alert; withdrawn is absent."""
+    """The last state of every alert that is not withdrawn."""
     states = {alert.id: alert for alert in alerts}
     return {
         key: msgspec.structs.replace(
@@ -128,19 +128,23 @@ def last(alerts: Iterable[Alert]) -> dict[str, Alert]:
     }
 
 
-def same(one: list[Alert], other: list[Alert]) -> None:
+def same(first: list[Alert], second: list[Alert]) -> None:
     """Fails, and says where, unless every alert ends the same."""
-    mine, theirs = last(one), last(other)
-    assert mine.keys() - theirs.keys() == set(), [
-        mine[k] for k in mine.keys() - theirs.keys()
+    first_states, second_states = last(first), last(second)
+    assert first_states.keys() - second_states.keys() == set(), [
+        first_states[key] for key in first_states.keys() - second_states.keys()
     ][:3]
-    assert theirs.keys() - mine.keys() == set(), [
-        theirs[k] for k in theirs.keys() - mine.keys()
+    assert second_states.keys() - first_states.keys() == set(), [
+        second_states[key] for key in second_states.keys() - first_states.keys()
     ][:3]
-    assert [(mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]][:2] == []
+    assert [
+        (first_states[key], second_states[key])
+        for key in first_states
+        if first_states[key] != second_states[key]
+    ][:2] == []
 
 
-RULES_BY_MODULE = {  # rules that streams of another module bring to speak
+RULES_BY_MODULE = {  # raised by streams of another module
     "test_loading": {"transformer_thermal"},
     "test_work": {"stage_stall", "stage_disorder", "stage_batch_stuck"},
     "test_suspects": {"area_loss_correlation"},
@@ -158,13 +162,13 @@ RULES_BY_MODULE = {  # rules that streams of another module bring to speak
 
 
 def test_the_streams_make_every_rule_raise_an_alert():
-    spoken: Counter[str] = Counter()
+    raised_rules: Counter[str] = Counter()
     for seed in (39, 2, 7):
-        spoken.update(
+        raised_rules.update(
             alert.rule
             for alert in judge_stream(with_closing_readings(town(seed), DAY_SECONDS))[1]
         )
-    assert ALL_RULES.keys() - spoken.keys() <= {"model_score"}.union(
+    assert ALL_RULES.keys() - raised_rules.keys() <= {"model_score"}.union(
         *RULES_BY_MODULE.values()
     )
 
@@ -173,24 +177,25 @@ def test_the_streams_make_every_rule_raise_an_alert():
 @given(seed=ANY_SEED, mixed=st.booleans())
 def test_any_cut_publishes_exactly_the_same(seed: int, mixed: bool):
     stream = adversarial_stream(seed) if mixed else by_topic(adversarial_stream(seed))
-    whole, told = judge_stream(stream)
+    unbroken, expected = judge_stream(stream)
     size = len(stream.rows)
     for cuts in (
         range(size),
         np.random.default_rng(seed).integers(0, size, 40).tolist(),
     ):
-        other, again = judge_stream(stream, cuts)
-        assert exactly(again) == exactly(told)
-        assert other.counts == whole.counts
-        assert other.alert_counts == whole.alert_counts
+        engine, alerts = judge_stream(stream, cuts)
+        assert exactly(alerts) == exactly(expected)
+        assert engine.counts == unbroken.counts
+        assert engine.alert_counts == unbroken.alert_counts
 
 
-def test_clock_that_strays_and_is_set_back_is_judged_the_same_for_any_cut():
+def test_clock_that_drifts_and_is_reset_is_judged_the_same_for_any_cut():
     stream = adversarial_stream(4014, interval=3600)
-    whole = exactly(judge_stream(stream)[1])
+    expected = exactly(judge_stream(stream)[1])
     for every in (1, 5):
         assert (
-            exactly(judge_stream(stream, range(0, len(stream.rows), every))[1]) == whole
+            exactly(judge_stream(stream, range(0, len(stream.rows), every))[1])
+            == expected
         )
 
 
@@ -198,27 +203,27 @@ def test_clock_that_strays_and_is_set_back_is_judged_the_same_for_any_cut():
 @given(seed=ANY_SEED)
 def test_batches_joined_from_single_rows_publish_the_same(seed: int):
     stream = by_topic(adversarial_stream(seed))
-    whole, told = judge_stream(stream)
-    joined, again = engine_of(stream), []
+    unbroken, expected = judge_stream(stream)
+    joined, alerts = engine_of(stream), []
     for kind, rows in groupby(stream.rows, key=lambda row: row.kind):
-        again += joined.step(kind.join([batch_of([row]) for row in rows]))
-    assert exactly(again) == exactly(told)
-    assert joined.counts == whole.counts
+        alerts += joined.step(kind.join([batch_of([row]) for row in rows]))
+    assert exactly(alerts) == exactly(expected)
+    assert joined.counts == unbroken.counts
 
 
 def goes_on_restored(stream: Stream) -> None:
-    """Fails unless an engine that is restored again and again goes on as one that never was."""
-    engine, other = engine_of(stream), engine_of(stream)
+    """Fails unless an engine restored again and again continues as one that never was."""
+    engine, restarted = engine_of(stream), engine_of(stream)
     for n, batch in enumerate(stream.batches(range(0, len(stream.rows), 29))):
         if n % 5 == 0:
-            saved = other.snapshot()
-            other = engine_of(stream)
-            other.restore(saved)
-            assert other.snapshot() == saved
-        assert exactly(other.step(batch)) == exactly(engine.step(batch))
-    assert other.counts == engine.counts
-    assert other.alert_counts == engine.alert_counts
-    assert other.snapshot() == engine.snapshot()
+            saved = restarted.snapshot()
+            restarted = engine_of(stream)
+            restarted.restore(saved)
+            assert restarted.snapshot() == saved
+        assert exactly(restarted.step(batch)) == exactly(engine.step(batch))
+    assert restarted.counts == engine.counts
+    assert restarted.alert_counts == engine.alert_counts
+    assert restarted.snapshot() == engine.snapshot()
 
 
 @examples(3)
@@ -243,10 +248,10 @@ def test_rows_come_in_any_order(seed: int, delay: int):
 
 @examples(2)
 @given(seed=ANY_SEED)
-@example(seed=27)  # outages that are told after the alerts they explain
+@example(seed=27)  # outages arrive after the alerts they explain
 def test_topics_come_one_after_the_other(seed: int):
     stream = town(seed)
-    told = judge_stream(with_closing_readings(stream, DAY_SECONDS))[1]
+    expected = judge_stream(with_closing_readings(stream, DAY_SECONDS))[1]
     for events_last in (False, True):
         same(
             judge_stream(
@@ -254,41 +259,45 @@ def test_topics_come_one_after_the_other(seed: int):
                     by_topic(stream, events_last=events_last), DAY_SECONDS
                 )
             )[1],
-            told,
+            expected,
         )
 
 
 @examples(6)
 @given(seed=ANY_SEED)
-@example(seed=24)  # settlements that came before the payments they miss
-@example(seed=75)  # covers opened as it seemed before the work order came
+@example(seed=24)  # settlements arrive before their payments
+@example(seed=75)  # covers opened before their work order arrives
 def test_successor_corrects_alerts_of_killed_worker(seed: int):
-    g = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     stream = with_closing_readings(town(seed), DAY_SECONDS)
-    start = int(g.uniform(0.1, 0.6) * len(stream.rows))
+    start = int(rng.uniform(0.1, 0.6) * len(stream.rows))
     end = start + sum(
         row.at < stream.rows[start].at + 2 * DAY_SECONDS for row in stream.rows[start:]
     )
-    before, lost, rest = (
-        stream.with_rows(stream.rows[a:b])
-        for a, b in pairwise((0, start, end, len(stream.rows)))
+    before, lost, after = (
+        stream.with_rows(stream.rows[begin:finish])
+        for begin, finish in pairwise((0, start, end, len(stream.rows)))
     )
-    engine, told = judge_stream(before)
+    engine, alerts = judge_stream(before)
     saved = engine.snapshot()
-    theirs, mine = drawn_topics(lost, g), drawn_topics(lost, g)
-    killed = range(int(g.uniform(0.2, 0.95) * len(lost.rows)))
-    other = [
-        a
-        for batch in theirs.with_rows(theirs.rows[n] for n in killed).batches()
-        for a in engine.step(batch)
+    killed_stream, successor_stream = drawn_topics(lost, rng), drawn_topics(lost, rng)
+    killed = range(int(rng.uniform(0.2, 0.95) * len(lost.rows)))
+
+    killed_rows = killed_stream.with_rows(killed_stream.rows[n] for n in killed)
+    killed_alerts = [
+        alert for batch in killed_rows.batches() for alert in engine.step(batch)
     ]
     engine = engine_of(stream)
     engine.restore(saved)
-    told += other + [alert for batch in mine.batches() for alert in engine.step(batch)]
-    told += (corrections := engine.reconcile(other))
-    assert engine.reconcile([*other, *corrections]) == []
+    alerts += killed_alerts + [
+        alert for batch in successor_stream.batches() for alert in engine.step(batch)
+    ]
+    alerts += (corrections := engine.reconcile(killed_alerts))
+
+    assert engine.reconcile([*killed_alerts, *corrections]) == []
+
     same(
-        told + [alert for batch in rest.batches() for alert in engine.step(batch)],
+        alerts + [alert for batch in after.batches() for alert in engine.step(batch)],
         judge_stream(stream)[1],
     )
 
@@ -320,15 +329,15 @@ def test_readings_up_to_a_day_late_change_nothing(seed: int):
 def test_later_ones_still_amend_days_and_areas(seed: int):
     stream = town(seed, noise=False)
     late = straggling(stream, seed, DAY_SECONDS, 2 * DAY_SECONDS)
-    told = [
+    both = [
         [
-            a
-            for a in judge_stream(with_closing_readings(s, DAY_SECONDS))[1]
-            if a.kind not in ("readings", "clocks")
+            alert
+            for alert in judge_stream(with_closing_readings(variant, DAY_SECONDS))[1]
+            if alert.kind not in ("readings", "clocks")
         ]
-        for s in (late, stream)
+        for variant in (late, stream)
     ]
-    same(*told)
+    same(*both)
 
 
 def test_a_gap_waits_a_day_after_the_reading_that_follows_it():
@@ -337,27 +346,37 @@ def test_a_gap_waits_a_day_after_the_reading_that_follows_it():
     volts[0, 2:5] = 100
     rows = [
         Row(Readings, "A1", meter, start + at, columns)
-        for meter, u in (("M0", volts), ("M1", np.full((3, 200), 230.0)))
+        for meter, meter_volts in (("M0", volts), ("M1", np.full((3, 200), 230.0)))
         for at, columns in zip(
             times.tolist(),
-            reading_columns(np.full((3, 200), 2.0), u, u * 0.002, 900),
+            reading_columns(
+                np.full((3, 200), 2.0), meter_volts, meter_volts * 0.002, 900
+            ),
             strict=True,
         )
     ]
-    late, behind = rows[3:5], rows[5].at
-    rest = sorted(rows[:3] + rows[5:], key=lambda row: row.at)
+
+    late, next_time = rows[3:5], rows[5].at
+    in_order = sorted(rows[:3] + rows[5:], key=lambda row: row.at)
     for patience, raised in ((DAY_SECONDS, 1), (DAY_SECONDS + 900, 0)):
-        came = next(n for n, row in enumerate(rest) if row.at > behind + patience)
+        position = next(
+            n for n, row in enumerate(in_order) if row.at > next_time + patience
+        )
         area = Area(
             area="A1",
             meters=[Meter(meter="M0", wiring="3P4W"), Meter(meter="M1", wiring="3P4W")],
         )
         stream = Stream(
-            [area], (*rest[:came], *late, *rest[came:]), "Asia/Shanghai", 900
+            [area],
+            (*in_order[:position], *late, *in_order[position:]),
+            "Asia/Shanghai",
+            900,
         )
+
         assert (
             sum(
-                a.rule == "voltage_loss" for a in last(judge_stream(stream)[1]).values()
+                alert.rule == "voltage_loss"
+                for alert in last(judge_stream(stream)[1]).values()
             )
             == raised
         )
@@ -374,6 +393,7 @@ def test_a_late_reading_that_comes_twice_in_a_batch_counts_once():
             Row(Readings, "A1", meter, start + 900 * (n + 1), columns)
             for meter in ("M0", "M1")
         ]
+
     low = replace(rows[20], columns=rows[20].columns | {"register": 12.0})
     twice = [low, replace(low, columns=low.columns | {"kwh": np.float32(0.1)})]
     area = Area(
@@ -383,24 +403,24 @@ def test_a_late_reading_that_comes_twice_in_a_batch_counts_once():
     stream = Stream(
         [area], (*rows[:20], *rows[21:30], *twice, *rows[30:]), "Asia/Shanghai", 900
     )
-    assert not [a for a in judge_stream(stream)[1] if a.rule == "register_decrease"]
+
+    assert not [
+        alert for alert in judge_stream(stream)[1] if alert.rule == "register_decrease"
+    ]
 
 
 @examples(4)
 @given(seed=ANY_SEED)
 def test_duplicates_change_nothing(seed: int):
     stream = town(seed)
-    (engine, again), (other, told) = (
-        judge_stream(duplicated(stream, seed, 0.3)),
-        judge_stream(stream),
-    )
-    assert exactly(again) == exactly(told)
-    for kind in (
-        "readings",
-        "events",
-        "stages",
-    ):  # a balance that is told again is judged again
-        assert engine.counts[kind, "judged", ""] == other.counts[kind, "judged", ""]
+    (engine, alerts) = judge_stream(duplicated(stream, seed, 0.3))
+    (undisturbed, expected) = judge_stream(stream)
+    assert exactly(alerts) == exactly(expected)
+    # payments are left out: a repeated balance is judged again
+    for kind in ("readings", "events", "stages"):
+        assert (
+            engine.counts[kind, "judged", ""] == undisturbed.counts[kind, "judged", ""]
+        )
 
 
 @examples(3)
@@ -410,40 +430,45 @@ def test_other_energy_of_the_same_interval_amends_days_and_areas_alone(seed: int
     streams = (corrected(stream, seed, 0.5), stream)
     same(
         *(
-            [a for a in judge_stream(s)[1] if a.kind in ("readings", "clocks")]
-            for s in streams
+            [
+                alert
+                for alert in judge_stream(variant)[1]
+                if alert.kind in ("readings", "clocks")
+            ]
+            for variant in streams
         )
     )
 
 
 @examples(6)
 @given(seed=ANY_SEED, ahead=st.sampled_from(CLOCK_ERRORS), received=st.booleans())
-@example(
-    seed=9469, ahead=40 * DAY_SECONDS, received=False
-)  # days given up for nearer ones in the same batch
-@example(
-    seed=870, ahead=-40 * DAY_SECONDS, received=True
-)  # far behind, and among the first two to report
+# days given up for nearer days in the same batch
+@example(seed=9469, ahead=40 * DAY_SECONDS, received=False)
+# far behind, and among the first two to report
+@example(seed=870, ahead=-40 * DAY_SECONDS, received=True)
 def test_a_meter_with_a_wrong_clock_harms_nobody_else(
     seed: int, ahead: int, received: bool
 ):
     stream = with_wrong_clock(
         with_closing_readings(town(seed), DAY_SECONDS), "", "", 0, received=received
     )
-    area = max(stream.areas, key=lambda a: len({m.meter for m in a.meters}))
-    meters = {m.meter for m in area.meters}
+    area = max(
+        stream.areas, key=lambda area: len({meter.meter for meter in area.meters})
+    )
+    meters = {meter.meter for meter in area.meters}
     if len(meters) < 3:
         return
     victim = max(meters - {area.gateway})
-    wrong = with_wrong_clock(stream, area.area, victim, ahead, received=received)
+    disturbed = with_wrong_clock(stream, area.area, victim, ahead, received=received)
     others = [
         [
-            a
-            for a in judge_stream(s)[1]
-            if a.area != area.area or a.subject not in (victim, "")
+            alert
+            for alert in judge_stream(variant)[1]
+            if alert.area != area.area or alert.subject not in (victim, "")
         ]
-        for s in (wrong, stream)
+        for variant in (disturbed, stream)
     ]
+
     same(*others)
 
 
@@ -452,8 +477,8 @@ def test_a_meter_with_a_wrong_clock_harms_nobody_else(
 def test_event_times_of_1970_and_2038_harm_nobody(seed: int):
     stream = with_closing_readings(town(seed), DAY_SECONDS)
     alerts = [
-        [a for a in judge_stream(s)[1] if a.rule != "clock_drift"]
-        for s in (mistimed(stream, seed), stream)
+        [alert for alert in judge_stream(variant)[1] if alert.rule != "clock_drift"]
+        for variant in (mistimed(stream, seed), stream)
     ]
     assert exactly(alerts[0]) == exactly(alerts[1])
 
@@ -462,19 +487,22 @@ def test_event_times_of_1970_and_2038_harm_nobody(seed: int):
 @given(seed=ANY_SEED)
 def test_areas_spread_over_engines_publish_the_same(seed: int):
     stream = staggered_areas(adversarial_stream(seed), seed)
-    whole, told = judge_stream(stream)
+    unbroken, expected = judge_stream(stream)
     homes = sorted({row.area for row in stream.rows})
+
     split: list[Alert] = []
     counts: Counter[tuple[str, str, str]] = Counter()
     for n in range(2):
-        part = stream.with_rows(row for row in stream.rows if row.area in homes[n::2])
+        share = stream.with_rows(row for row in stream.rows if row.area in homes[n::2])
         engine, alerts = judge_stream(
-            replace(part, areas=[a for a in stream.areas if a.area in homes[n::2]])
+            replace(
+                share, areas=[area for area in stream.areas if area.area in homes[n::2]]
+            )
         )
         split += alerts
         counts += engine.counts
-    assert exactly(split) == exactly(told)
-    assert counts == whole.counts
+    assert exactly(split) == exactly(expected)
+    assert counts == unbroken.counts
 
 
 @examples(4)
@@ -482,34 +510,42 @@ def test_areas_spread_over_engines_publish_the_same(seed: int):
 def test_master_data_may_come_any_time_before_it_takes_effect(seed: int):
     stream = adversarial_stream(seed)
     first = stream.rows[0].at
-    effective = [r.effective for a in stream.areas for r in a.meters]
-    effective += [r.effective for a in stream.areas for r in a.transformers]
+    effective = [record.effective for area in stream.areas for record in area.meters]
+    effective += [
+        record.effective for area in stream.areas for record in area.transformers
+    ]
     changes = [at for at in effective if at > first]
     early = [
         msgspec.structs.replace(
-            a,
-            meters=[m for m in a.meters if m.effective <= first],
-            transformers=[t for t in a.transformers if t.effective <= first],
+            area,
+            meters=[meter for meter in area.meters if meter.effective <= first],
+            transformers=[
+                transformer
+                for transformer in area.transformers
+                if transformer.effective <= first
+            ],
         )
-        for a in stream.areas
+        for area in stream.areas
     ]
-    engine, alerts, waiting = (
-        Engine(zone=stream.zone, interval=stream.interval),
-        [],
-        True,
-    )
+
+    engine = Engine(zone=stream.zone, interval=stream.interval)
     engine.enroll(early)
+    alerts = []
+    waiting = True
     for batch in stream.batches(range(0, len(stream.rows), 10)):
         if waiting and (batch.at[batch.at < 2**31 - 1] > min(changes, default=0)).any():
             engine.enroll(stream.areas)
             waiting = False
         alerts += engine.step(batch)
+
     assert exactly(alerts) == exactly(judge_stream(stream)[1])
 
 
 def ticked(stream: Stream, every: int, until: int) -> list[Alert]:
-    """What is told when a wall clock runs along, beginning with the stream, in steps of `every` seconds."""
-    engine, alerts, now = engine_of(stream), [], stream.rows[0].at
+    """The alerts while a wall clock runs along from the stream's start, in steps of `every` seconds."""
+    engine = engine_of(stream)
+    alerts = []
+    now = stream.rows[0].at
     for batch in stream.batches(range(len(stream.rows))):
         while now < batch.at[0]:
             alerts += engine.tick(now)
@@ -540,28 +576,34 @@ def test_an_area_that_goes_quiet_is_missed_whatever_the_ticks(seed: int):
     )
     often = ticked(stream, 3 * HOUR_SECONDS, end + 9 * DAY_SECONDS)
     same(ticked(stream, 5 * DAY_SECONDS, end + 9 * DAY_SECONDS), often)
+
     missed = {
-        a.subject
-        for a in last(often).values()
-        if (a.rule, a.area) == ("read_failure", quiet)
+        alert.subject
+        for alert in last(often).values()
+        if (alert.rule, alert.area) == ("read_failure", quiet)
     }
-    assert missed >= {m.meter for m in stream.areas[0].meters} - {
-        m.meter for m in stream.areas[0].meters if m.until
-    }
+    meters = {meter.meter for meter in stream.areas[0].meters}
+    removed = {meter.meter for meter in stream.areas[0].meters if meter.until}
+    assert missed >= meters - removed
 
 
 @examples(2)
 @given(seed=ANY_SEED)
 def test_an_area_that_comes_back_is_judged_as_if_no_clock_had_ticked(seed: int):
     stream = town(seed)
-    quiet, start, end = stream.areas[0].area, stream.rows[0].at, stream.rows[-1].at
-    gone = (start + (end - start) // 4, start + (end - start) // 2)
+    quiet = stream.areas[0].area
+    start = stream.rows[0].at
+    end = stream.rows[-1].at
+    silence = (start + (end - start) // 4, start + (end - start) // 2)
     stream = with_closing_readings(
         stream.with_rows(
-            r for r in stream.rows if r.area != quiet or not gone[0] < r.at < gone[1]
+            row
+            for row in stream.rows
+            if row.area != quiet or not silence[0] < row.at < silence[1]
         ),
         DAY_SECONDS,
     )
+
     end = stream.rows[-1].at
     same(ticked(stream, 7 * HOUR_SECONDS, end), ticked(stream, ENDLESS_STEP, end))
 
@@ -569,23 +611,33 @@ def test_an_area_that_comes_back_is_judged_as_if_no_clock_had_ticked(seed: int):
 def agree(stream: Stream) -> None:
     """Fails, and says where, unless the slow twin ends with the same episodes."""
     ends = [
-        a
-        for a in last(judge_stream(stream)[1]).values()
-        if a.rule != "model_score" and not is_notice(a)
+        alert
+        for alert in last(judge_stream(stream)[1]).values()
+        if alert.rule != "model_score" and not is_notice(alert)
     ]
-    mine = {(a.rule, a.area, a.subject, a.since): a for a in ends}
-    theirs = oracle.expected(stream)
-    assert mine.keys() - theirs.keys() == set()
-    assert theirs.keys() - mine.keys() == set(), {
-        k: theirs[k] for k in theirs.keys() - mine.keys()
+    published_by_key = {
+        (alert.rule, alert.area, alert.subject, alert.since): alert for alert in ends
     }
-    for key, ending in theirs.items():
-        told = mine[key]
-        seen = oracle.Ending(
-            told.state, told.severity, told.raised, told.at, told.score, told.phase
+    expected = oracle.expected(stream)
+
+    assert published_by_key.keys() - expected.keys() == set()
+    assert expected.keys() - published_by_key.keys() == set(), {
+        missing: expected[missing]
+        for missing in expected.keys() - published_by_key.keys()
+    }
+
+    for key, ending in expected.items():
+        published = published_by_key[key]
+        ending_seen = oracle.Ending(
+            published.state,
+            published.severity,
+            published.raised,
+            published.at,
+            published.score,
+            published.phase,
         )
-        assert ending._replace(score=0) == seen._replace(score=0), key
-        assert ending.score == pytest.approx(told.score, 1e-4), key
+        assert ending._replace(score=0) == ending_seen._replace(score=0), key
+        assert ending.score == pytest.approx(published.score, 1e-4), key
 
 
 @examples(8)

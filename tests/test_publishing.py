@@ -1,4 +1,4 @@
-"""Rulebooks on a real broker: what is published reaches workers, and from which row on, whatever is killed."""
+"""Rulebooks on a real broker reach workers, from the same row on, whatever is killed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def publish(settings: Settings, town: Town, batches: list[Batch]) -> None:
 
 
 def by_hand(town: Town, batches: Iterable[Batch], change: int) -> list[Alert]:
-    """What an engine tells that goes on by the other rulebook after so many batches."""
+    """The alerts of an engine that changes to the other rulebook after so many batches."""
     engine, alerts = Engine(zone=town.zone, interval=town.interval), []
     engine.enroll(town.areas)
     for n, batch in enumerate(batches):
@@ -81,7 +81,7 @@ def went_on(settings: Settings, worker: WorkerProcess) -> bool:
     )
 
 
-def test_a_change_applies_from_the_same_row_whatever_is_killed(
+def test_change_applies_from_the_same_row_whatever_is_killed(
     settings, environment, town, history, tmp_path
 ):
     half, late = len(history) // 2, 3 * len(history) // 4
@@ -92,29 +92,33 @@ def test_a_change_applies_from_the_same_row_whatever_is_killed(
         wait(lambda: total_rows(worker.scrape()) == sum(map(len, history[:half])))
         wait(lambda: asyncio.run(records(settings, ALERTS_TOPIC)))
         worker.kill()
+
     asyncio.run(rules.send(settings, CHANGED_RULEBOOK))
     with WorkerProcess(never, tmp_path / "two") as worker:
-        wait(
-            lambda: went_on(settings, worker)
-        )  # after what was told of by the rulebook before, however often
+        # after the alerts of the rulebook before, however often
+        wait(lambda: went_on(settings, worker))
         assert all_checkpointed(settings)
         publish(settings, town, history[half:late])
         wait(lambda: total_rows(worker.scrape()) == sum(map(len, history[:late])))
         worker.kill()
+
     with WorkerProcess(environment, tmp_path / "three"):
         publish(settings, town, history[late:])
         wait(lambda: all_checkpointed(settings))
     assert published_states(settings) == last_states(alerts)
+
     versions = {
         (alert["rule"], alert["version"])
         for alert in published_states(settings).values()
     }
+
     assert {("voltage_deviation", 2), ("meter_current_unbalance", 1)} <= versions
+
     withdrawn = {alert.rule for alert in alerts if alert.state == "withdrawn"}
     assert withdrawn <= {
-        a.rule
-        for a in map(decoded, asyncio.run(records(settings, ALERTS_TOPIC)))
-        if a.state == "withdrawn"
+        alert.rule
+        for alert in map(decoded, asyncio.run(records(settings, ALERTS_TOPIC)))
+        if alert.state == "withdrawn"
     }
     assert withdrawn & {"clock_drift", "current_loss"}
 
@@ -123,7 +127,7 @@ def decoded(record) -> Alert:
     return decode_alert(record.value)
 
 
-def test_a_running_worker_takes_what_fits_and_refuses_the_rest(
+def test_running_worker_takes_valid_rulebooks_and_refuses_others(
     settings, environment, town, history, tmp_path
 ):
     half = len(history) // 2
@@ -156,11 +160,14 @@ def test_a_running_worker_takes_what_fits_and_refuses_the_rest(
                 worker.scrape()["meterwatch_rejected_total", ("rules", "rulebook")] == 4
             )
         )
+
         publish(settings, town, history[half:])
         wait(lambda: all_checkpointed(settings))
         log = worker.log.read_text()
+
     assert published_states(settings) == last_states(by_hand(town, history, half))
     assert "clock_drift has version 2: status published -> retired" in log
+
     for fault in (
         "the key is b'others', not b'rules'",
         "voltage_loss: `proposed_by` does not say whose version 2 is",
@@ -169,7 +176,7 @@ def test_a_running_worker_takes_what_fits_and_refuses_the_rest(
         assert fault in log
 
 
-def test_a_worker_that_begins_judges_by_what_is_published(
+def test_new_worker_judges_by_the_published_rulebook(
     settings, environment, town, history, tmp_path
 ):
     publish(settings, town, history)  # creates the topics

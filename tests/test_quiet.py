@@ -1,7 +1,7 @@
-"""What is well stays quiet: a month of a clean town, and real data in which little is wrong, each with a budget.
+"""Healthy data stays quiet: a month of a clean town, and real data with few faults, each with a budget.
 
-A budget is how many alerts a rule may tell there, those that policy holds back left out. A rule that is not named may
-tell nothing; whoever raises a budget says why an inspector would still go out.
+A budget is the number of alerts that a rule may raise there, suppressed ones left out. A rule without a budget may
+raise none; whoever raises a budget says why an inspector would still go out.
 """
 
 from __future__ import annotations
@@ -21,40 +21,41 @@ from tests.test_real_streams import JULY_2016
 DATA_FOLDER = Path(__file__).parent / "data"
 TOWN_BUDGET: dict[str, int] = {}
 GARDEN_BUDGET = {"meter_current_unbalance": 1}  # chronic, and true
+# of four households one is a quarter of the area
 HOUSEHOLDS_BUDGET = {
     "read_failure": 1,
     "read_success_rate": 6,
-}  # of four households one is a quarter of the area
+}
 
 
 def alert_counts(source: Source, first: int = 0) -> Counter[str]:
-    """How many alerts each rule told, of rows from a moment on, that were neither withdrawn nor held back."""
+    """The number of alerts by rule, of rows from a time on, neither withdrawn nor suppressed."""
     engine = Engine(zone=source.zone, interval=source.interval or 900)
     engine.enroll(source.areas)
     states = {
-        a.id: a
+        alert.id: alert
         for batch in source.batches
-        for a in engine.step(batch.select(batch.at > first))
+        for alert in engine.step(batch.select(batch.at > first))
     }
     return Counter(
-        a.rule
-        for a in states.values()
-        if a.state != "withdrawn" and not a.suppressed_by
+        alert.rule
+        for alert in states.values()
+        if alert.state != "withdrawn" and not alert.suppressed_by
     )
 
 
-def within(found: Counter[str], budget: dict[str, int]) -> None:
-    """Fails, and says which, when a rule told more than its budget."""
+def within(alert_counts: Counter[str], budget: dict[str, int]) -> None:
+    """Fails, and names the rules, if a rule raised more alerts than its budget."""
     assert set(budget) <= set(ALL_RULES)
-    over = {
+    excess = {
         rule: f"{count} of {budget.get(rule, 0)}"
-        for rule, count in found.items()
+        for rule, count in alert_counts.items()
         if count > budget.get(rule, 0)
     }
-    assert not over, f"more alerts than their budget: {over}"
+    assert not excess, f"more alerts than their budget: {excess}"
 
 
-def test_a_month_of_a_clean_town():
+def test_clean_town_stays_within_budget_for_a_month():
     within(alert_counts(Town(300, 30, seed=11, faults=False).source()), TOWN_BUDGET)
 
 
@@ -62,7 +63,7 @@ def test_a_month_of_a_clean_town():
     ("pattern", "first", "budget"),
     [("garden4_*", JULY_2016, GARDEN_BUDGET), ("sgsc_*", 0, HOUSEHOLDS_BUDGET)],
 )
-def test_real_data(pattern, first, budget):
+def test_real_data_stays_within_budget(pattern, first, budget):
     within(alert_counts(open_sources(sorted(DATA_FOLDER.glob(pattern))), first), budget)
 
 

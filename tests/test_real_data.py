@@ -1,4 +1,4 @@
-"""docs/real-data.md says what its command makes of the real data sets."""
+"""docs/real-data.md matches the output of its command on the real data sets."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ WHOLE_DATA_FOLDER = Path(__file__).parents[2] / "shared" / "data"
 
 
 def alert(rule: str, subject: str, day: int) -> Alert:
+    """An alert at the beginning of a day."""
+    at = day * DAY_SECONDS
+
     return Alert(
         id=f"{rule} {subject} {day}",
         rule=rule,
@@ -36,9 +39,9 @@ def alert(rule: str, subject: str, day: int) -> Alert:
         change="raised",
         revision=0,
         severity=3,
-        since=day * DAY_SECONDS,
-        raised=day * DAY_SECONDS,
-        at=day * DAY_SECONDS,
+        since=at,
+        raised=at,
+        at=at,
         score=1.0,
         phase="",
         evidence={},
@@ -52,24 +55,25 @@ def alert(rule: str, subject: str, day: int) -> Alert:
     not WHOLE_DATA_FOLDER.exists(),
     reason="the whole data sets do not lie beside this checkout",
 )
-def test_the_page_is_what_the_command_makes_of_the_data():
+def test_page_matches_the_output_of_the_command():
     page = PAGE_FILE.read_text("utf-8")
     assert filled(page, tables(WHOLE_DATA_FOLDER)) == page
 
 
 def test_rates_are_over_each_meters_own_days_in_all_halves_and_without_any_one():
-    one, other = next(
-        (a, b)
-        for a in map(str, range(9))
-        for b in map(str, range(9))
-        if (half(a), half(b)) == (0, 1)
+    left_out, also_out = next(
+        (first, second)
+        for first in map(str, range(9))
+        for second in map(str, range(9))
+        if (half(first), half(second)) == (0, 1)
     )
     history = Judged(
         "UTC",
-        [alert("step_drop", one, 3), alert("zero_usage", one, 9)],
-        {one: 500.0, other: 1500.0},
+        [alert("step_drop", left_out, 3), alert("zero_usage", left_out, 9)],
+        {left_out: 500.0, also_out: 1500.0},
     )
     rows = {line.split("|")[1].strip(): line for line in rates(history)}
+
     assert rows["`step_drop`"].endswith("| 1 | 0.50 | 2.00 | 0.00 | 0.00 to 2.00 |")
     assert rows["a fall or a form that may be theft"].endswith(
         "| 1 | 0.50 | 2.00 | 0.00 | 0.00 to 2.00 |"
@@ -77,7 +81,7 @@ def test_rates_are_over_each_meters_own_days_in_all_halves_and_without_any_one()
     assert rows["all on use"].endswith("| 2 | 1.00 | 4.00 | 0.00 | 0.00 to 4.00 |")
 
 
-def test_an_alert_that_nobody_has_read_in_the_raw_data_is_shown_as_such():
+def test_unchecked_alert_is_shown_as_unchecked():
     history = Judged("UTC", [alert("step_drop", "M1", 3)], {"M1": 9.0})
     assert [*listed(history, ON_USE, [])][2:] == [
         "| `step_drop` | 3 | M1 | 1970-01-04, not cleared | not read |",
@@ -86,7 +90,7 @@ def test_an_alert_that_nobody_has_read_in_the_raw_data_is_shown_as_such():
     ]
 
 
-def test_the_family_is_of_rules_that_are_there():
+def test_family_names_existing_rules():
     assert ALL_RULES.keys() >= ON_USE > THEFT_RULES
 
 

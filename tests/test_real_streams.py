@@ -1,4 +1,4 @@
-"""The slow twin agrees on what life has sent: an area's curves, households and a billing office's work."""
+"""The slow twin agrees on real data: an area's curves, households and a billing office's work."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ from tests.adversarial import Row, Stream, with_closing_readings
 from tests.test_promises import agree, judge_stream, last
 
 DATA_FOLDER = Path(__file__).parent / "data"
-JULY_2016, JANUARY_2013 = (
-    1_468_771_200,
-    1_358_600_400,
-)  # the 18th in Shanghai, the 20th in Sydney
+# the 18th in Shanghai, the 20th in Sydney
+JULY_2016 = 1_468_771_200
+JANUARY_2013 = 1_358_600_400
 
 
 def rows_of(batch: Batch) -> Iterator[Row]:
     encodings = batch.encodings()
     plain = [
-        f.name
-        for f in fields(batch)
-        if f.name not in {*encodings, *encodings.values(), "at"}
+        field.name
+        for field in fields(batch)
+        if field.name not in {*encodings, *encodings.values(), "at"}
     ]
     for n in range(len(batch)):
         columns: dict[str, Any] = {name: getattr(batch, name).T[n] for name in plain}
-        told = {
+        words = {
             codes: getattr(batch, names)[getattr(batch, codes)[n]]
             for names, codes in encodings.items()
         }
-        area, subject = told.pop("area"), told.pop("subject")
-        yield Row(type(batch), area, subject, int(batch.at[n]), columns | told)
+        area, subject = words.pop("area"), words.pop("subject")
+        yield Row(type(batch), area, subject, int(batch.at[n]), columns | words)
 
 
 def stream_of(pattern: str, first: int = 0, days: int = 40_000) -> Stream:
-    """So many days of some files."""
+    """`days` days of the files of a pattern, as a stream."""
     source = open_sources(sorted(DATA_FOLDER.glob(pattern)))
     rows = [
         row
@@ -82,13 +81,13 @@ def test_the_slow_twin_agrees_on_work_with_a_limit_for_every_stage():
 
 def test_stalled_work_is_among_what_takes_longest():
     source = open_sources([DATA_FOLDER / "hospital_billing_300cases.parquet"])
-    told = {
+    stalled = {
         stage.stage: stage
         for stage in compare(source.areas, source.batches, source.zone)
         if stage.told
     }
-    assert {name: (stage.told, stage.found) for name, stage in told.items()} == {
+    assert {name: (stage.told, stage.found) for name, stage in stalled.items()} == {
         "FIN": (6, 6),
         "CODE OK": (1, 1),
     }
-    assert told["FIN"].days > 90
+    assert stalled["FIN"].days > 90

@@ -1,4 +1,4 @@
-"""Late readings of one meter: which of them join its tail, and which end it, does not depend on the cut."""
+"""Late readings of one meter: which of them join its reorder buffer, and which end it, does not depend on the cut."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ THREE_METER_AREA = Area(
 
 
 def row(name: str, at: float, volts: float = 230.0) -> Row:
-    """A reading so many quarter-hours after the start."""
-    u = np.array([[volts], [230.0], [230.0]])
-    [columns] = reading_columns(np.full((3, 1), 2.0), u, u / 500, QUARTER_SECONDS)
+    """A reading `quarters` quarter-hours after the start."""
+    phase_volts = np.array([[volts], [230.0], [230.0]])
+    [columns] = reading_columns(
+        np.full((3, 1), 2.0), phase_volts, phase_volts / 500, QUARTER_SECONDS
+    )
     return Row(
         Readings,
         "A1",
@@ -38,21 +40,21 @@ def others(at: float) -> list[Row]:
 
 
 def alerts_however_cut(rows: Iterable[Row]) -> list[tuple[str, int, int]]:
-    """The alerts of a stream of some days, told alike row by row and all at once."""
+    """The alerts of a stream over days, the same row by row and all at once."""
     stream = Stream([THREE_METER_AREA], tuple(rows), "Asia/Shanghai", QUARTER_SECONDS)
-    whole, told = judge_stream(stream)
-    single, again = judge_stream(stream, range(len(stream.rows)))
-    assert exactly(again) == exactly(told)
-    assert single.counts == whole.counts
+    unbroken, alerts = judge_stream(stream)
+    single, singly = judge_stream(stream, range(len(stream.rows)))
+    assert exactly(singly) == exactly(alerts)
+    assert single.counts == unbroken.counts
     return [
         (alert.change, alert.since, alert.at)
-        for alert in told
+        for alert in alerts
         if alert.rule == "voltage_loss"
     ]
 
 
-def test_a_reading_joins_where_one_is_missing_and_nowhere_else():
-    """Of an interval without a reading, though no two are far apart, days after a gap that waits no longer."""
+def test_late_reading_joins_only_where_one_is_missing():
+    """The gap is one interval between close readings, days after a gap that is given up."""
 
     def rows(*gap: int) -> Iterable[Row]:
         for k in range(1, 150):
@@ -68,7 +70,7 @@ def test_a_reading_joins_where_one_is_missing_and_nowhere_else():
     assert len(alerts_however_cut(rows(20, 134))) == 2  # raised and cleared
 
 
-def test_of_two_readings_in_one_gap_the_second_finds_it_filled_by_the_first():
+def test_second_late_reading_finds_the_gap_filled_by_the_first():
     def rows(*late: float) -> Iterable[Row]:
         for k in range(1, 40):
             yield from others(k)
@@ -95,6 +97,7 @@ def test_clock_that_is_set_back_ends_the_reorder_buffer_of_its_leap():
                     row("M0", k + 0.3),
                 ]
                 continue
+
             yield from others(k)
             if k not in (30, 31, 32):
                 yield row("M0", k, 100 if k > 35 else 230)

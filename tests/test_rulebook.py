@@ -1,4 +1,4 @@
-"""Rulebooks: what is refused and how it is said, and engines that go on by another one."""
+"""Rulebooks: the reasons of refusals, and engines that change to another rulebook."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def book(text: str) -> Rulebook:
     return rulebook_of(tomllib.loads(text))
 
 
-def edition(version: int = 2, **told: Any) -> Edition:
-    whole = {
+def edition(version: int = 2, **changes: Any) -> Edition:
+    signed = {
         "status": "published",
         "proposed_by": "Li",
         "approved_by": "Wang",
         "approved_at": APPROVAL_TIME,
         "version": version,
     }
-    return msgspec.convert(whole | told, Edition)
+    return msgspec.convert(signed | changes, Edition)
 
 
 MALFORMED_RULEBOOKS = [
@@ -102,12 +102,14 @@ MALFORMED_RULEBOOKS = [
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), MALFORMED_RULEBOOKS, ids=[said for _, said in MALFORMED_RULEBOOKS]
+    ("text", "message"),
+    MALFORMED_RULEBOOKS,
+    ids=[message for _, message in MALFORMED_RULEBOOKS],
 )
-def test_what_is_no_rulebook_is_refused_with_its_reason(text, said):
+def test_invalid_rulebook_is_refused_with_its_reason(text, message):
     with pytest.raises(RulebookError) as error:
         book(text)
-    assert str(error.value) == said
+    assert str(error.value) == message
 
 
 def test_every_fault_is_listed_at_once():
@@ -173,42 +175,41 @@ PROBLEM_RULEBOOKS = [
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), PROBLEM_RULEBOOKS, ids=[said for _, said in PROBLEM_RULEBOOKS]
+    ("text", "message"),
+    PROBLEM_RULEBOOKS,
+    ids=[message for _, message in PROBLEM_RULEBOOKS],
 )
-def test_what_fits_no_rule_or_raises_no_version_is_a_problem(text, said):
-    assert problems(book(text)) == [said]
+def test_edition_that_fits_no_rule_or_raises_no_version_is_a_problem(text, message):
+    assert problems(book(text)) == [message]
 
 
-def test_a_version_that_is_in_force_stays_or_is_raised():
+def test_version_in_force_stays_or_is_raised():
     before = Rulebook({"voltage_loss": edition(4, settings={"lost": 0.8})})
     same = Rulebook(
         {"voltage_loss": edition(4, settings={"lost": 0.8}, approved_by="Zhao")}
     )
+
     assert (
         problems(same, before)
         == problems(before, before)
         == unapproved(same, before)
         == []
     )
-    assert (
-        problems(Rulebook({"voltage_loss": edition(5, settings={"lost": 0.7})}), before)
-        == []
-    )
-    said = ["voltage_loss: version 4 is in force; raise `version` above it"]
-    assert (
-        problems(Rulebook({"voltage_loss": edition(4, settings={"lost": 0.7})}), before)
-        == said
-    )
-    assert (
-        problems(Rulebook({"voltage_loss": edition(3, settings={"lost": 0.8})}), before)
-        == said
-    )
-    gone = "voltage_loss: version 4 is in force; going back to the code's settings needs a version too"
-    assert problems(Rulebook(), before) == [gone]
+    raised = Rulebook({"voltage_loss": edition(5, settings={"lost": 0.7})})
+    assert problems(raised, before) == []
+
+    message = ["voltage_loss: version 4 is in force; raise `version` above it"]
+    changed = Rulebook({"voltage_loss": edition(4, settings={"lost": 0.7})})
+    assert problems(changed, before) == message
+    lowered = Rulebook({"voltage_loss": edition(3, settings={"lost": 0.8})})
+    assert problems(lowered, before) == message
+
+    withdrawal = "voltage_loss: version 4 is in force; going back to the code's settings needs a version too"
+    assert problems(Rulebook(), before) == [withdrawal]
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("fields", "message"),
     [
         ({"approved_by": "Li"}, "voltage_loss: Li has proposed and approved version 2"),
         (
@@ -223,12 +224,12 @@ def test_a_version_that_is_in_force_stays_or_is_raised():
         ),
     ],
 )
-def test_change_of_a_published_rule_needs_two_people(told, said):
+def test_change_of_a_published_rule_needs_two_people(fields, message):
     change = Rulebook({"voltage_loss": edition(settings={"lost": 0.8})})
     assert unapproved(change) == []
     assert unapproved(
-        Rulebook({"voltage_loss": edition(**({"settings": {"lost": 0.8}} | told))})
-    ) == [said]
+        Rulebook({"voltage_loss": edition(**({"settings": {"lost": 0.8}} | fields))})
+    ) == [message]
 
 
 def test_a_draft_and_the_version_in_force_need_no_approval():
@@ -241,12 +242,12 @@ def test_a_draft_and_the_version_in_force_need_no_approval():
 
 
 def test_changes_are_listed_setting_by_setting():
-    told = edition(
+    changed = edition(
         status="shadow",
         settings={"days": 10.0},
         segments={"residential": {"days": 45.0, "usual": 1.0}},
     )
-    assert changes(Rulebook({"zero_usage": told, "voltage_loss": edition()})) == {
+    assert changes(Rulebook({"zero_usage": changed, "voltage_loss": edition()})) == {
         "zero_usage": [
             "status published -> shadow",
             "days 7 -> 10",
@@ -267,15 +268,15 @@ def test_segments_of_the_code_stay_where_the_rulebook_does_not_set_them():
     }
 
 
-def test_an_edition_of_another_version_of_the_code_is_passed_over():
-    other = Rulebook(
+def test_edition_of_another_code_version_is_skipped():
+    rulebook = Rulebook(
         {"zero_usage": edition(settings={"days_residential": 40.0}), "gone": edition()}
     )
-    assert applied(other) == list(ALL_RULES.values())
+    assert applied(rulebook) == list(ALL_RULES.values())
 
 
-def test_a_rulebook_is_the_same_after_the_topic():
-    told = Rulebook(
+def test_rulebook_is_the_same_after_encoding_and_decoding():
+    rulebook = Rulebook(
         {
             "zero_usage": edition(
                 settings={"days": 10}, segments={"pv": {"days": 14.5}}
@@ -283,7 +284,7 @@ def test_a_rulebook_is_the_same_after_the_topic():
             "tariff_misuse": edition(model=casebook("tariff_misuse").model),
         }
     )
-    assert decode_rulebook(msgspec.json.encode(told)) == told
+    assert decode_rulebook(msgspec.json.encode(rulebook)) == rulebook
 
 
 @pytest.mark.parametrize(
@@ -300,7 +301,7 @@ def test_a_rulebook_is_the_same_after_the_topic():
         b'{"rules": {"a": {"status": [], "version": 1}}}',
     ],
 )
-def test_what_cannot_be_read_is_a_rulebook_error(value):
+def test_unreadable_value_is_a_rulebook_error(value):
     with pytest.raises(RulebookError):
         decode_rulebook(value)
 
@@ -322,22 +323,22 @@ LATER_RULEBOOK = msgspec.json.encode(
 def test_unknown_editions_of_a_later_version_are_logged_and_the_rest_stays_in_force(
     caplog,
 ):
-    told = published(b"rules", LATER_RULEBOOK, EMPTY_RULEBOOK)
-    assert published(b"rules", msgspec.json.encode(told), told) == told
-    judged = {rule.name: rule for rule in applied(told)}
+    rulebook = published(b"rules", LATER_RULEBOOK, EMPTY_RULEBOOK)
+    assert published(b"rules", msgspec.json.encode(rulebook), rulebook) == rulebook
+    judged = {rule.name: rule for rule in applied(rulebook)}
     assert judged["voltage_loss"].settings["lost"] == 0.8
     assert judged["zero_usage"] == ALL_RULES["zero_usage"]
     assert judged["meter_runaway"].status == "retired"
-    said = " ".join(caplog.messages)
+    message = " ".join(caplog.messages)
     for fault in (
         "unknown field `waits`",
         "no setting `nights`",
         "rule_of_tomorrow: there is no such rule",
     ):
-        assert fault in said
+        assert fault in message
 
 
-def test_an_edition_that_is_not_known_can_follow_one_that_is():
+def test_unknown_edition_can_follow_a_known_one():
     before = Rulebook(
         {"zero_usage": edition(4, settings={"days": 9.0}), "voltage_loss": edition(3)}
     )
@@ -357,13 +358,13 @@ def test_a_manifest_of_a_later_version_is_read():
     _, manifest = encode(
         b"state", {}, 4, WrittenCheckpoint(), Rulebook({"voltage_loss": edition()})
     )
-    told = msgspec.msgpack.decode(manifest.value)
-    told["tides"] = told["rulebook"]["of"] = told["rulebook"]["rules"]["voltage_loss"][
-        "waits"
-    ] = 3
-    read = msgspec.convert(told, Manifest)
+    fields = msgspec.msgpack.decode(manifest.value)
+    fields["tides"] = fields["rulebook"]["of"] = fields["rulebook"]["rules"][
+        "voltage_loss"
+    ]["waits"] = 3
+    read = msgspec.convert(fields, Manifest)
     assert (read.set, read.rulebook) == (
-        told["set"],
+        fields["set"],
         Rulebook({"voltage_loss": edition()}),
     )
 
@@ -372,13 +373,18 @@ TWO_METER_AREA = Area(area="A1", meters=[Meter(meter="M1"), Meter(meter="M2")])
 
 
 def volts(first: int, *readings: float) -> Readings:
-    """Quarter-hours of a meter beside a sound one."""
+    """Quarter-hours of a meter next to a sound one."""
     count = len(readings)
-    u = np.full((3, 2 * count), np.nan)
-    u[0, ::2], u[0, 1::2] = readings, 220
+    phase_volts = np.full((3, 2 * count), np.nan)
+    phase_volts[0, ::2], phase_volts[0, 1::2] = readings, 220
     at = START_TIME + 900 * np.repeat(np.arange(first, first + count), 2)
     return Readings.build(
-        ["M1", "M2"], np.tile([0, 1], count), ["A1"], np.zeros(2 * count), at, u=u
+        ["M1", "M2"],
+        np.tile([0, 1], count),
+        ["A1"],
+        np.zeros(2 * count),
+        at,
+        u=phase_volts,
     )
 
 
@@ -388,17 +394,16 @@ def engine_by(rulebook: Rulebook) -> Engine:
     return engine
 
 
-def deviation(**told) -> Rulebook:
-    return Rulebook({"voltage_deviation": edition(**told)})
+def deviation(**fields) -> Rulebook:
+    return Rulebook({"voltage_deviation": edition(**fields)})
 
 
 def test_episode_goes_on_and_its_later_alerts_have_the_new_version():
     engine = engine_by(Rulebook())
     [raised] = engine.step(volts(1, 238, 238, 238))
     assert engine.adopt(applied(deviation(settings={"over": 1.05}))) == []
-    assert (
-        engine.step(volts(4, 230, 230, 230)) == []
-    )  # well by the old band, not by the new
+    # within the old band, outside the new
+    assert engine.step(volts(4, 230, 230, 230)) == []
     [cleared] = engine.step(volts(7, *[225.0] * 193))  # two days
     assert (cleared.id, cleared.change, raised.version, cleared.version) == (
         raised.id,
@@ -412,8 +417,8 @@ def test_episode_goes_on_and_its_later_alerts_have_the_new_version():
 def test_alert_of_a_rule_no_longer_published_is_withdrawn(status):
     engine = engine_by(Rulebook())
     [raised] = engine.step(volts(1, 238, 238, 238))
-    [gone] = engine.adopt(applied(deviation(status=status)))
-    assert (gone.id, gone.state, gone.revision) == (
+    [withdrawn] = engine.adopt(applied(deviation(status=status)))
+    assert (withdrawn.id, withdrawn.state, withdrawn.revision) == (
         raised.id,
         "withdrawn",
         raised.revision + 1,
@@ -432,7 +437,7 @@ def test_rule_that_leaves_shadow_raises_trouble_that_lasts():
     assert (raised.since, raised.version) == (START_TIME + 4 * 900, 3)
 
 
-def test_reorder_buffer_goes_on_though_rules_read_more():
+def test_reorder_buffer_continues_when_rules_read_more_columns():
     dark = Rulebook({name: edition(status="draft") for name in ALL_RULES})
     engine = engine_by(dark)
     engine.step(volts(1, 220))
@@ -455,56 +460,56 @@ def test_the_same_rules_again_change_nothing(seed):
     for batch in stream.batches(range(0, len(stream.rows), 23)):
         alerts += engine.step(batch)
         assert engine.adopt(ALL_RULES.values()) == []
-    whole, told = judge_stream(stream)
-    assert exactly(alerts) == exactly(told)
-    assert engine.alert_counts == whole.alert_counts
+    unchanged, expected = judge_stream(stream)
+    assert exactly(alerts) == exactly(expected)
+    assert engine.alert_counts == unchanged.alert_counts
 
 
 def rules_by_judge(engine: Engine) -> list[int]:
-    """How many rules watch how many subjects, by judge."""
+    """The number of tracked rules over all subjects, by judge."""
     owners = [engine.reorder.readings, engine.reorder.clocks, *engine.judges().values()]
     judges = [
         judge
-        for o in owners
-        for judge in ((o.final, o.live) if isinstance(o, RevisableJudge) else (o,))
+        for owner in owners
+        for judge in (
+            (owner.final, owner.live) if isinstance(owner, RevisableJudge) else (owner,)
+        )
     ]
     return [int(judge._tracked["rules"].sum()) for judge in judges]
 
 
 @pytest.mark.parametrize("seed", [3, 4014])
-def test_an_engine_restored_goes_on_as_the_one_that_went_on_by_other_rules(seed):
+def test_restored_engine_continues_as_one_that_changed_rules(seed):
     stream = adversarial_stream(seed)
     names = sorted(ALL_RULES)
-    books = [
-        Rulebook(
-            {
-                name: edition(n + 2, status=status)
-                for name, status in zip(names, moods, strict=True)
-            }
-        )
-        for n, moods in enumerate(
-            np.random.default_rng(seed).choice(
-                ["published", "published", "shadow", "retired"], (20, len(names))
-            )
-        )
-    ]
+    drawn = np.random.default_rng(seed).choice(
+        ["published", "published", "shadow", "retired"], (20, len(names))
+    )
+    books = []
+    for n, statuses in enumerate(drawn):
+        editions = {
+            name: edition(n + 2, status=status)
+            for name, status in zip(names, statuses, strict=True)
+        }
+        books.append(Rulebook(editions))
+
     engine = engine_of(stream)
     for n, batch in enumerate(
         stream.batches(range(0, len(stream.rows), len(stream.rows) // 19))
     ):
         engine.adopt(applied(books[n % 20]))
         saved = engine.snapshot()
-        other = Engine(applied(books[n % 20]), stream.zone, stream.interval)
-        other.enroll(stream.areas)
-        other.restore(saved)
-        assert other.snapshot() == saved
-        assert rules_by_judge(other) == rules_by_judge(engine)
-        assert exactly(other.step(batch)) == exactly(engine.step(batch))
-        assert other.snapshot() == engine.snapshot()
+        restored = Engine(applied(books[n % 20]), stream.zone, stream.interval)
+        restored.enroll(stream.areas)
+        restored.restore(saved)
+        assert restored.snapshot() == saved
+        assert rules_by_judge(restored) == rules_by_judge(engine)
+        assert exactly(restored.step(batch)) == exactly(engine.step(batch))
+        assert restored.snapshot() == engine.snapshot()
 
 
 @pytest.mark.parametrize(
-    ("limits", "wiring", "well", "off"),
+    ("limits", "wiring", "within", "outside"),
     [
         ("china", "1P2W", (0.91, 1.06), (0.89, 1.08)),
         ("china", "3P4W", (0.94, 1.06), (0.92, 1.08)),
@@ -514,38 +519,36 @@ def test_an_engine_restored_goes_on_as_the_one_that_went_on_by_other_rules(seed)
         ("britain", "3P4W", (0.95, 1.09), (0.93, 1.11)),
     ],
 )
-def test_voltage_is_judged_by_the_law_of_the_country(limits, wiring, well, off):
+def test_voltage_is_judged_by_the_law_of_the_country(limits, wiring, within, outside):
     rule = rules_of(limits)["voltage_deviation"]
     segment = segments_code({"1P2W": "single_phase", "3P4W": "four_wire"}[wiring])
     columns = {
-        "u": 230 * np.array([*well, *off]),
+        "u": 230 * np.array([*within, *outside]),
         "un": np.full(4, 230.0),
         "segments": np.full(4, segment),
     }
-    assert (rule.score(columns, {"u": None, "un": None}) >= 1).tolist() == [
-        False,
-        False,
-        True,
-        True,
-    ]
+    raised = rule.score(columns, {"u": None, "un": None}) >= 1
+    assert raised.tolist() == [False, False, True, True]
 
 
 def test_no_other_rule_depends_on_the_country():
     assert rules_of("china") == dict(ALL_RULES)
     for limits in VOLTAGE_LIMITS:
-        assert {n for n, rule in rules_of(limits).items() if rule != ALL_RULES[n]} <= {
-            "voltage_deviation"
-        }
+        assert {
+            name for name, rule in rules_of(limits).items() if rule != ALL_RULES[name]
+        } <= {"voltage_deviation"}
     assert (
         set(get_args(get_type_hints(Settings)["voltage_limits"]))
         == VOLTAGE_LIMITS.keys()
     )
 
 
-def test_a_rulebook_goes_above_the_law():
-    told = Rulebook({"voltage_deviation": edition(settings={"over": 1.12})})
+def test_rulebook_overrides_the_law():
+    rulebook = Rulebook({"voltage_deviation": edition(settings={"over": 1.12})})
     [rule] = (
-        r for r in applied(told, rules_of("britain")) if r.name == "voltage_deviation"
+        rule
+        for rule in applied(rulebook, rules_of("britain"))
+        if rule.name == "voltage_deviation"
     )
     assert (rule.settings["over"], rule.segments["single_phase"]) == (
         1.12,

@@ -1,7 +1,7 @@
-"""What must hold of every rule, checked on the rows of its cases; and a bad rule for every check, which fails it.
+"""Properties of every rule, checked on the rows of its cases; and for every check a bad rule that fails it.
 
-Nothing here names a rule: rules are found in the registry, and the columns a rule reads are sampled from its own cases
-as the engine computed them.
+Nothing here names a rule. The rules come from the registry, and their columns are sampled from their own cases as the
+engine computes them.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from schemas.columns import Readings
 from schemas.units import DAY_SECONDS
 from tests.casebook import casebook, run
 
+# given, not measured, so they do not fluctuate
 MASTER_COLUMNS = {
     *METER_COLUMNS,
     *AREA_COLUMNS,
     "gateway",
-}  # given, not measured: they do not waver
+}
 SOURCE_WORDS = re.compile(
     r"Q/GDW|GB/T|DL/T|IEC|ERC|(meter|event|terminal) defaults?|firmware|catalogue|case\b|"
     r"defaults? of this project",
@@ -56,43 +57,47 @@ ROW_COUNT = 400
 
 @cache
 def samples(name):
-    """Rows that a rule was given in its cases, as columns: those of the cases, then some mixed from them."""
+    """Columns of the rows that a rule judges in its cases, then of rows mixed from them."""
     rows: dict[str, list[Any]] = {}
     for case in casebook(name).case:
         for columns, _ in run(case, ALL_RULES[name])[1].recorded:
             for column, values in columns.items():
                 rows.setdefault(column, []).append(values)
-    seen = {column: np.concatenate(parts, axis=-1) for column, parts in rows.items()}
+
+    judged_columns = {
+        column: np.concatenate(slices, axis=-1) for column, slices in rows.items()
+    }
     rng = np.random.default_rng(1)
-    count = next(iter(seen.values())).shape[-1]
-    some = rng.permutation(count)[:ROW_COUNT]
-    hot = np.flatnonzero(worst(scored(ALL_RULES[name], seen)) >= 1)
-    kept = np.concatenate([hot[:: max(len(hot) // ROW_COUNT, 1)], some])
+    count = next(iter(judged_columns.values())).shape[-1]
+    chosen = rng.permutation(count)[:ROW_COUNT]
+    hot = np.flatnonzero(worst(scored(ALL_RULES[name], judged_columns)) >= 1)
+    rows_kept = np.concatenate([hot[:: max(len(hot) // ROW_COUNT, 1)], chosen])
     return {
-        c: np.concatenate(
-            [v[..., kept], v[..., rng.integers(0, count, ROW_COUNT)]], axis=-1
+        column: np.concatenate(
+            [cells[..., rows_kept], cells[..., rng.integers(0, count, ROW_COUNT)]],
+            axis=-1,
         )
-        for c, v in seen.items()
+        for column, cells in judged_columns.items()
     }
 
 
 def scored(judged, columns):
     """The scores of rows."""
-    gone = {
+    missing = {
         name: np.isnan(column) if np.isnan(column).any() else None
         for name, column in columns.items()
     }
     with np.errstate(invalid="ignore", divide="ignore"):
-        return judged.score(columns, gone)
+        return judged.score(columns, missing)
 
 
 def worst(score):
-    """The scores of rows, over phases."""
+    """The highest score of every row over its phases."""
     return score if score.ndim == 1 else np.fmax(np.fmax(score[0], score[1]), score[2])
 
 
-def same(one, other):
-    return np.array_equal(one, other, equal_nan=True)
+def same(first, second):
+    return np.array_equal(first, second, equal_nan=True)
 
 
 def picked(columns, rows):
@@ -100,20 +105,20 @@ def picked(columns, rows):
 
 
 def troubled(judged, columns, count):
-    """Some rows of trouble."""
+    """Several rows with trouble."""
     hot = np.flatnonzero(worst(scored(judged, columns)) >= 1)
     assert len(hot), f"{judged.name} has no row of trouble"
     return [picked(columns, [row]) for row in hot[:: max(len(hot) // count, 1)][:count]]
 
 
 def repeated(row, name, factors):
-    """A row again and again, one of its columns scaled: of a column with phases all of them, then each alone."""
+    """A row repeated with one column scaled: all phases of the column together, then each alone."""
     wide = {n: np.repeat(column, len(factors), axis=-1) for n, column in row.items()}
     yield wide | {name: wide[name] * factors}
     for phase in range(3 if wide[name].ndim == 2 else 0):
-        one = np.array(wide[name])
-        one[phase] *= factors
-        yield wide | {name: one}
+        scaled = np.array(wide[name])
+        scaled[phase] *= factors
+        yield wide | {name: scaled}
 
 
 def is_pure(judged, columns):
@@ -126,15 +131,15 @@ def is_pure(judged, columns):
 
 
 def is_row_by_row(judged, columns):
-    whole = scored(judged, columns)
+    together = scored(judged, columns)
     alone = np.concatenate(
-        [scored(judged, picked(columns, [row])) for row in range(whole.shape[-1])],
+        [scored(judged, picked(columns, [row])) for row in range(together.shape[-1])],
         axis=-1,
     )
-    assert whole.shape[-1] == next(iter(columns.values())).shape[-1], (
+    assert together.shape[-1] == next(iter(columns.values())).shape[-1], (
         "it does not answer row by row"
     )
-    assert same(whole, alone), "a row's score depends on its neighbours"
+    assert same(together, alone), "a row's score depends on its neighbours"
 
 
 def cannot_tell_without_a_column(judged, columns):
@@ -142,18 +147,17 @@ def cannot_tell_without_a_column(judged, columns):
         holed = picked(columns, slice(None))
         holed[name][..., ::2] = np.nan
         assert np.isnan(scored(judged, holed)[..., ::2]).all(), (
-            f"it tells without {name}"
+            f"it has an answer without {name}"
         )
 
 
 def takes_settings_as_columns(judged, columns):
-    count, alone = next(iter(columns.values())).shape[-1], replace(judged, segments={})
+    count = next(iter(columns.values())).shape[-1]
+    alone = replace(judged, segments={})
     for name, setting in judged.settings.items():
-        one, two = (
-            scored(alone, columns),
-            scored(alone.tuned(**{name: np.full(count, setting)}), columns),
-        )
-        assert np.allclose(one, two, rtol=1e-5, equal_nan=True), (
+        as_number = scored(alone, columns)
+        as_column = scored(alone.tuned(**{name: np.full(count, setting)}), columns)
+        assert np.allclose(as_number, as_column, rtol=1e-5, equal_nan=True), (
             f"{name} as a column gives another answer"
         )
 
@@ -171,13 +175,17 @@ def has_text_in_both_languages(judged, columns):
     assert english.isascii()
     assert en.isascii()
     assert all(re.search("[\u4e00-\u9fff]", text) for text in (chinese, zh))
-    fields, other = fields_of(en), fields_of(zh)
-    assert {
-        f.removesuffix("_a").removesuffix("_b").removesuffix("_c") for f in fields
-    } & {*judged.reads}, "no value"
-    assert fields - {"phase"} <= other | {*judged.settings}, (
+
+    fields, chinese_fields = fields_of(en), fields_of(zh)
+    names = {
+        field.removesuffix("_a").removesuffix("_b").removesuffix("_c")
+        for field in fields
+    }
+    assert names & {*judged.reads}, "no value"
+    assert fields - {"phase"} <= chinese_fields | {*judged.settings}, (
         "the Chinese sentence says less than the English"
     )
+
     score = scored(judged, columns)
     for row in np.flatnonzero(worst(score) >= 1)[:20]:
         phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
@@ -189,16 +197,16 @@ def has_text_in_both_languages(judged, columns):
 
 
 def limits_of(judged):
-    """The settings of a rule, also those of segments."""
+    """The settings of a rule and of its segments."""
     yield from judged.settings.items()
     for settings in judged.segments.values():
         yield from settings.items()
 
 
 def names_no_number_but_evidence(judged, columns):
-    """What a sentence says in numbers is evidence, or a limit; what stands in it for good, the rule's text explains."""
+    """A number in a sentence is evidence or a limit; a fixed number is explained in the rule's text."""
     limits = {
-        name: [float(v) for n, v in limits_of(judged) if n == name]
+        name: [float(limit) for other, limit in limits_of(judged) if other == name]
         for name, _ in limits_of(judged)
     }
     score = scored(judged, columns)
@@ -206,20 +214,19 @@ def names_no_number_but_evidence(judged, columns):
         phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
         evidence, shown = _evidence_of(judged, columns, row, phase)
         assert all(np.isfinite(value) for value in evidence.values())
-        for name in {
-            name for text in judged.text for name in fields_of(text)
-        } & shown.keys() - {"phase"}:
-            told = [
-                value
-                for key, value in evidence.items()
-                if key in (name, *(f"{name}_{p}" for p in "abc"))
-            ]
-            assert shown[name] in told + limits.get(name, []), (
+
+        named = {name for text in judged.text for name in fields_of(text)}
+        for name in named & shown.keys() - {"phase"}:
+            keys = (name, f"{name}_a", f"{name}_b", f"{name}_c")
+            numbers = [value for key, value in evidence.items() if key in keys]
+            assert shown[name] in numbers + limits.get(name, []), (
                 f"the sentence names {name}, which is no evidence"
             )
 
     for text in judged.text:
-        literal = "".join(part for part, *_ in string.Formatter().parse(text))
+        literal = "".join(
+            literal_text for literal_text, *_ in string.Formatter().parse(text)
+        )
         source = inspect.getsource(judged.judge)
         for number in re.findall(r"\d+", literal):
             assert number in re.findall(r"\d+", source), (
@@ -236,11 +243,13 @@ def has_sane_levels(judged, columns):
     scores = [level.score for level in judged.levels]
     severities = [level.severity for level in judged.levels]
     assert scores[0] == 1
-    reached = [
-        (level.score, level.hold) for level in judged.levels
-    ]  # one may take longer at the same score
-    assert all(a < b for a, b in pairwise(reached)), "levels do not rise"
-    assert all(a > b for a, b in pairwise(severities)), (
+
+    # a level may take longer at the same score
+    reached = [(level.score, level.hold) for level in judged.levels]
+    assert all(lower < higher for lower, higher in pairwise(reached)), (
+        "levels do not rise"
+    )
+    assert all(lower > higher for lower, higher in pairwise(severities)), (
         "more trouble is not more severe"
     )
     assert {*severities} <= {1, 2, 3, 4}
@@ -274,7 +283,7 @@ def is_monotone(judged, columns, worse):
 
 
 def does_not_chatter(judged, columns):
-    """Of a value that wavers by less than a per cent no alert comes and goes: a band, or a day of calm."""
+    """A value that fluctuates by less than 1 % raises and clears no alert, by a band or a day of calm."""
     if judged.release >= DAY_SECONDS:
         return
     factors = (1 + RELATIVE_STEP) ** np.arange(-240, 241)
@@ -318,7 +327,9 @@ def test_more_trouble_never_clears(name):
 
 def test_titles_are_unique():
     for language in (0, 1):
-        assert len({r.title[language] for r in ALL_RULES.values()}) == len(ALL_RULES)
+        assert len({rule.title[language] for rule in ALL_RULES.values()}) == len(
+            ALL_RULES
+        )
 
 
 FINE_RULE: dict[str, Any] = {
@@ -330,7 +341,7 @@ FINE_RULE: dict[str, Any] = {
 
 
 def unregistered(judge, **how):
-    """A rule made of a function, not kept among the rules."""
+    """A rule made from a function and not kept in the registry."""
     rule(Readings, **(FINE_RULE | how))(judge)
     return ALL_RULES.pop(judge.__name__)
 
@@ -398,11 +409,12 @@ def long(u, i, un, ib, *, lost=0.78):
         1.0,
         0.95,
     )
+
     return low
 
 
 class Unguarded(Rule):
-    """A rule whose comparisons take NaN for well."""
+    """A rule whose comparisons treat NaN as no trouble."""
 
     def score(self, columns, missing):
         return np.asarray(

@@ -1,4 +1,4 @@
-"""A rule set otherwise for some segments: which setting is in force for a row, and what is said of it."""
+"""A rule with other settings for some segments: the setting in force for a row, and its evidence."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DEVIATION_RULE = ALL_RULES["voltage_deviation"]
 
 
 def in_force(judged, name, *rows):
-    """A setting of rows that belong to some segments each."""
+    """A setting of rows that each belong to several segments."""
     codes = np.array([segments_code(*segments) for segments in rows])
     return np.broadcast_to(judged.in_force(codes)[name], len(rows)).tolist()
 
 
-def test_of_several_segments_the_last_counts():
+def test_last_of_several_segments_counts():
     judged = replace(
         DEVIATION_RULE,
         segments={"pv": {"over": 1.10}, "residential": {"over": 1.05, "under": 0.88}},
@@ -33,7 +33,7 @@ def test_of_several_segments_the_last_counts():
     assert in_force(judged, "under", *rows) == [0.93, 0.93, 0.88, 0.88, 0.93]
 
 
-def test_where_no_segment_differs_settings_stay_numbers():
+def test_settings_stay_numbers_if_no_segment_differs():
     assert (
         replace(DEVIATION_RULE, segments={}).in_force(np.zeros(9, int))
         is DEVIATION_RULE.settings
@@ -42,7 +42,7 @@ def test_where_no_segment_differs_settings_stay_numbers():
     assert DEVIATION_RULE.in_force(np.zeros(9, int))["inside"] == 0.01
 
 
-def test_segments_that_a_row_cannot_be_of_and_unknown_settings_are_refused():
+def test_impossible_segments_and_unknown_settings_are_refused():
     with pytest.raises(
         ValueError, match="voltage_deviation: a row of readings is of no segment dyn11"
     ):
@@ -63,16 +63,17 @@ def test_a_meter_is_judged_by_the_segments_of_its_time():
         ]
     )
     at = START_TIME + 900 * np.arange(1, 25)
-    u = np.full((3, 24), np.nan)
-    u[0] = 228
+    phase_volts = np.full((3, 24), np.nan)
+    phase_volts[0] = 228
     unknown = Readings.build(
         ["M1", "M2"],
         np.tile([0, 1], 24),
         ["A1"],
         np.zeros(48),
         np.repeat(at, 2),
-        u=np.repeat(u, 2, axis=1),
+        u=np.repeat(phase_volts, 2, axis=1),
     )
+
     [alert] = engine.step(unknown)
     assert (alert.subject, alert.since) == ("M1", START_TIME + 10 * 900)
     assert alert.evidence["over"] == 1.03

@@ -1,4 +1,4 @@
-"""Sending history to a real broker, and at the pace of life."""
+"""Sending history to a real broker, at full speed and in real time."""
 
 from __future__ import annotations
 
@@ -45,42 +45,48 @@ def received(address, topic, count):
         auto_offset_reset="earliest",
         consumer_timeout_ms=15_000,
     )
-    consumer.assign([TopicPartition(topic, p) for p in range(3)])
+    consumer.assign([TopicPartition(topic, partition) for partition in range(3)])
     messages = defaultdict(list)
+
     try:
-        for found, record in enumerate(consumer, 1):
+        for received_count, record in enumerate(consumer, 1):
             (header,) = record.headers
             assert header[0] == "content-type"
             messages[record.partition].append(
                 (record.key, record.value, header[1].decode(), 0)
             )
-            if found == count:
+            if received_count == count:
                 return messages
     finally:
         consumer.close()
+
     pytest.fail(f"{count} messages expected, {sum(map(len, messages.values()))} came")
 
 
 @pytest.mark.parametrize("shape", ["packed", "array", "single"])
-def test_what_is_sent_comes_out_the_same(broker, shape):
+def test_sent_history_reads_back_the_same(broker, shape):
     prefix = f"send-{shape}-"
     create(broker.address, prefix + "meter.reads", prefix + "registry")
     source = open_sources(GARDEN_FILES)
-    seen = []
+    batches_read = []
     sent = send(
         source,
         [broker.address],
         shape,
         prefix=prefix,
-        progress=lambda *so_far: seen.append(so_far),
+        progress=lambda *so_far: batches_read.append(so_far),
     )
+
     assert sent == {prefix + "registry": 1, prefix + "meter.reads": source.rows}
-    assert seen[-1] == (source.rows, 1_469_980_800 - 900)
+    assert batches_read[-1] == (source.rows, 1_469_980_800 - 900)
+
     registry = received(broker.address, prefix + "registry", 1)
     areas, refused = decode_areas(
-        [m for partition in registry.values() for m in partition]
+        [message for partition in registry.values() for message in partition]
     )
+
     assert (areas, refused) == (source.areas, [])
+
     count = source.rows if shape == "single" else -(-source.rows // 500)
     (messages,) = received(broker.address, prefix + "meter.reads", count).values()
     readings, refused = decode_readings(messages)
@@ -88,7 +94,7 @@ def test_what_is_sent_comes_out_the_same(broker, shape):
     assert sorted_rows([readings]) == sorted_rows(open_sources(GARDEN_FILES).batches)
 
 
-def test_stages_travel_by_section(broker):
+def test_stages_are_keyed_by_section(broker):
     create(broker.address, "stages-workflow", "stages-registry")
     source = open_sources([DATA_FOLDER / "hospital_billing_300cases.parquet"])
     sent = send(source, [broker.address], "array", prefix="stages-")
@@ -109,9 +115,10 @@ def test_missing_topic_is_an_error(broker, monkeypatch):
 
 
 def test_missing_broker_is_an_error(monkeypatch):
+    # a real producer without a broker leaves its sockets open
     def nobody(
         **settings,
-    ):  # a real producer that finds no broker leaves its sockets open
+    ):
         raise KafkaTimeoutError(settings["bootstrap_servers"])
 
     monkeypatch.setattr(module, "KafkaProducer", nobody)

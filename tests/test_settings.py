@@ -37,7 +37,7 @@ def test_the_environment_wins_over_the_file(file):
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
         (
             {"METERWATCH_PARTITIONS": "many"},
@@ -77,10 +77,10 @@ def test_the_environment_wins_over_the_file(file):
         ),
     ],
 )
-def test_an_error_names_the_setting_and_where_it_came_from(environment, said):
+def test_an_error_names_the_setting_and_where_it_came_from(environment, message):
     with pytest.raises(SettingsError) as error:
         load(environment)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_file_that_is_no_toml_is_named(file):
@@ -99,22 +99,23 @@ def test_secrets_are_never_printed():
     ):
         assert "hush" not in text
         assert "quiet" not in text
-    wrong = SASL_ENVIRONMENT | {"METERWATCH_PARTITIONS": "x"}
+    environment = SASL_ENVIRONMENT | {"METERWATCH_PARTITIONS": "x"}
     with pytest.raises(SettingsError) as error:
-        load(wrong)
+        load(environment)
     assert "hush" not in str(error.value)
 
 
 def test_sasl_and_tls_pass_through():
     settings = load(SASL_ENVIRONMENT)
-    told = settings.security()
-    assert told.pop("ssl_context") is not None
-    assert told == {
+    security = settings.security()
+    assert security.pop("ssl_context") is not None
+    assert security == {
         "security_protocol": "SASL_SSL",
         "sasl_mechanism": "SCRAM-SHA-512",
         "sasl_plain_username": "meter",
         "sasl_plain_password": "hush",
     }
+
     sasl = credentials(settings)
     assert isinstance(sasl, faust.SASLCredentials)
     assert (sasl.protocol.value, sasl.mechanism.value) == ("SASL_SSL", "SCRAM-SHA-512")
@@ -160,7 +161,7 @@ def test_missing_certificate_is_an_error():
 def test_example_contains_every_default():
     example = Path(__file__).parents[1] / "deploy" / "meterwatch.toml"
     assert tomllib.loads(example.read_text()).keys() == set(Settings.__struct_fields__)
-    told, default = load({}, example), Settings()
-    assert repr(told) == repr(default)
-    assert not told.sasl_password
-    assert not told.ssl_key_password
+    loaded, default = load({}, example), Settings()
+    assert repr(loaded) == repr(default)
+    assert not loaded.sasl_password
+    assert not loaded.ssl_key_password

@@ -1,4 +1,4 @@
-"""What is settled and becomes unsettled, and what is open where it can no longer end: each has its right answer."""
+"""Meters that move between areas or are supplied again: open alerts end and new ones begin as they should."""
 
 from __future__ import annotations
 
@@ -25,29 +25,30 @@ def area(name: str, *meters: str) -> Area:
 
 
 def volts(name: str, first: int, **readings: float) -> Readings:
-    """An hour of quarter-hours of some meters of an area."""
+    """An hour of quarter-hours of several meters of an area."""
     count = len(readings)
     at = START_TIME + 900 * np.repeat(np.arange(first, first + 4), count)
-    u = np.full((3, 4 * count), np.nan)
-    u[0] = np.tile(list(readings.values()), 4)
+    phase_volts = np.full((3, 4 * count), np.nan)
+    phase_volts[0] = np.tile(list(readings.values()), 4)
     return Readings.build(
         list(readings),
         np.tile(np.arange(count), 4),
         [name],
         np.zeros(4 * count),
         at,
-        u=u,
+        u=phase_volts,
     )
 
 
 @pytest.fixture
 def engine() -> Engine:
-    it = Engine([ALL_RULES["voltage_deviation"]])
-    it.enroll([area("A1", "M1", "M2", "M3"), area("A2", "M7", "M8")])
+    watch = Engine([ALL_RULES["voltage_deviation"]])
+    watch.enroll([area("A1", "M1", "M2", "M3"), area("A2", "M7", "M8")])
     assert [
-        a.subject for a in it.step(volts("A1", 1, M1=240.0, M2=225.0, M3=225.0))
+        alert.subject
+        for alert in watch.step(volts("A1", 1, M1=240.0, M2=225.0, M3=225.0))
     ] == ["M1"]
-    return it
+    return watch
 
 
 def changes_of(alerts: list[Alert]) -> list[tuple[str, str, str]]:
@@ -55,7 +56,7 @@ def changes_of(alerts: list[Alert]) -> list[tuple[str, str, str]]:
 
 
 class TestAMeterThatIsMoved:
-    def test_ends_where_it_was_and_begins_where_it_is(self, engine):
+    def test_ends_in_the_old_area_and_begins_in_the_new(self, engine):
         engine.enroll([area("A1", "M2", "M3"), area("A2", "M1", "M7", "M8")])
         [ended] = engine.step(volts("A1", 5, M2=225.0, M3=225.0))
         assert changes_of([ended]) == [("A1", "M1", "cleared")]
@@ -70,33 +71,36 @@ class TestAMeterThatIsMoved:
     def test_clears_once_by_an_engine_restored_in_between(self, engine):
         areas = [area("A1", "M2", "M3"), area("A2", "M1", "M7", "M8")]
         engine.enroll(areas)
-        other = Engine([ALL_RULES["voltage_deviation"]])
-        other.enroll(areas)
-        other.restore(engine.snapshot())
+        restored = Engine([ALL_RULES["voltage_deviation"]])
+        restored.enroll(areas)
+        restored.restore(engine.snapshot())
         rows = volts("A1", 5, M2=225.0, M3=225.0)
         assert (
-            changes_of(other.step(rows))
+            changes_of(restored.step(rows))
             == changes_of(engine.step(rows))
             == [("A1", "M1", "cleared")]
         )
 
-    def test_and_comes_back_is_new(self, engine):
+    def test_has_a_new_alert_when_it_comes_back(self, engine):
         engine.enroll([area("A1", "M2", "M3")])
         engine.step(volts("A1", 5, M2=225.0, M3=225.0))
         engine.enroll([area("A1", "M1", "M2", "M3")])
-        [again] = engine.step(volts("A1", 9, M1=240.0, M2=225.0, M3=225.0))
-        assert (again.change, again.since) == ("raised", START_TIME + 9 * 900)
+        [raised_again] = engine.step(volts("A1", 9, M1=240.0, M2=225.0, M3=225.0))
+        assert (raised_again.change, raised_again.since) == (
+            "raised",
+            START_TIME + 9 * 900,
+        )
 
-    def test_is_not_one_whose_record_is_repeated_or_changed(self, engine):
+    def test_is_not_a_meter_whose_record_is_repeated_or_changed(self, engine):
         engine.enroll([area("A1", "M1", "M2", "M3")])
         engine.enroll([area("A1", "M1", "M2", "M3", "M4")])
         assert engine.step(volts("A1", 5, M1=240.0, M2=225.0, M3=225.0)) == []
-        engine.enroll([area("A1", "M1", "M2")])  # another has left
+        engine.enroll([area("A1", "M1", "M2")])  # another meter has left
         assert engine.step(volts("A1", 9, M1=240.0, M2=225.0)) == []
 
 
 def use(first_day: int, days: int, kwh: float) -> Readings:
-    """Hours of two meters, of which the second uses as much as ever."""
+    """Hours of two meters; the second uses as much as always."""
     at = (
         START_TIME
         + first_day * DAY_SECONDS
@@ -109,6 +113,7 @@ def use(first_day: int, days: int, kwh: float) -> Readings:
         + np.repeat(np.arange(24 * days), 2) * both
         + first_day * 24 * both
     )
+
     return Readings.build(
         ["M1", "M2"],
         np.tile([0, 1], 24 * days),
@@ -121,7 +126,7 @@ def use(first_day: int, days: int, kwh: float) -> Readings:
 
 
 def supplied(**stopped: int) -> Area:
-    """Two meters; the first is stopped and supplied again at some times."""
+    """Two meters; the first is stopped and supplied again at these times."""
     records = [
         Meter(meter="M1", customer="C1", interval_s=3600),
         Meter(meter="M2", customer="C2", interval_s=3600),
@@ -136,12 +141,14 @@ def supplied(**stopped: int) -> Area:
                 stopped=stopped["stopped"],
             )
         )
+
     if "resumed" in stopped:
         records.append(
             Meter(
                 meter="M1", customer="C1", interval_s=3600, effective=stopped["resumed"]
             )
         )
+
     return Area(area="A1", meters=records)
 
 

@@ -1,4 +1,4 @@
-"""What is fetched comes in slices that hold what aiokafka itself would give, and only while there is room."""
+"""Fetches come in slices with the records that aiokafka itself would give, and only while there is capacity."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TP_1, TP_2 = TP("meter.reads", 1), TP("meter.reads", 2)
 
 
 @pytest.mark.parametrize("offset", [FIRST_OFFSET, FIRST_OFFSET + 2, FIRST_OFFSET + 5])
-def test_a_span_contains_what_aiokafka_gives_one_by_one(offset):
+def test_span_has_the_same_records_as_aiokafka(offset):
     content = batch(FIRST_OFFSET, 5) + batch(FIRST_OFFSET + 5, 3)
     usual = PartitionRecords(
         TP_3, MemoryRecords(content), None, offset, None, None, True, 0
@@ -33,6 +33,7 @@ def test_a_span_contains_what_aiokafka_gives_one_by_one(offset):
     expected = [shown(record) for record in usual]
     fetch = Fetch(TP_3, FetchedBytes(content), None, offset, None, None, True, 0)
     span = fetch.fetched_range()
+
     assert [shown(record) for record in span.records] == expected
     assert len(expected) == FIRST_OFFSET + 8 - offset
     assert span.begins == offset
@@ -84,7 +85,7 @@ def test_a_fetch_is_taken_as_a_span_and_moves_the_position(content, offsets):
     )
 
 
-def test_a_slice_stands_at_its_last_offset():
+def test_slice_has_its_last_offset():
     span = Fetch(
         TP_3,
         FetchedBytes(batch(FIRST_OFFSET, 5)),
@@ -95,28 +96,41 @@ def test_a_slice_stands_at_its_last_offset():
         True,
         0,
     ).fetched_range()
-    it = Slice(TP("meter.reads", 3), span)
-    assert (it.topic, it.partition, it.offset, it.timestamp) == (
+    part_of_state = Slice(TP("meter.reads", 3), span)
+
+    assert (
+        part_of_state.topic,
+        part_of_state.partition,
+        part_of_state.offset,
+        part_of_state.timestamp,
+    ) == (
         "meter.reads",
         3,
         FIRST_OFFSET + 4,
         1_700_000_000_004,
     )
-    it = Slice(TP("meter.reads", 3), FetchedRange(FIRST_OFFSET, [], FIRST_OFFSET + 2))
-    assert (it.offset, it.timestamp, it.value.records) == (FIRST_OFFSET + 1, 0, [])
+
+    part_of_state = Slice(
+        TP("meter.reads", 3), FetchedRange(FIRST_OFFSET, [], FIRST_OFFSET + 2)
+    )
+    assert (
+        part_of_state.offset,
+        part_of_state.timestamp,
+        part_of_state.value.records,
+    ) == (FIRST_OFFSET + 1, 0, [])
 
 
-def test_what_has_its_share_waiting_is_not_fetched_and_keeps_no_other_away(monkeypatch):
+def test_partition_with_a_full_share_is_not_fetched_and_blocks_no_other(monkeypatch):
     monkeypatch.setattr(worker, "CAPACITY_SECONDS", 0.01)
-    share = worker.WAITING_BYTES // 10  # of five topics in two parts
+    share = worker.WAITING_BYTES // 10  # five topics in two partitions
 
     async def ask(reads: int, payments: int) -> set[TP]:
-        it = Worker(Settings(), Metrics())
+        fetcher = Worker(Settings(), Metrics())
         waiting = {"meter.reads": reads, "payments": payments}
         partition: Any = SimpleNamespace(waiting_bytes=waiting)
         empty: Any = SimpleNamespace()
-        it.partitions = {3: partition, 4: empty}
-        return await it.with_capacity([TP("meter.reads", 3), TP("payments", 3)])
+        fetcher.partitions = {3: partition, 4: empty}
+        return await fetcher.with_capacity([TP("meter.reads", 3), TP("payments", 3)])
 
     assert asyncio.run(ask(share, share)) == {TP("meter.reads", 3), TP("payments", 3)}
     assert asyncio.run(ask(100 * share, 0)) == {TP("payments", 3)}
@@ -135,17 +149,19 @@ def test_partitions_with_capacity_are_not_waited_for_while_others_have_none(
         waits.append((partitions, timeout))
         return {}
 
-    async def room(asked):
+    async def with_capacity(partitions):
         return wanted
 
     monkeypatch.setattr(faust.transport.drivers.aiokafka.Consumer, "_getmany", getmany)
     consumer = object.__new__(slices.Consumer)
-    vars(consumer).update(app=SimpleNamespace(with_capacity=room), _positions={})
+    vars(consumer).update(
+        app=SimpleNamespace(with_capacity=with_capacity), _positions={}
+    )
     asyncio.run(consumer._getmany({TP_1, TP_2}, 1.0))
     assert waits == [(wanted, longest)]
 
 
-def test_master_data_are_handed_out_before_what_came_with_them(monkeypatch):
+def test_master_data_come_before_other_records_of_a_fetch(monkeypatch):
     registry = [TP("registry", number) for number in (2, 5)]
 
     async def getmany(*_):
@@ -154,15 +170,16 @@ def test_master_data_are_handed_out_before_what_came_with_them(monkeypatch):
             for tp in (TP_1, registry[1], TP_2, registry[0])
         }
 
-    async def room(asked):
-        return asked
+    async def with_capacity(partitions):
+        return partitions
 
     monkeypatch.setattr(faust.transport.drivers.aiokafka.Consumer, "_getmany", getmany)
     consumer = object.__new__(slices.Consumer)
-    app = SimpleNamespace(with_capacity=room, first=registry.__contains__)
+    app = SimpleNamespace(with_capacity=with_capacity, first=registry.__contains__)
     vars(consumer).update(app=app, _positions={})
     fetched = asyncio.run(consumer._getmany({TP_1, TP_2, *registry}, 1.0))
     scheduler = slices.InOrder()  # type: ignore[abstract]  # Faust declares its constructor so
+
     assert [tp for tp, _ in scheduler.iterate(fetched)] == [
         registry[1],
         registry[0],

@@ -1,4 +1,4 @@
-"""What is remembered outlives a version; what cannot be taken over is named; what is damaged is never used."""
+"""State outlives a version; state that cannot be restored is named; damaged state is never used."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def engine() -> Engine:
 
 
 def readings(first: int, last: int) -> Readings:
-    """Of two meters that draw a kilowatt each; the registers of both fall after the first day."""
+    """Readings of two meters that draw 1 kW each; both registers fall after the first day."""
     numbers = range(first, last)
     at = [START_TIME + 900 * (n // 2 + 1) for n in numbers]
     register = [100 + n / 8 - 50 * (n > 250) for n in numbers]
@@ -62,10 +62,10 @@ def readings(first: int, last: int) -> Readings:
 
 
 def before() -> Engine:
-    """An engine that has seen the first day, and work begun."""
-    seen = engine()
-    seen.step(readings(0, 200))
-    seen.step(
+    """An engine after the first day, with open work."""
+    watch = engine()
+    watch.step(readings(0, 200))
+    watch.step(
         Stages.build(
             ["W1"],
             [0],
@@ -77,12 +77,13 @@ def before() -> Engine:
             limit=[3600.0],
         )
     )
-    return seen
+
+    return watch
 
 
-def after(seen: Engine) -> list[Alert]:
-    """What is told of the days that follow."""
-    return seen.step(readings(200, 800)) + seen.tick(START_TIME + 6 * 86_400)
+def after(watch: Engine) -> list[Alert]:
+    """The alerts of the days that follow."""
+    return watch.step(readings(200, 800)) + watch.tick(START_TIME + 6 * 86_400)
 
 
 @pytest.mark.parametrize("name", OLDER_SNAPSHOTS)
@@ -92,9 +93,10 @@ def test_snapshot_from_before_owners_had_versions_is_restored(name):
     )
     restored = engine()
     afresh = restored.restore(gzip.decompress(path.read_bytes()))
-    told = after(restored)
-    assert {alert.rule for alert in told} >= {"register_decrease", "stage_overdue"}
-    assert told == after(before())
+    alerts = after(restored)
+
+    assert {alert.rule for alert in alerts} >= {"register_decrease", "stage_overdue"}
+    assert alerts == after(before())
     assert {
         "index/meters",
         "open_days",
@@ -108,7 +110,7 @@ def test_snapshot_from_before_owners_had_versions_is_restored(name):
     )
 
 
-def test_what_a_golden_of_the_history_lacks_is_named():
+def test_state_that_a_golden_lacks_is_named():
     restored = engine()
     afresh = restored.restore(goldens.read("layout8_8f1eafc"))
     assert afresh == [
@@ -142,9 +144,9 @@ def test_every_golden_snapshot_goes_on_as_an_engine_that_lived_through_it(name):
 
 def test_a_new_state_needs_a_new_golden_file():
     state, history = goldens.load_golden(LAST_GOLDEN)
-    there = goldens.schemas(goldens.opened(state))
-    here = goldens.schemas(goldens.opened(history.engine().snapshot()))
-    assert here == msgspec.to_builtins(there), (
+    golden = goldens.schemas(goldens.opened(state))
+    current = goldens.schemas(goldens.opened(history.engine().snapshot()))
+    assert current == msgspec.to_builtins(golden), (
         "what is remembered has changed: `python -m tests.goldens` writes a file"
     )
 
@@ -155,10 +157,11 @@ def test_the_goldens_are_made_with_alerts_open():
     ]
     opened = {
         name
-        for e in engines
-        for name in e.judges()
-        if any(x.open for x in goldens.judge_of(e, name).episodes)
+        for engine in engines
+        for name in engine.judges()
+        if any(tracked.open for tracked in goldens.judge_of(engine, name).episodes)
     }
+
     assert opened >= {
         "readings",
         "payments",
@@ -169,8 +172,8 @@ def test_the_goldens_are_made_with_alerts_open():
         "transfers",
         "incidents",
     }
-    assert any(e.reorder.late for e in engines)
-    assert all(len(e.areas) > 2 and e.reorder._log.size for e in engines)
+    assert any(engine.reorder.late for engine in engines)
+    assert all(len(engine.areas) > 2 and engine.reorder._log.size for engine in engines)
 
 
 def test_golden_files_are_never_written_again():
@@ -181,13 +184,13 @@ def test_golden_files_are_never_written_again():
         name: hashlib.sha256((goldens.GOLDEN_FOLDER / name).read_bytes()).hexdigest()
         for name in sums
     } == sums
-    files = {path.name for path in goldens.GOLDEN_FOLDER.glob("*.gz")} | {
-        f"../{p.name}" for p in DATA_FOLDER.glob("state_*.gz")
-    }
+
+    files = {path.name for path in goldens.GOLDEN_FOLDER.glob("*.gz")}
+    files |= {f"../{path.name}" for path in DATA_FOLDER.glob("state_*.gz")}
     assert files == sums.keys()
 
 
-def test_golden_files_of_the_history_are_still_there():
+def test_no_golden_file_of_the_history_is_missing():
     listed = set(goldens.CHECKSUM_FILE.read_text().splitlines())
     for commit in git("log", "--format=%h", "--", str(goldens.CHECKSUM_FILE)).split():
         path = goldens.CHECKSUM_FILE.relative_to(Path(__file__).parents[1])
@@ -197,7 +200,7 @@ def test_golden_files_of_the_history_are_still_there():
 
 
 def git(*words: str) -> str:
-    """What git says of this checkout."""
+    """The output of git on this checkout."""
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():
         pytest.skip("this is no checkout: there is no history to compare with")
@@ -207,19 +210,25 @@ def git(*words: str) -> str:
 
 
 @pytest.mark.parametrize("layout", REFUSED_LAYOUTS)
-def test_a_snapshot_of_the_first_layouts_is_refused_with_what_to_do(layout, tmp_path):
+def test_snapshot_of_the_first_layouts_is_refused_with_advice(layout, tmp_path):
     state = gzip.decompress(
         (DATA_FOLDER / f"state_layout{layout}.msgpack.gz").read_bytes()
     )
     untouched, before = engine(), engine().snapshot()
-    what = f"has layout {layout}, this version reads layouts 7 to {SNAPSHOT_LAYOUT}: run the version that wrote it, or remove"
-    with pytest.raises(SnapshotError, match=what):
+    advice = (
+        f"has layout {layout}, this version reads layouts 7 to {SNAPSHOT_LAYOUT}: "
+        "run the version that wrote it, or remove"
+    )
+
+    with pytest.raises(SnapshotError, match=advice):
         untouched.restore(state)
     assert untouched.snapshot() == before
+
     with Store(tmp_path / "old.db") as store:
         store.save(Progress("yesterday", batches=3), state, [])
         with pytest.raises(
-            StoreError, match=f"old.db: .*{what}.* or choose another file with --store"
+            StoreError,
+            match=f"old.db: .*{advice}.* or choose another file with --store",
         ):
             follow(
                 Source("today", [], iter(()), 0, "Asia/Shanghai", 900), store, "today"
@@ -227,43 +236,53 @@ def test_a_snapshot_of_the_first_layouts_is_refused_with_what_to_do(layout, tmp_
 
 
 def test_a_flipped_bit_anywhere_is_noticed():
-    whole = before().snapshot()
-    body = len(whole) - len(msgspec.msgpack.decode(whole)["body"])
+    snapshot = before().snapshot()
+    body = len(snapshot) - len(msgspec.msgpack.decode(snapshot)["body"])
     untouched, fresh = engine(), engine().snapshot()
-    for at in [*range(body + 8), *range(body + 8, len(whole), 97), len(whole) - 1]:
+    for at in [
+        *range(body + 8),
+        *range(body + 8, len(snapshot), 97),
+        len(snapshot) - 1,
+    ]:
         for bit in range(8):
-            spoilt = whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]
+            spoilt = (
+                snapshot[:at] + bytes([snapshot[at] ^ 1 << bit]) + snapshot[at + 1 :]
+            )
             with pytest.raises(
                 SnapshotError,
                 match="run the version that wrote it|remove the checkpoint",
             ):
                 untouched.restore(spoilt)
+
     assert untouched.snapshot() == fresh
 
 
-def test_what_is_captured_is_not_reached_by_later_steps():
+def test_captured_state_does_not_change_with_later_steps():
     stream = adversarial_areas(4, 11)
-    seen = Engine(interval=900)
-    seen.enroll(stream.areas)
+    watch = Engine(interval=900)
+    watch.enroll(stream.areas)
     changed = 0
     for portion in portions(stream, 12):
-        captured, state = seen.capture(), seen.snapshot()
+        captured, state = watch.capture(), watch.snapshot()
         for batch in portion:
-            seen.step(batch)
+            watch.step(batch)
         assert pack_snapshot(captured) == state
-        changed += seen.snapshot() != state
+        changed += watch.snapshot() != state
     assert changed >= 10
 
 
-def test_the_checksum_is_over_everything_that_is_restored():
-    told = msgspec.msgpack.decode(before().snapshot())
-    assert told.keys() == {"layout", "checksum", "body"}
-    assert loads(bytes(zstd.decompress(told["body"]))).keys() == {"settings", "owners"}
+def test_checksum_covers_all_restored_state():
+    fields = msgspec.msgpack.decode(before().snapshot())
+    assert fields.keys() == {"layout", "checksum", "body"}
+    assert loads(bytes(zstd.decompress(fields["body"]))).keys() == {
+        "settings",
+        "owners",
+    }
 
 
-def test_a_refused_snapshot_leaves_an_engine_as_it_was():
+def test_refused_snapshot_leaves_the_engine_unchanged():
     state, history = goldens.load_golden(LAST_GOLDEN)
-    lived, other = history.engine_at_snapshot(), history.engine_at_snapshot()
+    lived, untouched = history.engine_at_snapshot(), history.engine_at_snapshot()
     for name in ("open_days", "index/meters", "policy", "work"):
         tree = goldens.opened(state)
         tree["owners"][name]["columns"] = dict.fromkeys(
@@ -274,11 +293,11 @@ def test_a_refused_snapshot_leaves_an_engine_as_it_was():
             match=f"{name}: .*run the version that wrote it, or remove the checkpoint",
         ):
             lived.restore(pack_snapshot(tree))
-        assert lived.snapshot() == other.snapshot()
-    assert history.alerts_after(lived) == history.alerts_after(other)
+        assert lived.snapshot() == untouched.snapshot()
+    assert history.alerts_after(lived) == history.alerts_after(untouched)
 
 
-def test_a_column_that_is_missing_is_empty_and_one_that_is_unknown_is_dropped():
+def test_missing_column_is_empty_and_unknown_column_is_dropped():
     state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     routine = tree["owners"]["days/Routine"]["columns"]
@@ -291,10 +310,15 @@ def test_a_column_that_is_missing_is_empty_and_one_that_is_unknown_is_dropped():
         "columns": {"high": np.zeros(3)},
     }
     restored = history.engine()
+
     assert restored.restore(pack_snapshot(tree)) == []
+
     [feature] = [
-        f for f in restored.days.live.features if type(f).__name__ == "Routine"
+        feature
+        for feature in restored.days.live.features
+        if type(feature).__name__ == "Routine"
     ]
+
     assert np.isnan(feature.cells["degrees"]).all()
     assert history.alerts_after(restored)
 
@@ -311,81 +335,92 @@ def test_a_snapshot_of_a_later_version_of_an_owner_is_refused():
 
 def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
     state, history = goldens.load_golden(LAST_GOLDEN)
-    lived, restored, lost = (
-        history.engine_at_snapshot(),
-        history.engine(),
-        history.engine(),
-    )
+    lived = history.engine_at_snapshot()
+    restored = history.engine()
+    lost = history.engine()
     feature = type(lived.days.live.features[0])
     monkeypatch.setattr(feature, "version", 2)
+
     assert lost.restore(state) == [f"days/{feature.__name__}"]
+
     monkeypatch.setattr(
         feature,
         "upgrade",
         lambda _, version, columns: columns if version == 1 else None,
     )
+
     assert restored.restore(state) == []
     assert history.alerts_after(restored) == history.alerts_after(lived)
 
 
 @cache
 def lived_through(name: str) -> list[Alert]:
-    """What an engine tells that lived through the history of a golden."""
+    """The alerts of an engine that lived through the history of a golden."""
     history = goldens.load_golden(name)[1]
     return history.alerts_after(history.engine_at_snapshot())
 
 
 @pytest.mark.parametrize("judge", [*engine().judges()])
-def test_what_starts_afresh_is_named_and_clears_nothing_that_it_does_not_know(judge):
+def test_fresh_state_is_named_and_clears_no_unknown_alert(judge):
     state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     features = {
-        type(f).__name__
-        for f in goldens.judge_of(history.engine(), judge).features
-        if f.schema()
+        type(feature).__name__
+        for feature in goldens.judge_of(history.engine(), judge).features
+        if feature.schema()
     }
     names = [f"{judge}/{name}" for name in features]
     for name in names:
         del tree["owners"][name]
         tree["owners"].pop(f"{name}/final", None)
+
     restored = history.engine()
     assert set(restored.restore(pack_snapshot(tree))) == set(names)
-    again = history.engine()
-    assert again.restore(restored.snapshot()) == []
-    told, expected = history.alerts_after(restored), lived_through(LAST_GOLDEN)
-    assert goldens.differing_rules(expected, told) <= goldens.affected_rules(
+
+    restarted = history.engine()
+    assert restarted.restore(restored.snapshot()) == []
+
+    alerts, expected = history.alerts_after(restored), lived_through(LAST_GOLDEN)
+    assert goldens.differing_rules(expected, alerts) <= goldens.affected_rules(
         restored, names
     )
-    cleared = {alert.id for alert in told if alert.state == "cleared"}
+
+    cleared = {alert.id for alert in alerts if alert.state == "cleared"}
     assert cleared <= {alert.id for alert in expected if alert.state == "cleared"}
-    assert history.alerts_after(again) == told
+    assert history.alerts_after(restarted) == alerts
 
 
-def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
+def test_alerts_of_dropped_episodes_are_withdrawn():
     state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     for owner in tree["owners"].values():
         if "since" in owner["columns"] and "open" in owner["columns"]:
             owner["columns"]["since"] = owner["columns"]["since"].astype(np.float64)
+
     restored, lived = history.engine(), history.engine_at_snapshot()
     open_before = [
         alert.id
         for name in lived.judges()
-        for e in goldens.judge_of(lived, name).episodes
-        for alert in e.open.values()
+        for episodes in goldens.judge_of(lived, name).episodes
+        for alert in episodes.open.values()
     ]
+
     assert open_before
-    assert {rule.name for rule in lived.rules} <= {
-        name.rpartition("/")[2] for name in restored.restore(pack_snapshot(tree))
-    }
-    saved, again = restored.snapshot(), history.engine()
-    assert again.restore(saved) == []
-    told = again.tick(int(again.watermarks.max()))
-    gone = [a for a in told if a.change == "withdrawn"]
-    assert sorted(a.id for a in gone if not is_notice(a)) == sorted(open_before)
+    rules = {rule.name for rule in lived.rules}
+    fresh = restored.restore(pack_snapshot(tree))
+    assert rules <= {name.rpartition("/")[2] for name in fresh}
+
+    saved, restarted = restored.snapshot(), history.engine()
+    assert restarted.restore(saved) == []
+
+    alerts = restarted.tick(int(restarted.watermarks.max()))
+    withdrawn = [alert for alert in alerts if alert.change == "withdrawn"]
+    assert sorted(alert.id for alert in withdrawn if not is_notice(alert)) == sorted(
+        open_before
+    )
 
 
-def test_episodes_go_on_though_their_rules_have_other_levels():
+def test_episodes_continue_when_their_rules_have_other_levels():
     state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     for owner in tree["owners"].values():
@@ -398,16 +433,18 @@ def test_episodes_go_on_though_their_rules_have_other_levels():
 
 
 def test_checkpoint_contains_the_layout_of_its_manifest():
-    """What layout 1 wrote, field by field: a manifest that reads otherwise needs another number."""
+    """The fields of layout 1; a manifest with other fields needs another number."""
     chunks, manifest = checkpoints.encode(
         b"state", {"meter.reads": 7}, 4, checkpoints.WrittenCheckpoint(8)
     )
-    told = msgspec.msgpack.decode(manifest.value)
-    assert [m.key for m in (*chunks, manifest)] == [b"1/0", b"1/manifest"]
-    assert (checkpoints.MANIFEST_LAYOUT, told.keys()) == (
+    fields = msgspec.msgpack.decode(manifest.value)
+
+    assert [message.key for message in (*chunks, manifest)] == [b"1/0", b"1/manifest"]
+    assert (checkpoints.MANIFEST_LAYOUT, fields.keys()) == (
         1,
         {"layout", "set", "sequence", "partitions", "offsets", "checksums", "taken"},
     )
+
     record = SimpleNamespace(
         key=manifest.key,
         value=manifest.value,
@@ -415,4 +452,5 @@ def test_checkpoint_contains_the_layout_of_its_manifest():
         partition=0,
         topic="t",
     )
+
     assert checkpoints._manifest(record, 4).offsets == {"meter.reads": 7}

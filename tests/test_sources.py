@@ -1,4 +1,4 @@
-"""Readers of history: real layouts, dirt and merging."""
+"""Readers of history: real layouts, bad cells and merging."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from replay.sources import SourceError, open_source, open_sources
 from schemas.columns import Readings, StageProgress, Stages
 
 DATA_FOLDER = Path(__file__).parent / "data"
-CURRENT_FILE, VOLTAGE_FILE = (
-    DATA_FOLDER / "garden4_current.csv.gz",
-    DATA_FOLDER / "garden4_voltage.csv.gz",
-)
+CURRENT_FILE = DATA_FOLDER / "garden4_current.csv.gz"
+VOLTAGE_FILE = DATA_FOLDER / "garden4_voltage.csv.gz"
 HOUSEHOLDS_FILE = DATA_FOLDER / "sgsc_4households_halfhourly.parquet"
 HOSPITAL_FILE = DATA_FOLDER / "hospital_billing_300cases.parquet"
 GATEWAY_METER = "0700420544"
@@ -92,7 +90,7 @@ def test_currents_and_voltages_join_by_meter_and_time(garden):
     assert (row.u > 220).all()
 
 
-def test_what_one_file_lacks_is_nan_not_missing(garden):
+def test_value_missing_from_one_file_is_nan(garden):
     readings = garden[1]
     december = readings.rows(readings.at < seconds("2016-01-01"))
     assert len(december)
@@ -151,6 +149,7 @@ def test_master_data_of_the_curves(garden):
         900,
         GATEWAY_METER,
     )
+
     meters = {meter.meter: meter for meter in area.meters}
     gateway, household = meters[GATEWAY_METER], meters["1525395502"]
     assert (gateway.wiring, gateway.ct, gateway.ib_a, gateway.interval_s) == (
@@ -169,25 +168,28 @@ def test_master_data_of_the_curves(garden):
 
 
 def test_the_order_of_files_does_not_matter(garden):
-    other = rows(open_sources([VOLTAGE_FILE, CURRENT_FILE]))
+    reversed_rows = rows(open_sources([VOLTAGE_FILE, CURRENT_FILE]))
     readings = garden[1]
 
     def sorted_rows(batch):
-        names = np.array(batch.names)[batch.subject]
-        return batch.rows(np.lexsort((names, batch.at))), np.sort(names)
+        first_names = np.array(batch.names)[batch.subject]
+        return batch.rows(np.lexsort((first_names, batch.at))), np.sort(first_names)
 
-    (one, names), (two, others) = sorted_rows(readings), sorted_rows(other)
-    assert names.tolist() == others.tolist()
-    np.testing.assert_array_equal(one.at, two.at)
-    np.testing.assert_array_equal(one.i, two.i)
-    np.testing.assert_array_equal(one.u, two.u)
+    (first, first_names), (second, second_names) = (
+        sorted_rows(readings),
+        sorted_rows(reversed_rows),
+    )
+    assert first_names.tolist() == second_names.tolist()
+    np.testing.assert_array_equal(first.at, second.at)
+    np.testing.assert_array_equal(first.i, second.i)
+    np.testing.assert_array_equal(first.u, second.u)
 
 
-def test_batches_are_ordered_and_split_no_time():
+def test_batches_are_ordered_and_keep_rows_of_one_time_together():
     batches = list(open_source(HOUSEHOLDS_FILE).batches)
     for batch in batches:
         assert (np.diff(batch.at) >= 0).all()
-    assert all(a.at[-1] < b.at[0] for a, b in pairwise(batches))
+    assert all(earlier.at[-1] < later.at[0] for earlier, later in pairwise(batches))
 
 
 def test_a_ratio_that_changes_is_effective_dated(tmp_path):
@@ -205,7 +207,7 @@ def test_a_ratio_that_changes_is_effective_dated(tmp_path):
     assert area.gateway == "G"
 
 
-def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
+def test_every_bad_cell_is_counted_and_the_rest_is_read(tmp_path):
     path = curves(
         tmp_path,
         "i.csv",
@@ -220,6 +222,7 @@ def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
         "A,C,M,1,2016/1/3,B相, 0.25 ,nan\n",
     )
     source = open_source(path)
+
     readings = rows(source)
     assert source.rejected == {
         "00:00:00 is no number": 1,
@@ -239,12 +242,12 @@ def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
     assert readings.i[1, 1] == np.float32(0.25)
 
 
-def test_of_two_files_that_overlap_the_first_counts(tmp_path):
-    one = curves(tmp_path, "one.csv", "A,C,M,1,2016-01-01,A相,1,2\n")
-    two = curves(
+def test_first_of_two_overlapping_files_counts(tmp_path):
+    first = curves(tmp_path, "one.csv", "A,C,M,1,2016-01-01,A相,1,2\n")
+    second = curves(
         tmp_path, "two.csv", "A,C,M,1,2016-01-01,A相,9,\nA,C,M,1,2016-01-01,B相,5,6\n"
     )
-    source = open_sources([one, two])
+    source = open_sources([first, second])
     readings = rows(source)
     assert readings.i[:2].tolist() == [[1, 2], [5, 6]]
     assert source.rejected == {"an earlier file tells the value too": 1}
@@ -265,6 +268,7 @@ def test_whatever_a_file_contains_it_is_read_or_refused(data):
         st.lists(st.lists(cell, max_size=len(row) + 1).map(",".join), max_size=6)
     )
     text = "\n".join([header, ",".join(row), *lines])
+
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x.csv"
         path.write_bytes(
@@ -296,19 +300,18 @@ def test_households_are_meters_in_standard_time():
         "Australia/Sydney",
         1800,
     )
-    assert [meter.customer for meter in area.meters] == [
-        meter.meter for meter in area.meters
-    ]
+    assert all(meter.customer == meter.meter for meter in area.meters)
     assert {meter.effective for meter in area.meters} == {
         seconds("2013-01-01", 10 * 3600) - 1800
     }
     assert len(readings) == source.rows == 18984
     assert readings.at[0] == seconds("2013-01-01", 10 * 3600)
-    one = rows_of(readings, "10006414")
-    assert (np.diff(one.at) == 1800).all()  # daylight saving ended on 2013-04-07
+
+    household = rows_of(readings, "10006414")
+    assert (np.diff(household.at) == 1800).all()  # daylight saving ended on 2013-04-07
 
 
-def test_who_has_no_good_row_is_no_meter(tmp_path):
+def test_household_without_a_good_row_is_no_meter(tmp_path):
     path = tmp_path / "h.csv"
     path.write_text(
         "customer_id,reading_datetime,general_supply_kwh\n2,2013-01-01 00:30:00,\n1,2013-01-01 01:00,1\n"
@@ -331,13 +334,19 @@ def test_an_activity_starts_a_stage_and_the_next_event_finishes_it(tmp_path):
     pq.write_table(log, tmp_path / "log.parquet")
     source = open_source(tmp_path)
     stages = rows(source)
-    told = [
-        (int(at - 1e9), stages.names[s], stages.stages[g], StageProgress(p).name)
-        for at, s, g, p in zip(
+    progress_of_items = [
+        (
+            int(at - 1e9),
+            stages.names[item],
+            stages.stages[stage],
+            StageProgress(progress).name,
+        )
+        for at, item, stage, progress in zip(
             stages.at, stages.subject, stages.stage, stages.progress, strict=True
         )
     ]
-    assert told == [
+
+    assert progress_of_items == [
         (0, "a", "read", "STARTED"),
         (60, "a", "read", "FINISHED"),
         (60, "a", "check", "STARTED"),
@@ -364,15 +373,16 @@ def test_a_log_by_the_names_of_xes_and_its_deadlines_are_read(tmp_path):
     assert np.isnan(stages.limit[~started]).all()
 
 
-def test_names_too_long_for_an_id_are_cut_and_stay_apart(tmp_path):
-    one, two = "prüfen " * 40 + "A", "prüfen " * 40 + "B"
+def test_names_too_long_for_an_id_are_cut_and_stay_distinct(tmp_path):
+    long_name, other_name = "prüfen " * 40 + "A", "prüfen " * 40 + "B"
     rows = "".join(
         f"c{n},{stage},2026-03-02T0{n}:00:00Z\n"
         for n in range(4)
-        for stage in (one, two, "end/ed")
+        for stage in (long_name, other_name, "end/ed")
     )
     (tmp_path / "log.csv").write_text("case_id,activity,timestamp\n" + rows, "utf-8")
     source = open_source(tmp_path)
+
     assert (
         len({name for name in rows_of_stages(source) if name.startswith("prüfen")}) == 2
     )
@@ -408,11 +418,11 @@ def test_the_billing_workflow_closes_its_cases():
     stages = rows(source)
     assert source.rejected == {"case_id is missing": 1}
     started, finished = (
-        (stages.progress == p).sum()
-        for p in (StageProgress.STARTED, StageProgress.FINISHED)
+        (stages.progress == progress).sum()
+        for progress in (StageProgress.STARTED, StageProgress.FINISHED)
     )
     assert 0 < started - finished < 300
-    used = {stages.stages[g] for g in stages.stage}
+    used = {stages.stages[code] for code in stages.stage}
     assert "RELEASE" in used
     assert "BILLED" not in used
 
@@ -433,13 +443,14 @@ def test_kinds_are_merged_hour_by_hour(tmp_path):
     (tmp_path / "stages.csv").write_text(
         f"item,section,at,stage,progress\nw,s,{hour + 3700},read,started\n"
     )
+
     batches = list(open_source(tmp_path).batches)
-    assert [(type(b), b.at[0] - hour) for b in batches[:3]] == [
+    assert [(type(batch), batch.at[0] - hour) for batch in batches[:3]] == [
         (Readings, 0),
         (Stages, 3700),
         (Readings, 3600),
     ]
-    assert sum(len(b) for b in batches) == 9
+    assert sum(len(batch) for batch in batches) == 9
 
 
 def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
@@ -456,10 +467,12 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
             ),
             tmp_path / f"{name}.parquet",
         )
+
     batches: list[Any] = list(open_source(tmp_path).batches)
-    whole = Readings.join(batches)
-    assert len(whole) == 120_000
-    assert (np.diff(whole.at) >= 0).all()
+    joined = Readings.join(batches)
+    assert len(joined) == 120_000
+    assert (np.diff(joined.at) >= 0).all()
+
     for batch in batches:
         assert batch.names == ("m1", "m2", "m3")
         first = batch.rows(np.array(batch.names)[batch.subject] == "m3")
@@ -467,7 +480,7 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reason"),
     [
         ("x.csv", "a,b\n1,2\n", "has the columns a, b; known are"),
         ("x.csv", "", "is empty"),
@@ -487,20 +500,18 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
         ),
     ],
 )
-def test_unreadable_file_is_refused_with_the_reason(tmp_path, name, content, told):
+def test_unreadable_file_is_refused_with_the_reason(tmp_path, name, content, reason):
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(SourceError, match=told):
+    with pytest.raises(SourceError, match=reason):
         open_source(path)
 
 
 @pytest.mark.parametrize("column", ["area", "at", "kwh"])
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
 def test_column_that_occurs_twice_is_refused(tmp_path, name, column):
-    names, values = (
-        ["meter", "area", "at", "kwh", column],
-        ["m", "a", "1700000000", "1.5", "7"],
-    )
+    names = ["meter", "area", "at", "kwh", column]
+    values = ["m", "a", "1700000000", "1.5", "7"]
     path = tmp_path / name
     if name == "x.csv":
         path.write_text(f"{','.join(names)}\n{','.join(values)}\n", encoding="utf-8")

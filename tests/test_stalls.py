@@ -1,4 +1,4 @@
-"""The comparison of stalled stages, as it is printed."""
+"""The printed comparison of stalled stages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from streams.cli import main
 
 
-def test_stalls_takes_names_however_long_and_with_any_mark(
+def test_stalls_prints_names_of_any_length_and_characters(
     tmp_path, monkeypatch, capsys
 ):
     stage = "checks the invoice / asks the customer, by letter and telephone"
@@ -22,8 +22,10 @@ def test_stalls_takes_names_however_long_and_with_any_mark(
     monkeypatch.setattr(
         sys, "argv", ["meterwatch", "stalls", str(tmp_path / "log.csv")]
     )
+
     with pytest.raises(SystemExit):
         main()
+
     header, *lines = capsys.readouterr().out.splitlines()
     assert {line.split("  ")[0] for line in lines} == {stage, "b/c"}
     assert {len(line) for line in lines} == {len(header)}

@@ -1,4 +1,4 @@
-"""Two workers that have a fifth of a core from their start on: they lag, live, reach checkpoints and catch up."""
+"""Two workers with a fifth of a core from the start: they lag, live, reach checkpoints and catch up."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.workers import (
 )
 
 CPU_SHARE = 0.2
-PATIENCE_SECONDS = 300  # seconds on a busy machine; it takes some tens
+PATIENCE_SECONDS = 300  # seconds on a busy machine; usually a few tens
 PORTION_COUNT = 20
 
 
@@ -46,7 +46,7 @@ async def send(settings, stream):
 
 
 @pytest.mark.broker
-def test_starved_workers_reach_checkpoints_and_come_to_the_end(
+def test_starved_workers_reach_checkpoints_and_catch_up(
     environment, settings, tmp_path
 ):
     stream = adversarial_areas(6, 5)
@@ -56,6 +56,7 @@ def test_starved_workers_reach_checkpoints_and_come_to_the_end(
         WorkerProcess(environment, tmp_path / f"{n}.log", share=CPU_SHARE)
         for n in range(2)
     )
+
     with first, second:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not all_checkpointed(settings):
@@ -65,11 +66,12 @@ def test_starved_workers_reach_checkpoints_and_come_to_the_end(
             assert time.monotonic() < deadline, "the workers do not come to the end"
             time.sleep(0.5)
         assert first.end() == second.end() == 0
+
     assert published_states(settings) == expected.states
 
 
 def state(process):
-    """Of the process as Linux tells it: T is stopped."""
+    """The state of the process by Linux; T is stopped."""
     return (
         Path(f"/proc/{process.pid}/stat")
         .read_text(encoding="ascii")
@@ -78,7 +80,7 @@ def state(process):
     )
 
 
-def test_throttled_process_has_its_share_and_a_frozen_one_none():
+def test_throttled_process_gets_its_share_and_a_frozen_one_none():
     code = "import time\nend = time.monotonic() + 2\nwhile time.monotonic() < end: pass\nprint(time.process_time())"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     with cpu_limited(process, CPU_SHARE) as holder:

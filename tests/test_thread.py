@@ -1,4 +1,4 @@
-"""The event loop goes on while an engine is moved; a call that does not come to an end is noticed."""
+"""The event loop runs on while an engine works in its thread; an endless call is noticed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.thread import EngineThread
 
 
 def wedged_message(engines: EngineThread, call, used: float, monkeypatch) -> str:
-    """What is said of a call that lasts a hundred seconds and uses so many seconds of CPU, with a limit of 60."""
+    """The message on a call that lasts 100 s and uses `used` seconds of CPU, with a limit of 60 s."""
     clock = [0.0]
     monkeypatch.setattr("streams.thread.time.process_time", lambda: clock[0])
 
@@ -22,10 +22,10 @@ def wedged_message(engines: EngineThread, call, used: float, monkeypatch) -> str
         await asyncio.to_thread(begun.wait)
         assert not engines.wedged(1.0, 60.0)
         clock[0] += used
-        found = [engines.wedged(1.0, 60.0) for _ in range(100)]
+        messages = [engines.wedged(1.0, 60.0) for _ in range(100)]
         release.set()
         await running
-        return found[-1]
+        return messages[-1]
 
     return asyncio.run(judge())
 
@@ -38,7 +38,7 @@ begun, release = threading.Event(), threading.Event()
     [(1.0, True), (20.0, False), (59.0, False), (61.0, True)],
     ids=["waits for something", "starved", "long", "without end"],
 )
-def test_a_call_is_wedged_when_it_uses_next_to_nothing_or_more_than_the_limit(
+def test_call_is_wedged_if_it_uses_almost_no_cpu_or_more_than_the_limit(
     monkeypatch, used, wedged
 ):
     begun.clear()
@@ -49,11 +49,11 @@ def test_a_call_is_wedged_when_it_uses_next_to_nothing_or_more_than_the_limit(
         while not release.is_set():
             time.sleep(0.001)
 
-    said = wedged_message(EngineThread(Metrics()), call, used, monkeypatch)
-    assert ("`step` has not come to an end after 100 s" in said) == wedged
+    message = wedged_message(EngineThread(Metrics()), call, used, monkeypatch)
+    assert ("`step` has not come to an end after 100 s" in message) == wedged
 
 
-def test_the_loop_goes_on_and_calls_come_one_after_another():
+def test_event_loop_runs_on_and_calls_are_serial():
     engines, order = EngineThread(Metrics()), []
 
     def call(number: int) -> None:
@@ -76,6 +76,6 @@ def test_the_loop_goes_on_and_calls_come_one_after_another():
     assert order == [0, 0, 1, 1, 2, 2]
 
 
-def test_what_a_call_raises_comes_out():
+def test_exception_of_a_call_reaches_the_caller():
     with pytest.raises(ZeroDivisionError):
         asyncio.run(EngineThread(Metrics()).run("tick", lambda: 1 // 0))

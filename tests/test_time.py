@@ -1,4 +1,4 @@
-"""Time as it comes: days of 23 and 25 hours, clocks that are wrong, and what the office stamps with years to come."""
+"""Days of 23 and 25 hours, wrong clocks, and office rows with event times years ahead."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ THREE_METER_AREA = Area(
     area="A1", meters=[Meter(meter=name) for name in ("M0", "M1", "M2")]
 )
 START_TIME = int(datetime(2026, 3, 2, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp())
+# 2000, 2038, the next, 2099
 OTHER_YEARS = [
     946_684_800,
     2**31,
     START_TIME + 365 * DAY_SECONDS,
     4_102_444_799,
-]  # 2000, 2038, the next, 2099
+]
 
 
 def engine_of(zone: str = "Asia/Shanghai") -> Engine:
@@ -54,7 +55,7 @@ def engine_of(zone: str = "Asia/Shanghai") -> Engine:
 def readings(
     first: int, count: int, ahead: dict[str, int] | None = None, received: int = 1
 ) -> Readings:
-    """A kilowatt hour of every meter a quarter-hour; some clocks are ahead."""
+    """1 kWh of every meter per quarter-hour; some clocks are ahead."""
     names = [meter.meter for meter in THREE_METER_AREA.meters]
     true = np.repeat(first + QUARTER_SECONDS * np.arange(1, count + 1), len(names))
     subject = np.tile(np.arange(len(names)), count)
@@ -73,7 +74,7 @@ def readings(
 def closed(
     engine: Engine, batches: Iterable[Batch]
 ) -> list[tuple[int, list[float], list[float], list[float]]]:
-    """The days that close while an engine sees the batches: when each ends, and its meters' kWh, coverage and reads."""
+    """The days that close while an engine judges the batches: end, and the meters' kWh, coverage and reads."""
     days: list[Any] = []
     judge = engine.days.close
 
@@ -103,13 +104,13 @@ def closed(
         ("Asia/Shanghai", (2025, 3, 30), 96),
     ],
 )
-def test_a_day_is_as_long_as_it_is_where_the_meters_are(zone, day, quarters):
+def test_day_length_follows_the_time_zone(zone, day, quarters):
     year, month, first = day
     start = int(datetime(year, month, first, tzinfo=ZoneInfo(zone)).timestamp())
-    whole = readings(start, quarters + 96)
+    rows = readings(start, quarters + 96)
     days = closed(
         engine_of(zone),
-        [whole.select(slice(n, n + 30)) for n in range(0, len(whole), 30)],
+        [rows.select(slice(n, n + 30)) for n in range(0, len(rows), 30)],
     )
     assert days[0] == (
         start + quarters * QUARTER_SECONDS,
@@ -119,7 +120,7 @@ def test_a_day_is_as_long_as_it_is_where_the_meters_are(zone, day, quarters):
     )
 
 
-def test_no_reading_of_the_hour_that_comes_twice_counts_as_a_repeat():
+def test_readings_of_the_repeated_hour_are_no_duplicates():
     start = int(datetime(2025, 10, 26, tzinfo=ZoneInfo("Europe/Berlin")).timestamp())
     engine = engine_of("Europe/Berlin")
     engine.step(readings(start, 100))
@@ -130,27 +131,33 @@ def test_no_reading_of_the_hour_that_comes_twice_counts_as_a_repeat():
 
 
 def test_clock_a_day_ahead_raises_an_alert_and_moves_no_other_meter():
-    right, wrong = engine_of(), engine_of()
-    days = closed(right, [readings(START_TIME, 300)])
-    seen = closed(wrong, [readings(START_TIME, 300, {"M2": DAY_SECONDS}, received=0)])
-    assert [(end, kwh[:2], coverage[:2]) for end, kwh, coverage, _ in seen] == [
-        (end, kwh[:2], coverage[:2]) for end, kwh, coverage, _ in days
+    sound, astray = engine_of(), engine_of()
+    days = closed(sound, [readings(START_TIME, 300)])
+    windows = closed(
+        astray, [readings(START_TIME, 300, {"M2": DAY_SECONDS}, received=0)]
+    )
+
+    others_seen = [
+        [(end, kwh[:2], coverage[:2]) for end, kwh, coverage, _ in closed_days]
+        for closed_days in (windows, days)
     ]
+    assert others_seen[0] == others_seen[1]
     assert len(days) == 3
-    told = engine_of().step(
+
+    alerts = engine_of().step(
         readings(START_TIME, 300, {"M2": DAY_SECONDS + HOUR_SECONDS}, received=0)
     )
     assert {
-        (alert.rule, alert.subject) for alert in told if alert.rule == "clock_drift"
+        (alert.rule, alert.subject) for alert in alerts if alert.rule == "clock_drift"
     } == {("clock_drift", "M2")}
 
 
 class TestAClockThatWentBack:
-    """Late readings with their receipt: a clock that is behind is told, what was held back and sent on is not."""
+    """Late readings with their receipt time: a slow clock raises an alert, a backlog that is sent on does not."""
 
     @staticmethod
     def alerts(lag: Iterable[int]) -> list[tuple[str, str]]:
-        """What is told of M1 once its readings, an hour apart, are received so many seconds after their stamps."""
+        """The alerts of M1 if its hourly readings are received so many seconds after their event times."""
         engine = engine_of()
         engine.step(readings(START_TIME, 8))
         engine.step(readings(START_TIME + 20 * DAY_SECONDS, 8))
@@ -170,6 +177,7 @@ class TestAClockThatWentBack:
             kwh=np.ones(6),
             received=received,
         )
+
         return [
             (alert.rule, alert.subject)
             for alert in engine.step(rows)
@@ -209,6 +217,7 @@ class TestAClockThatWentBack:
             kwh=np.ones(6),
             received=received,
         )
+
         assert not [
             alert for alert in engine.step(queued) if alert.rule == "clock_drift"
         ]
@@ -218,38 +227,40 @@ class TestAClockThatWentBack:
     "ahead", [HOUR_SECONDS, DAY_SECONDS, 365 * DAY_SECONDS, 2**31 - START_TIME]
 )
 def test_reading_from_the_future_is_rejected_by_its_receipt_time(ahead):
-    engine, told = engine_of(), []
+    engine, alerts = engine_of(), []
     for first in range(START_TIME, START_TIME + 2 * DAY_SECONDS, QUARTER_SECONDS):
-        wrong = readings(first, 1, {"M2": ahead}, received=0)
+        ahead_rows = readings(first, 1, {"M2": ahead}, received=0)
         sent = [
             (key, value, "", first + QUARTER_SECONDS)
-            for key, value, _ in encode_readings(wrong, "single")
+            for key, value, _ in encode_readings(ahead_rows, "single")
         ]
         batch, refusals = decode_readings(sent)
         assert batch is not None
         assert not refusals
-        told += engine.step(batch)
+        alerts += engine.step(batch)
+
     assert engine.counts["readings", "rejected", "future"] == 192
     assert engine.counts["readings", "judged", ""] == 2 * 192
-    assert {(alert.rule, alert.subject) for alert in told} >= {("clock_drift", "M2")}
+    assert {(alert.rule, alert.subject) for alert in alerts} >= {("clock_drift", "M2")}
     assert engine.watermarks.tolist() == [START_TIME + 2 * DAY_SECONDS]
+
     balanced(count_outcomes(engine))
 
 
 def ghosts(stream: Stream, seed: int) -> Stream:
-    """In every area somebody nobody knows, with stamps of other years on every topic but that of readings."""
-    g = np.random.default_rng(seed)
+    """An unknown subject in every area, with event times of other years on every topic but readings."""
+    rng = np.random.default_rng(seed)
     rows: list[Row] = []
     for row in stream.rows:
         rows.append(row)
-        if g.random() < 0.1 and row.kind is not Readings:
-            at = int(g.choice(OTHER_YEARS))
+        if rng.random() < 0.1 and row.kind is not Readings:
+            at = int(rng.choice(OTHER_YEARS))
             columns = row.columns | ({"due": at} if row.kind is Payments else {})
             rows.append(replace(row, subject="ghost", at=at, columns=columns))
-        elif g.random() < 0.01:
-            at = int(g.choice(OTHER_YEARS))
+        elif rng.random() < 0.01:
+            at = int(rng.choice(OTHER_YEARS))
             event = Event(
-                g.choice(
+                rng.choice(
                     [
                         Event.VACANCY,
                         Event.METER_CHANGE,
@@ -259,11 +270,12 @@ def ghosts(stream: Stream, seed: int) -> Stream:
                 )
             )
             rows.append(event_row(row.area, "ghost", at, event))
+
     return stream.with_rows(rows)
 
 
 def worked_on(stream: Stream) -> Stream:
-    """Two more items of every section, so that whoever is the latest, all that is due by then has been told."""
+    """Two more items of every section, so that every due alert is published whichever item is the latest."""
     sections = dict.fromkeys(row.area for row in stream.rows if row.kind is Stages)
     columns = {
         "stage": "unheard of",
@@ -271,20 +283,22 @@ def worked_on(stream: Stream) -> Stream:
         "limit": np.nan,
     }
     at = max(row.at for row in stream.rows) + DAY_SECONDS
-    return stream.with_rows(
-        [
-            *stream.rows,
-            *(Row(Stages, s, i, at, columns) for s in sections for i in ("E1", "E2")),
-        ]
-    )
+
+    more = [
+        Row(Stages, section, item, at, columns)
+        for section in sections
+        for item in ("E1", "E2")
+    ]
+    return stream.with_rows([*stream.rows, *more])
 
 
 def others(alerts: list[Alert]) -> list[Alert]:
-    """What is told of those who are no ghosts; a channel's failures are everybody's."""
+    """The alerts of subjects that are no ghosts; a channel's failures concern everybody."""
     return [
-        a
-        for a in alerts
-        if a.subject.split("/")[0] != "ghost" and a.rule != "payment_failure_burst"
+        alert
+        for alert in alerts
+        if alert.subject.split("/")[0] != "ghost"
+        and alert.rule != "payment_failure_burst"
     ]
 
 
@@ -309,8 +323,8 @@ def stage(item: str, at: int, progress: StageProgress) -> Stages:
     )
 
 
-@pytest.mark.parametrize("wrong", OTHER_YEARS[1:])
-def test_items_of_future_years_are_rejected_and_stop_no_section(wrong):
+@pytest.mark.parametrize("future", OTHER_YEARS[1:])
+def test_items_of_future_years_are_rejected_and_harm_no_section(future):
     def watched(batches: Iterable[Stages], now: int) -> Engine:
         engine = Engine()
         for batch in batches:
@@ -320,27 +334,28 @@ def test_items_of_future_years_are_rejected_and_stop_no_section(wrong):
             ]
             decoded, _ = decode_stages(messages)
             if decoded:
-                told.extend(engine.step(decoded))
+                alerts.extend(engine.step(decoded))
         return engine
 
-    told: list[Alert] = []
+    alerts: list[Alert] = []
     work = [
         stage(f"W{n}", START_TIME + n * HOUR_SECONDS, StageProgress.STARTED)
         for n in range(20)
     ]
     engine = watched(
         [
-            stage("X1", wrong, StageProgress.STARTED),
-            stage("X2", wrong, StageProgress.STARTED),
+            stage("X1", future, StageProgress.STARTED),
+            stage("X2", future, StageProgress.STARTED),
             *work,
         ],
         START_TIME + DAY_SECONDS,
     )
+
     assert engine.counts["stages", "judged", ""] == 20
     assert engine.counts["stages", "late", ""] == 0
-    assert {alert.subject for alert in told} == {
-        f"W{n}/review" for n in range(18)
-    }  # the clock is the second-latest
+    # the watermark is the second-highest event time
+    due = {f"W{n}/review" for n in range(18)}
+    assert {alert.subject for alert in alerts} == due
 
 
 @pytest.mark.parametrize("at", [0, 1, 100_000, 946_684_799, 4_102_444_800, 2**40])
@@ -356,30 +371,38 @@ def test_office_rows_of_implausible_time_are_rejected(at):
         amount=[1.0],
         succeeded=[0],
     )
+
     for batch in (paid, stage("W1", at, StageProgress.STARTED)):
         assert engine.step(batch) == []
         assert engine.counts[batch.kind, "rejected", "implausible_time"] == 1
         assert [reason for _, reason in engine.rejected] == ["implausible_time"]
+
     balanced(count_outcomes(engine))
     assert not engine.watermarks.any()
 
 
 def test_days_uploaded_late_withdraw_their_read_failure():
-    engine, whole = engine_of(), readings(START_TIME, 6 * 96, received=0)
+    engine, rows = engine_of(), readings(START_TIME, 6 * 96, received=0)
     late = (
-        (whole.subject == 2)
-        & (whole.at > START_TIME + DAY_SECONDS)
-        & (whole.at <= START_TIME + 4 * DAY_SECONDS)
+        (rows.subject == 2)
+        & (rows.at > START_TIME + DAY_SECONDS)
+        & (rows.at <= START_TIME + 4 * DAY_SECONDS)
     )
-    before = whole.at <= START_TIME + 4 * DAY_SECONDS + 2 * HOUR_SECONDS
-    missed = engine.step(whole.select(before & ~late))
-    missing = [("read_failure", "M2")]  # alone: no low reading success of its area
-    assert [(a.rule, a.subject, a.state) for a in missed] == [
-        (*who, "raised") for who in missing
-    ]
-    told = missed + engine.step(whole.select(late)) + engine.step(whole.select(~before))
-    taken_back = sorted((a.rule, a.subject, a.state) for a in told[len(missing) :])
-    assert taken_back == sorted((*who, "withdrawn") for who in missing)
-    same(told, engine_of().step(whole))
+    before = rows.at <= START_TIME + 4 * DAY_SECONDS + 2 * HOUR_SECONDS
+    missed = engine.step(rows.select(before & ~late))
+    missing = [("read_failure", "M2")]  # alone, so its area has no low reading success
+
+    raised = [(*key, "raised") for key in missing]
+    assert [(alert.rule, alert.subject, alert.state) for alert in missed] == raised
+
+    alerts = missed + engine.step(rows.select(late)) + engine.step(rows.select(~before))
+    taken_back = sorted(
+        (alert.rule, alert.subject, alert.state) for alert in alerts[len(missing) :]
+    )
+
+    assert taken_back == sorted((*key, "withdrawn") for key in missing)
+
+    same(alerts, engine_of().step(rows))
     assert engine.counts["readings", "late", ""] == 0
+
     balanced(count_outcomes(engine))

@@ -1,4 +1,4 @@
-"""What a source holds, as it was understood."""
+"""The contents of a source as `inspect` understands them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ def file(tmp_path):
 
 
 def test_columns_ids_times_and_omissions_are_listed(file):
-    found = understood([str(file)], Settings(zone="UTC", interval=3600))
-    readings = found["kinds"]["readings"]
+    understanding = understood([str(file)], Settings(zone="UTC", interval=3600))
+    readings = understanding["kinds"]["readings"]
     assert (readings["rows"], readings["meters"], readings["areas"]) == (3, 2, 1)
     assert (readings["from"], readings["to"]) == (
         "2026-03-02 01:00",
         "2026-03-02 02:00",
     )
+
     assert readings["ids"] == "A9 (1), A99 (1)"
     assert readings["columns"]["kwh"] == {
         "unit": "kWh",
@@ -49,8 +50,8 @@ def test_columns_ids_times_and_omissions_are_listed(file):
         "lowest": 220,
         "highest": 230,
     }
-    assert sum(found["refused"].values()) == 2
-    assert any("foo" in note for note in found["notes"])
+    assert sum(understanding["refused"].values()) == 2
+    assert any("foo" in note for note in understanding["notes"])
 
 
 @pytest.fixture
@@ -66,20 +67,20 @@ def inspected(file, monkeypatch, capsys):
 
 
 def test_no_row_is_repeated(inspected):
-    told = inspected()
-    assert "M22" not in told
-    assert f"of {len(ALL_RULES)} rules can judge this" in told.replace("\n", " ")
+    lines = inspected()
+    assert "M22" not in lines
+    assert f"of {len(ALL_RULES)} rules can judge this" in lines.replace("\n", " ")
 
 
-def test_json_is_for_machines(inspected):
+def test_json_output_is_only_json(inspected):
     assert json.loads(inspected("--json"))["kinds"]["readings"]["rows"] == 3
 
 
 def test_curve_exports_and_households_are_understood():
     files = sorted(map(str, DATA_FOLDER.glob("garden4_*")))
-    found = understood(files, Settings())
-    assert "voltage_loss" in found["rules"]["judge"]
-    assert found["rules"]["lack"]["arrears_tier"] == ["bills"]
+    understanding = understood(files, Settings())
+    assert "voltage_loss" in understanding["rules"]["judge"]
+    assert understanding["rules"]["lack"]["arrears_tier"] == ["bills"]
 
 
 def test_nothing_to_read_is_an_error(tmp_path):

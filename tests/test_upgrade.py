@@ -1,4 +1,4 @@
-"""An older commit's worker and store, gone on from by today's."""
+"""Today's worker and local runner continue from the state of an older commit."""
 
 from __future__ import annotations
 
@@ -35,27 +35,29 @@ from tests.workers import (
 )
 
 PROJECT_ROOT = Path(__file__).parents[1]
-LATEST_COMMIT = "df15c20"  # the last one whose state had no versions
+LATEST_COMMIT = "df15c20"  # the last commit whose state had no versions
 EARLIER_COMMIT = (
     "b43326a"  # days without temperatures, and one feature with fewer columns
 )
 FIRST_COMMIT = "f4350d2"  # also without a backlog and two features, and with fewer levels of a rule
+# after FIRST_COMMIT, among others
 AFRESH_OWNERS = {
     "backlog",
     "days/Coupling",
     "days/FirstMonth",
-}  # after FIRST_COMMIT, among others
-RESTATED_RULES = {
-    rule.name for rule in ALL_RULES.values() if rule.meaning > 1
-}  # their scores mean something else since
-NEW_OWNERS = {"near_zero_usage", "ReadDays"}  # what the commits did not remember
+}
+# their scores have had another meaning since
+RESTATED_RULES = {rule.name for rule in ALL_RULES.values() if rule.meaning > 1}
+NEW_OWNERS = {"near_zero_usage", "ReadDays"}  # not in the state of these commits
+# these end later since
 CALMED_RULES = {rule.name for rule in ALL_RULES.values() if rule.chronic} | {
     "unregistered_reverse"
-}  # which end later since
+}
+# had 0 for unknown values; had 95 % also for stages that never end
 REWORDED_RULES = {
     "read_date_wrong",
     "stage_stall",
-}  # said 0 of what was not known; said 95 % of what never ends too
+}
 TEXT_FIELDS = {"en", "zh", "evidence"}
 
 Checkout = Callable[[str], Path]
@@ -66,18 +68,18 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A folder with the files of a commit."""
 
     def unpack(commit: str) -> Path:
-        told = subprocess.run(
+        result = subprocess.run(
             ["git", "archive", commit],
             cwd=PROJECT_ROOT,
             capture_output=True,
             check=False,
         )
-        if told.returncode:
+        if result.returncode:
             pytest.skip(
-                f"the history has no commit {commit} here: {told.stderr.decode().strip()}"
+                f"the history has no commit {commit} here: {result.stderr.decode().strip()}"
             )
         folder = tmp_path_factory.mktemp(commit)
-        with tarfile.open(fileobj=io.BytesIO(told.stdout)) as archive:
+        with tarfile.open(fileobj=io.BytesIO(result.stdout)) as archive:
             archive.extractall(folder, filter="data")
         return folder
 
@@ -91,14 +93,17 @@ def town() -> Town:
 
 @pytest.fixture(scope="module")
 def halves(town: Town) -> list[list[Batch]]:
-    """Two and two days, without temperatures, which not every version on the wire knows."""
+    """Two halves of two days, without temperatures, which not every version on the wire knows."""
     batches = [
         replace(batch, temperature=np.full_like(batch.temperature, np.nan))
         if isinstance(batch, Readings)
         else batch
         for batch in town.batches()
     ]
-    return [batches[a:b] for a, b in pairwise([0, len(batches) // 2, len(batches)])]
+    return [
+        batches[start:end]
+        for start, end in pairwise([0, len(batches) // 2, len(batches)])
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +118,7 @@ def expected(town: Town, halves: list[list[Batch]]) -> dict[str, dict[str, Any]]
 
 
 def without_restated(states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The alerts of rules that mean what they meant, without what is said where that is worded otherwise."""
+    """The alerts of rules with the same meaning, without their sentence if its wording has changed."""
     return {
         key: {
             name: value
@@ -141,12 +146,11 @@ def publish(settings: Settings, town: Town, batches: list[Batch]) -> None:
 
 
 @pytest.mark.parametrize("commit", [LATEST_COMMIT, EARLIER_COMMIT, FIRST_COMMIT])
-def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
+def test_current_worker_continues_from_the_checkpoint_of_an_older_one(
     commit, checkout, settings, environment, town, halves, expected, tmp_path
 ):
-    del environment[
-        "METERWATCH_UNKNOWN_AREA"
-    ]  # which no older worker knows; the town sends its master data
+    # unknown to older workers; the town sends its master data
+    del environment["METERWATCH_UNKNOWN_AREA"]
     older = environment | {"PYTHONPATH": str(checkout(commit))}
     publish(settings, town, halves[0])
     with WorkerProcess(
@@ -154,6 +158,7 @@ def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
     ) as worker:
         wait(lambda: all_checkpointed(settings))
         assert worker.end() == 0
+
     with WorkerProcess(environment, tmp_path / "today") as worker:
         wait(lambda: "holds partitions" in worker.log.read_text())
         publish(settings, town, halves[1])
@@ -165,16 +170,18 @@ def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
             if name == "meterwatch_state_reset_total" and n
         }
         assert worker.end() == 0
+
     if commit == FIRST_COMMIT:
         assert afresh >= AFRESH_OWNERS
         assert all(owner in (tmp_path / "today").read_text() for owner in afresh)
         return
+
     assert {name.rpartition("/")[2] for name in afresh} == RESTATED_RULES | NEW_OWNERS
     assert without_restated(published_states(settings)) == without_restated(expected)
 
 
 @pytest.mark.parametrize("commit", [LATEST_COMMIT, EARLIER_COMMIT, FIRST_COMMIT])
-def test_todays_local_runner_goes_on_from_the_store_of_an_older_one(
+def test_current_local_runner_continues_from_the_store_of_an_older_one(
     commit, checkout, town, halves, expected, tmp_path
 ):
     for name, half in zip(("first", "second"), halves, strict=True):
@@ -192,15 +199,18 @@ def test_todays_local_runner_goes_on_from_the_store_of_an_older_one(
         done = subprocess.run(
             words, env=env, capture_output=True, text=True, check=False
         )
+
         assert done.returncode == 0, done.stderr
+
     with Store(tmp_path / "alerts.db") as store:
-        found = last_states(store.alerts())
+        alerts = last_states(store.alerts())
     if commit == FIRST_COMMIT:
         assert all(owner in done.stderr for owner in AFRESH_OWNERS)
         return
+
     afresh = re.search(r"afresh: ((?:\S+, )*\S+)", " ".join(done.stderr.split()))
     assert afresh is not None
     assert {
         name.rpartition("/")[2] for name in afresh[1].split(", ")
     } == RESTATED_RULES | NEW_OWNERS
-    assert without_restated(found) == without_restated(expected)
+    assert without_restated(alerts) == without_restated(expected)

@@ -1,4 +1,4 @@
-"""Classes of use: what is learned from a history, how it is published, and that wrong files are found by it."""
+"""Use classes: learning from a history, publishing the model, and finding wrong master data by it."""
 
 from __future__ import annotations
 
@@ -38,91 +38,93 @@ assert TARIFF_CASEBOOK.model
 CLASS_MODEL: UseClassModel = TARIFF_CASEBOOK.model
 
 
-def crowd(customers: int = 60, meters: int = 2, wrong: float = 0.0) -> LabelledMeters:
-    """Customers of three classes, each with some meters, and a share of the files wrong."""
-    g = np.random.default_rng(1)
+def crowd(
+    customers: int = 60, meters: int = 2, wrong_share: float = 0.0
+) -> LabelledMeters:
+    """Customers of three use classes with several meters each; a share of their records is wrong."""
+    rng = np.random.default_rng(1)
     hours = daily_shapes()[:, 0].reshape(3, 24, 4).mean(axis=2)
     middle = np.concatenate(
         [hours, [[1.2, 1.2, 0.7], [1.05, 1.05, 0.6], [0.5, 0.5, 0.5]]], axis=1
     )
     filed = np.repeat(np.arange(customers) % 3, meters)
-    told = middle[filed] + g.normal(0, 0.1, (len(filed), middle.shape[1]))
-    flipped = np.repeat(g.random(customers) < wrong, meters)
+    shapes = middle[filed] + rng.normal(0, 0.1, (len(filed), middle.shape[1]))
+    flipped = np.repeat(rng.random(customers) < wrong_share, meters)
     filed = np.where(flipped, (filed + 1) % 3, filed)
     return LabelledMeters(
-        told, filed, [("A1", f"C{n // meters}") for n in range(len(filed))], "a crowd"
+        shapes, filed, [("A1", f"C{n // meters}") for n in range(len(filed))], "a crowd"
     )
 
 
 @cache
 def taught() -> Lesson:
-    """What the crowd teaches."""
+    """The lesson from the crowd."""
     return learn(crowd())
 
 
-def select_meters(seen: LabelledMeters, chosen: np.ndarray) -> LabelledMeters:
-    """Some of its meters."""
+def select_meters(labelled: LabelledMeters, chosen: np.ndarray) -> LabelledMeters:
+    """The chosen meters only."""
     rows = np.flatnonzero(chosen)
-    return seen._replace(
-        shapes=seen.shapes[rows],
-        labels=seen.labels[rows],
-        customers=[seen.customers[n] for n in rows],
+    return labelled._replace(
+        shapes=labelled.shapes[rows],
+        labels=labelled.labels[rows],
+        customers=[labelled.customers[n] for n in rows],
     )
 
 
 @pytest.mark.parametrize("kinds", [3, 2])
-def test_the_chances_are_scikit_learns_own(kinds):
-    seen = select_meters(crowd(90), crowd(90).labels < kinds)
-    fleet = Fleet(learn(seen).model)
-    losses = [
-        np.abs(
-            fleet.chances(seen.shapes.T).T
-            - fitted(seen.shapes, seen.labels, strength).predict_proba(seen.shapes)
-        )
-        for strength in use_class.INVERSE_REGULARISATIONS
-    ]
-    assert min(float(np.nanmax(loss)) for loss in losses) < 1e-4
+def test_probabilities_equal_those_of_scikit_learn(kinds):
+    labelled = select_meters(crowd(90), crowd(90).labels < kinds)
+    fleet = Fleet(learn(labelled).model)
+    chances = fleet.chances(labelled.shapes.T).T
+
+    differences = []
+    for strength in use_class.INVERSE_REGULARISATIONS:
+        model = fitted(labelled.shapes, labelled.labels, strength)
+        expected = model.predict_proba(labelled.shapes)
+        differences.append(float(np.nanmax(np.abs(chances - expected))))
+    assert min(differences) < 1e-4
 
 
-def test_learning_again_gives_the_same_file():
-    one, other = (
+def test_learning_twice_gives_the_same_file():
+    first, second = (
         msgspec.json.encode(lesson.model) for lesson in (taught(), learn(crowd()))
     )
-    assert one == other
-    assert msgspec.json.decode(one, type=UseClassModel) == taught().model
+    assert first == second
+    assert msgspec.json.decode(first, type=UseClassModel) == taught().model
 
 
-def test_a_row_has_the_same_chances_in_any_company():
-    told, fleet = crowd().shapes.T, Fleet(taught().model)
+def test_probabilities_of_a_row_do_not_depend_on_other_rows():
+    shapes, fleet = crowd().shapes.T, Fleet(taught().model)
     alone = np.concatenate(
-        [fleet.chances(told[:, [n]]) for n in range(told.shape[1])], axis=1
+        [fleet.chances(shapes[:, [n]]) for n in range(shapes.shape[1])], axis=1
     )
-    assert np.array_equal(alone, fleet.chances(told), equal_nan=True)
+    assert np.array_equal(alone, fleet.chances(shapes), equal_nan=True)
 
 
-def test_unfamiliar_shape_has_no_chances():
+def test_unfamiliar_shape_has_no_probabilities():
     fleet, lamp = Fleet(taught().model), np.repeat([2.0, 0.0, 1.0], [12, 12, 3])
     assert np.isnan(fleet.chances(lamp[:, None])).all()
     assert np.isnan(fleet.chances(np.full((27, 1), np.nan))).all()
 
 
 def test_wrong_use_classes_are_outvoted():
-    seen, true = crowd(180, 1, 0.06), crowd(180, 1).labels
-    lesson = learn(seen)
-    wrong = np.count_nonzero(seen.labels != true)
+    labelled, true = crowd(180, 1, 0.06), crowd(180, 1).labels
+    lesson = learn(labelled)
+    wrong_count = np.count_nonzero(labelled.labels != true)
     assert (
         lesson.confusion.sum() - lesson.confusion.trace()
         == lesson.alert_count
-        == wrong
+        == wrong_count
         > 2
     )
 
 
 def test_a_customer_is_left_out_with_all_its_meters():
-    g = np.random.default_rng(2)
+    rng = np.random.default_rng(2)
     known_by_heart = LabelledMeters(
-        np.repeat(g.normal(0, 1, (60, 27)), 4, axis=0),
-        np.repeat(g.permutation(60) % 2, 4),
+        np.repeat(rng.normal(0, 1, (60, 27)), 4, axis=0),
+        np.repeat(rng.permutation(60) % 2, 4),
         [("A1", f"C{n // 4}") for n in range(240)],
         "noise",
     )
@@ -131,58 +133,66 @@ def test_a_customer_is_left_out_with_all_its_meters():
 
 
 @pytest.mark.parametrize(
-    ("seen", "said"),
+    ("labelled", "message"),
     [
         (select_meters(crowd(), crowd().labels == 1), "all meters are commercial"),
         (crowd(45), "residential has 15 customers to learn from, 20 are needed"),
     ],
 )
-def test_a_history_that_teaches_too_little_is_refused(seen, said):
-    with pytest.raises(LearnError, match=said):
-        learn(seen)
+def test_history_with_too_few_labels_is_refused(labelled, message):
+    with pytest.raises(LearnError, match=message):
+        learn(labelled)
 
 
 def town(meters: int, days: int, seed: int) -> Source:
-    """A quiet town's energy, of every hour the last quarter four times; that of its factories without a file."""
+    """A quiet town by the hour, four times the last quarter-hour; its factories have no master data."""
     built = Town(meters, days, seed, faults=False)
-    areas = [
-        msgspec.structs.replace(
-            a, meters=[m for m in a.meters if m.segment != "industrial"]
-        )
-        for a in built.areas
-    ]
+    areas = []
+    for area in built.areas:
+        meters_filed = [meter for meter in area.meters if meter.segment != "industrial"]
+        areas.append(msgspec.structs.replace(area, meters=meters_filed))
     hours = [hourly(batch.select(batch.at % 3600 == 0)) for batch in built.readings()]
     by_day = (Readings.join(hours[n : n + 24]) for n in range(0, len(hours), 24))
     return replace(built.source(), areas=areas, batches=by_day, interval=3600)
 
 
-def hourly(r: Readings) -> Readings:
-    """Of a quarter-hour four times its energy, and nothing else."""
-    return Readings.build(r.names, r.subject, r.areas, r.area, r.at, kwh=4 * r.kwh)
+def hourly(rows: Readings) -> Readings:
+    """Readings with four times the energy of a quarter-hour, and no other column."""
+    return Readings.build(
+        rows.names, rows.subject, rows.areas, rows.area, rows.at, kwh=4 * rows.kwh
+    )
 
 
 def test_wrong_use_classes_are_found_by_the_model_of_another_town():
     model = learn(labelled_meters(town(150, 16, 2))).model
     assert model.learned_from == "quiet-town:150x16:2, 2026-03-02 to 2026-03-17"
+
     source = town(60, 46, 6)
     [area] = source.areas
-    users = [m for m in area.meters if m.meter != area.gateway and not m.pv_kva]
-    wrong = {
-        next(m.meter for m in users if m.segment == was): now
+    users = [
+        meter
+        for meter in area.meters
+        if meter.meter != area.gateway and not meter.pv_kva
+    ]
+    filed_as = {
+        next(meter.meter for meter in users if meter.segment == was): now
         for was, now in (("residential", "commercial"), ("commercial", "residential"))
     }
-    files = [
-        msgspec.structs.replace(m, segment=wrong.get(m.meter, m.segment))
-        for m in area.meters
+    records = [
+        msgspec.structs.replace(meter, segment=filed_as.get(meter.meter, meter.segment))
+        for meter in area.meters
     ]
+
     engine = Engine(
         applied(Rulebook({"tariff_misuse": edition(model=model)})),
         source.zone,
         source.interval,
     )
-    engine.enroll([msgspec.structs.replace(area, meters=files)])
-    told = [alert for batch in source.batches for alert in engine.step(batch)]
-    assert {a.subject for a in told if a.rule == "tariff_misuse"} == wrong.keys()
+    engine.enroll([msgspec.structs.replace(area, meters=records)])
+    alerts = [alert for batch in source.batches for alert in engine.step(batch)]
+
+    found = {alert.subject for alert in alerts if alert.rule == "tariff_misuse"}
+    assert found == filed_as.keys()
 
 
 def test_history_without_records_or_enough_days_is_refused():
@@ -193,7 +203,7 @@ def test_history_without_records_or_enough_days_is_refused():
 
 
 def shop() -> tuple[list[Batch], Rulebook]:
-    """A shop that is filed as a home, and the rulebook by which it is told."""
+    """A shop that is registered as a home, and the rulebook that finds it."""
     longer = msgspec.structs.replace(
         TARIFF_CASEBOOK.case[0],
         readings=TARIFF_CASEBOOK.case[0].readings.replace("d46", "d50"),
@@ -203,38 +213,45 @@ def shop() -> tuple[list[Batch], Rulebook]:
     )
 
 
-def test_a_model_counts_from_when_it_is_published_and_a_restored_engine_goes_on_by_it():
+def test_model_applies_from_its_publication_and_after_a_restore():
     days, book = shop()
     engine = Engine(interval=3600)
     engine.enroll([master(TARIFF_CASEBOOK.case[0])])
     assert [alert for batch in days[:18] for alert in engine.step(batch)] == []
     assert engine.adopt(applied(book)) == []
     assert [alert for batch in days[18:30] for alert in engine.step(batch)] == []
-    other = Engine(applied(book), interval=3600)
-    other.enroll([master(TARIFF_CASEBOOK.case[0])])
-    other.restore(engine.snapshot())
-    told = [
-        [alert for batch in days[30:] for alert in one.step(batch)]
-        for one in (engine, other)
+
+    restored = Engine(applied(book), interval=3600)
+    restored.enroll([master(TARIFF_CASEBOOK.case[0])])
+    restored.restore(engine.snapshot())
+    alerts = [
+        [alert for batch in days[30:] for alert in watch.step(batch)]
+        for watch in (engine, restored)
     ]
-    [raised] = told[0]
-    assert told[0] == told[1]
+    [raised] = alerts[0]
+
+    assert alerts[0] == alerts[1]
     assert (raised.version, raised.since) == (2, START_TIME + 18 * DAY_SECONDS)
 
 
-def test_a_model_is_a_change_that_takes_a_version_and_two_people():
-    told = shop()[1]
+def test_new_model_needs_a_version_and_two_people():
+    rulebook = shop()[1]
     unsigned = Rulebook(
         {"tariff_misuse": Edition(status="published", version=2, model=CLASS_MODEL)}
     )
-    assert problems(told) == unapproved(told) == []
+
+    assert problems(rulebook) == unapproved(rulebook) == []
     assert unapproved(unsigned) == [
         "tariff_misuse: `proposed_by` does not say whose version 2 is"
     ]
-    said = ["tariff_misuse: version 2 is in force; raise `version` above it"]
-    other = msgspec.structs.replace(CLASS_MODEL, reach=0.5)
-    assert problems(Rulebook({"tariff_misuse": edition(model=other)}), told) == said
-    assert changes(told) == {
+
+    problem = ["tariff_misuse: version 2 is in force; raise `version` above it"]
+    changed = msgspec.structs.replace(CLASS_MODEL, reach=0.5)
+    assert (
+        problems(Rulebook({"tariff_misuse": edition(model=changed)}), rulebook)
+        == problem
+    )
+    assert changes(rulebook) == {
         "tariff_misuse": [
             "status shadow -> published",
             f"model none -> {CLASS_MODEL.name}",
@@ -256,12 +273,12 @@ def test_a_rulebook_has_its_model_in_a_file_beside_it(tmp_path):
     assert rules.load(file).rules["tariff_misuse"].model == CLASS_MODEL
 
 
-def spoiled(**other: object) -> bytes:
-    return msgspec.json.encode(msgspec.to_builtins(CLASS_MODEL) | other)
+def spoiled(**fields: object) -> bytes:
+    return msgspec.json.encode(msgspec.to_builtins(CLASS_MODEL) | fields)
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (b"{", "rules.toml: "),
         (b"3", "Expected `object"),
@@ -273,12 +290,12 @@ def spoiled(**other: object) -> bytes:
         (spoiled(scale=[0.0] * 27), "scales above 0"),
     ],
 )
-def test_what_is_no_model_is_refused(value, said, tmp_path):
+def test_invalid_model_is_refused(value, message, tmp_path):
     (tmp_path / "rules.toml").write_text(
         '[tariff_misuse]\nstatus = "shadow"\nversion = 2\nmodel = "classes.json"\n'
     )
     (tmp_path / "classes.json").write_bytes(value)
-    with pytest.raises(RulebookError, match=said):
+    with pytest.raises(RulebookError, match=message):
         rules.load(tmp_path / "rules.toml")
 
 
@@ -289,12 +306,12 @@ def test_numbers_that_are_not_finite_are_refused():
 
 def test_command_writes_a_model_and_prints_its_quality(command, monkeypatch, tmp_path):  # noqa: F811
     monkeypatch.setattr(use_class, "labelled_meters", lambda _: crowd(90, 1, 0.05))
-    code, out, _ = command("classes", "town:50x1", "-o", "own.json")
+    code, output, _ = command("classes", "town:50x1", "-o", "own.json")
     written = msgspec.json.decode(
         (tmp_path / "own.json").read_bytes(), type=UseClassModel
     )
     assert (code, written) == (0, learn(crowd(90, 1, 0.05)).model)
-    assert "industrial" in out
-    assert "log loss" in out
+    assert "industrial" in output
+    assert "log loss" in output
     monkeypatch.setattr(use_class, "labelled_meters", lambda _: crowd(9))
     assert command("classes", "town:50x1")[0] == 2

@@ -1,4 +1,4 @@
-"""Doubtful values become NaN before any rule sees them, and are counted by reason."""
+"""Implausible values become NaN before any rule reads them, and are counted by reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEEN_COLUMNS = (
 
 
 class ColumnProbe(Rule):
-    """A rule that keeps what it is shown and finds nothing."""
+    """A rule that records its columns and raises nothing."""
 
     seen: list[dict[str, Any]] = []  # noqa: RUF012 - the test empties it
 
@@ -39,7 +39,7 @@ class ColumnProbe(Rule):
 
 
 def validated(readings, **more):
-    """What rules see of some readings, the reasons counted, and every other count."""
+    """The columns that rules read, implausible values by reason, and every other outcome."""
     probe = ColumnProbe(
         "probe", Readings, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", "")
     )
@@ -50,25 +50,27 @@ def validated(readings, **more):
         engine.enroll([master(case)])
     for batch in batches(case):
         engine.step(batch)
-    seen = {
-        name: np.concatenate([part[name] for part in probe.seen], axis=-1)
+    columns = {
+        name: np.concatenate([shown[name] for shown in probe.seen], axis=-1)
         for name in SEEN_COLUMNS
         if probe.seen
     }
-    doubts = {
+
+    implausible = {
         reason: n
-        for (_, fate, reason), n in engine.counts.items()
-        if fate == "implausible"
+        for (_, outcome, reason), n in engine.counts.items()
+        if outcome == "implausible"
     }
-    fates = {
-        reason or fate: n
-        for (_, fate, reason), n in engine.counts.items()
-        if fate not in OTHER_COUNTS
+    outcomes = {
+        reason or outcome: n
+        for (_, outcome, reason), n in engine.counts.items()
+        if outcome not in OTHER_COUNTS
     }
-    return seen, doubts, fates
+
+    return columns, implausible, outcomes
 
 
-OTHER_COUNTS = ("implausible", "flagged", "in")  # outcomes that are no fate of a row
+OTHER_COUNTS = ("implausible", "flagged", "in")  # counts that are no outcome of a row
 
 
 def assert_seen(column, expected):
@@ -91,8 +93,8 @@ def assert_seen(column, expected):
     ],
 )
 @pytest.mark.parametrize("known", [True, False])
-def test_a_sentinel_is_no_value(value, known):
-    seen, doubts, _ = validated(
+def test_sentinel_becomes_nan(value, known):
+    columns, implausible, _ = validated(
         f"""
         at                register
         d1 00:15          {value}
@@ -100,9 +102,9 @@ def test_a_sentinel_is_no_value(value, known):
         """,
         known=known,
     )
-    assert_seen(seen["register"], [NOT_A_NUMBER, 100, 101, 102])
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
-    assert doubts == {"sentinel": 1}
+    assert_seen(columns["register"], [NOT_A_NUMBER, 100, 101, 102])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
+    assert implausible == {"sentinel": 1}
 
 
 @pytest.mark.parametrize(
@@ -114,48 +116,48 @@ def test_a_sentinel_is_no_value(value, known):
         ("q", "4294967.295"),
     ],
 )
-def test_a_sentinel_of_one_phase_leaves_the_others(column, value):
-    seen, doubts, _ = validated(
+def test_sentinel_of_one_phase_leaves_the_others(column, value):
+    columns, implausible, _ = validated(
         f"""
         at        {column}
         d1 00:15  1/{value}/1
         """,
         known=False,
     )
-    assert_seen(seen[column][:, 0], [1, NOT_A_NUMBER, 1])
-    assert doubts == {"sentinel": 1}
+    assert_seen(columns[column][:, 0], [1, NOT_A_NUMBER, 1])
+    assert implausible == {"sentinel": 1}
 
 
 def test_a_large_register_is_a_value():
-    seen, doubts, _ = validated("""
+    columns, implausible, _ = validated("""
         at                register
         d1 00:15..01:00   429496.72+0.01
         """)
-    assert not np.isnan(seen["register"]).any()
-    assert not doubts
+    assert not np.isnan(columns["register"]).any()
+    assert not implausible
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf"])
-def test_infinity_is_no_value(value):
-    seen, doubts, _ = validated(f"""
+def test_infinity_becomes_nan(value):
+    columns, implausible, _ = validated(f"""
         at        i
         d1 00:15  1/{value}/1
         """)
-    assert_seen(seen["i"][:, 0], [1, NOT_A_NUMBER, 1])
-    assert doubts == {"not_finite": 1}
+    assert_seen(columns["i"][:, 0], [1, NOT_A_NUMBER, 1])
+    assert implausible == {"not_finite": 1}
 
 
 def test_energy_registers_and_voltages_are_not_negative_but_power_and_current_may_be():
-    seen, doubts, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register  export_register  kwh  u           i       p   q
         d1 00:15  -5        -5               -1   220/-3/220  -1/1/1  -1  -1
         """)
     for name in ("register", "export_register", "kwh"):
-        assert_seen(seen[name], [NOT_A_NUMBER])
-    assert_seen(seen["u"][:, 0], [220, NOT_A_NUMBER, 220])
-    assert_seen(seen["i"][:, 0], [-1, 1, 1])
-    assert_seen(seen["p"][:, 0], [-1, -1, -1])
-    assert doubts == {"negative": 4}
+        assert_seen(columns[name], [NOT_A_NUMBER])
+    assert_seen(columns["u"][:, 0], [220, NOT_A_NUMBER, 220])
+    assert_seen(columns["i"][:, 0], [-1, 1, 1])
+    assert_seen(columns["p"][:, 0], [-1, -1, -1])
+    assert implausible == {"negative": 4}
 
 
 @pytest.mark.parametrize(
@@ -168,92 +170,92 @@ def test_energy_registers_and_voltages_are_not_negative_but_power_and_current_ma
         ("kwh", "19.8", "19.9"),  # of a quarter-hour
     ],
 )
-def test_what_no_meter_can_measure_is_no_value(column, within, beyond):
-    seen, doubts, _ = validated(f"""
+def test_value_beyond_the_meters_range_becomes_nan(column, within, beyond):
+    columns, implausible, _ = validated(f"""
         at        {column}
         d1 00:15  {within}
         d1 00:30  {beyond}
         """)
-    assert_seen(seen[column][..., 0], float(within))
-    assert np.isnan(seen[column][..., 1]).all()
-    assert doubts == {"beyond_bound": 1 if column == "kwh" else 3}
+    assert_seen(columns[column][..., 0], float(within))
+    assert np.isnan(columns[column][..., 1]).all()
+    assert implausible == {"beyond_bound": 1 if column == "kwh" else 3}
 
 
 def test_the_bound_follows_the_contract_the_interval_and_needs_master_data():
     hourly = "meter  wiring  interval_s\nM1     3P4W    3600"
-    seen, doubts, _ = validated(
+    columns, implausible, _ = validated(
         "at        kwh\nd1 01:00  79\nd1 02:00  80", meters=hourly
     )
-    assert_seen(seen["kwh"], [79, NOT_A_NUMBER])
-    assert doubts == {"beyond_bound": 1}
+    assert_seen(columns["kwh"], [79, NOT_A_NUMBER])
+    assert implausible == {"beyond_bound": 1}
     large = "meter  wiring  contract_kva\nM1     3P4W    100"
     assert not validated("at        p\nd1 00:15  190", meters=large)[1]
     assert not validated("at        p\nd1 00:15  190", known=False)[1]
 
 
 def test_an_estimate_is_no_measurement_and_an_edited_value_is():
-    seen, doubts, fates = validated("""
+    columns, implausible, outcomes = validated("""
         at        register  kwh  u    status
         d1 00:15  100       1    220  measured
         d1 00:30  101       1    220  estimated
         d1 00:45  102       1    220  edited
         """)
-    assert_seen(seen["kwh"], [1, NOT_A_NUMBER, 1])
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 2])
-    assert doubts == {"estimated": 5}
-    assert fates == {"judged": 3}
+    assert_seen(columns["kwh"], [1, NOT_A_NUMBER, 1])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 2])
+    assert implausible == {"estimated": 5}
+    assert outcomes == {"judged": 3}
 
 
-def test_phase_b_of_a_three_wire_meter_is_not_there():
-    seen, doubts, _ = validated(
+def test_phase_b_of_a_three_wire_meter_becomes_nan():
+    columns, implausible, _ = validated(
         """
         at        u          i
         d1 00:15  100/3/100  1/0/1
         """,
         meters="meter  wiring  un_v\nM1     3P3W    100",
     )
-    assert_seen(seen["u"][:, 0], [100, NOT_A_NUMBER, 100])
-    assert_seen(seen["i"][:, 0], [1, NOT_A_NUMBER, 1])
-    assert not doubts
+    assert_seen(columns["u"][:, 0], [100, NOT_A_NUMBER, 100])
+    assert_seen(columns["i"][:, 0], [1, NOT_A_NUMBER, 1])
+    assert not implausible
 
 
 def test_a_repeated_snapshot_is_missing_not_zero():
-    seen, doubts, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register  kwh  p  clock_offset
         d1 00:15  100       0    1  0
         d1 00:30  100       0    1  -900
         d1 00:45  100.5     0.5  1  0
         """)
-    assert_seen(seen["kwh"], [0, NOT_A_NUMBER, 0.5])
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 0.5])
-    assert np.isnan(seen["p"][:, 1]).all()
-    assert doubts == {"repeated_snapshot": 5}
+    assert_seen(columns["kwh"], [0, NOT_A_NUMBER, 0.5])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 0.5])
+    assert np.isnan(columns["p"][:, 1]).all()
+    assert implausible == {"repeated_snapshot": 5}
 
 
 def test_a_register_that_stands_while_the_clock_goes_on_is_no_repeat():
-    seen, doubts, _ = validated("""
+    columns, implausible, _ = validated("""
         at               register  kwh  clock_offset
         d1 00:15..01:00  100       0    3
         """)
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, 0, 0, 0])
-    assert not doubts
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, 0, 0, 0])
+    assert not implausible
 
 
 def test_one_low_reading_is_no_new_base():
-    seen, doubts, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  12
         d1 00:45  1001
         d1 01:00  1002
         """)
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
-    assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, 0, 0])
-    assert doubts == {"transient_low": 1}
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
+    assert_seen(columns["register_drop"], [0, NOT_A_NUMBER, 0, 0])
+    assert implausible == {"transient_low": 1}
 
 
 def test_a_gap_between_two_low_readings_does_not_hide_the_decrease():
-    seen, doubts, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  900
@@ -261,53 +263,55 @@ def test_a_gap_between_two_low_readings_does_not_hide_the_decrease():
         d1 01:00  901
         d1 01:15  902
         """)
-    assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, NOT_A_NUMBER, 100, 0])
+    assert_seen(columns["register_drop"], [0, NOT_A_NUMBER, NOT_A_NUMBER, 100, 0])
     assert_seen(
-        seen["register_delta"],
+        columns["register_delta"],
         [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 1],
     )
-    assert not doubts
+    assert not implausible
 
 
-def test_a_low_reading_that_falls_on_is_confirmed_by_the_next_that_does_not():
-    seen, _, _ = validated("""
+def test_falling_low_readings_are_confirmed_by_the_next_rise():
+    columns, _, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  900
         d1 00:45  800
         d1 01:00  801
         """)
-    assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, NOT_A_NUMBER, 200])
+    assert_seen(columns["register_drop"], [0, NOT_A_NUMBER, NOT_A_NUMBER, 200])
 
 
 def test_one_high_reading_is_no_new_base():
-    seen, doubts, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  90000
         d1 00:45  1001
         d1 01:00  1002
         """)
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
-    assert_seen(seen["register_drop"], [0, 0, 0, 0])
-    assert doubts == {"transient_high": 1}
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
+    assert_seen(columns["register_drop"], [0, 0, 0, 0])
+    assert implausible == {"transient_high": 1}
 
 
-def test_a_high_reading_that_a_second_one_confirms_is_a_new_base_but_no_use():
-    seen, doubts, _ = validated("""
+def test_confirmed_high_reading_is_a_new_base_and_no_usage():
+    columns, implausible, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  90000
         d1 00:45  90001
         d1 01:00  90003
         """)
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 2])
-    assert_seen(seen["register_drop"], [0, 0, 0, 0])
-    assert not doubts
+    assert_seen(
+        columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 2]
+    )
+    assert_seen(columns["register_drop"], [0, 0, 0, 0])
+    assert not implausible
 
 
-def test_a_high_reading_is_not_confirmed_by_a_second_leap():
-    seen, _, _ = validated("""
+def test_second_leap_does_not_confirm_a_high_reading():
+    columns, _, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  90000
@@ -316,7 +320,7 @@ def test_a_high_reading_is_not_confirmed_by_a_second_leap():
         d1 01:15  180003
         """)
     assert_seen(
-        seen["register_delta"],
+        columns["register_delta"],
         [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 2],
     )
 
@@ -325,7 +329,7 @@ def test_a_high_reading_is_not_confirmed_by_a_second_leap():
     ("digits", "last", "next_", "delta"), [(6, 999_999, 1, 2), (4, 9_990, 5, 15)]
 )
 def test_rollover_is_unwrapped(digits, last, next_, delta):
-    seen, doubts, _ = validated(
+    columns, implausible, _ = validated(
         f"""
         at        register
         d1 00:15  {last}
@@ -333,23 +337,23 @@ def test_rollover_is_unwrapped(digits, last, next_, delta):
         """,
         meters=f"meter  wiring  register_digits\nM1     3P4W    {digits}",
     )
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, delta])
-    assert_seen(seen["register_drop"], [0, 0])
-    assert not doubts
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, delta])
+    assert_seen(columns["register_drop"], [0, 0])
+    assert not implausible
 
 
 def test_a_fall_from_the_middle_of_the_register_is_no_rollover():
-    seen, _, _ = validated("""
+    columns, _, _ = validated("""
         at        register
         d1 00:15  800000
         d1 00:30  1
         d1 00:45  2
         """)
-    assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, 799_999])
+    assert_seen(columns["register_drop"], [0, NOT_A_NUMBER, 799_999])
 
 
-def test_a_new_version_of_the_meter_begins_afresh():
-    seen, doubts, _ = validated(
+def test_new_version_of_a_meter_starts_afresh():
+    columns, implausible, _ = validated(
         """
         at        register
         d1 00:15  1000
@@ -358,62 +362,62 @@ def test_a_new_version_of_the_meter_begins_afresh():
         """,
         meters="meter  wiring  effective\nM1     3P4W    -\nM1     3P4W    d1 00:20",
     )
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1])
-    assert_seen(seen["register_drop"], [0, 0, 0])
-    assert not doubts
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1])
+    assert_seen(columns["register_drop"], [0, 0, 0])
+    assert not implausible
 
 
 def test_the_energy_of_hours_in_one_interval_is_a_backfill_lump():
-    seen, doubts, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register  kwh
         d1 00:15  100       0.5
         d1 00:30  100.5     0.5
         d1 04:00  107       6.5
         d1 04:15  107.5     0.5
         """)
-    assert_seen(seen["kwh"], [0.5, 0.5, NOT_A_NUMBER, 0.5])
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, 0.5, 6.5, 0.5])
-    assert doubts == {"backfill_lump": 1}
+    assert_seen(columns["kwh"], [0.5, 0.5, NOT_A_NUMBER, 0.5])
+    assert_seen(columns["register_delta"], [NOT_A_NUMBER, 0.5, 6.5, 0.5])
+    assert implausible == {"backfill_lump": 1}
 
 
 def test_after_a_gap_the_energy_of_one_interval_is_no_lump():
-    seen, doubts, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register  kwh
         d1 00:15  100       0.5
         d1 04:00  107       0.6
         """)
-    assert_seen(seen["kwh"], [0.5, 0.6])
-    assert not doubts
+    assert_seen(columns["kwh"], [0.5, 0.6])
+    assert not implausible
 
 
 def test_the_energy_of_an_hour_in_one_interval_is_no_lump():
-    seen, doubts, _ = validated("""
+    columns, implausible, _ = validated("""
         at        register  kwh
         d1 00:15  100       0.5
         d1 01:15  106       6
         """)
-    assert_seen(seen["kwh"], [0.5, 6])
-    assert not doubts
+    assert_seen(columns["kwh"], [0.5, 6])
+    assert not implausible
 
 
 def test_an_hourly_or_daily_meter_sends_no_lumps():
     for interval, times in ((3600, "d1 01:00..06:00 /60"), (86_400, "d1..d4 24:00")):
-        _, doubts, _ = validated(
+        _, implausible, _ = validated(
             f"at                   register  kwh\n{times}  100+5      5",
             meters=f"meter  wiring  interval_s\nM1     3P4W    {interval}",
         )
-        assert not doubts
+        assert not implausible
 
 
 def test_event_times_ahead_of_their_receipt_are_rejected():
-    seen, _, fates = validated("""
+    columns, _, outcomes = validated("""
         at        kwh  received
         d1 00:15  1    d1 00:10
         d1 01:15  2    d1 00:16
         d1 00:30  3    d1 00:31
         """)
-    assert fates == {"judged": 2, "future": 1}
-    assert_seen(seen["kwh"], [1, 3])
+    assert outcomes == {"judged": 2, "future": 1}
+    assert_seen(columns["kwh"], [1, 3])
 
 
 def test_implausible_event_times_are_rejected():
@@ -430,14 +434,14 @@ def test_implausible_event_times_are_rejected():
 
 
 def test_every_row_has_one_outcome():
-    _, doubts, fates = validated("""
+    _, implausible, outcomes = validated("""
         at               arrives    register     kwh  u    i     received
         d1 00:15..24:00  -          100+0.5      0.5  220  4     -
         d1 00:15..12:00  d1 23:00   100+0.5      0.5  220  4     -
         d2 00:15..06:00  -          4294967.295  0.5  900  inf   -
         d2 06:15..12:00  -          150          1    220  4     d1 00:00
         """)
-    assert sum(fates.values()) == 96 + 48 + 24 + 24
-    assert fates["duplicate"] == 48
-    assert fates["future"] == 24
-    assert doubts == {"sentinel": 24, "beyond_bound": 72, "not_finite": 72}
+    assert sum(outcomes.values()) == 96 + 48 + 24 + 24
+    assert outcomes["duplicate"] == 48
+    assert outcomes["future"] == 24
+    assert implausible == {"sentinel": 24, "beyond_bound": 72, "not_finite": 72}

@@ -1,4 +1,4 @@
-"""The wire: whatever is sent reads back equal to the bit, whatever else is sent is refused with its reason."""
+"""The wire: valid messages read back equal to the bit, all others are rejected with their reason."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def decoded(messages: Sequence[Message]) -> tuple[Readings, list[Rejection]]:
     return batch, refusals
 
 
-def reading(**told: Any) -> bytes:
-    return msgspec.json.encode({"meter": "M1", "at": READING_TIME, "kwh": 1} | told)
+def reading(**fields: Any) -> bytes:
+    return msgspec.json.encode({"meter": "M1", "at": READING_TIME, "kwh": 1} | fields)
 
 
-def packed(**told: Any) -> bytes:
+def packed(**fields: Any) -> bytes:
     """A frame of two rows of one meter."""
-    whole = {
+    frame = {
         "meters": ["M1"],
         "meter": np.zeros(2, "<u2").tobytes(),
         "at": np.full(2, READING_TIME, "<u4").tobytes(),
@@ -103,12 +103,12 @@ def packed(**told: Any) -> bytes:
         "kwh": np.ones(2, "<f4").tobytes(),
     }
     return msgspec.msgpack.encode(
-        {name: value for name, value in (whole | told).items() if value is not None}
+        {name: value for name, value in (frame | fields).items() if value is not None}
     )
 
 
 def table(batch: Batch) -> list[tuple[Any, ...]]:
-    """The rows with names for codes and bits for numbers, those of an area in their order."""
+    """The rows of each area in order, with names for codes and bits for numbers."""
     columns = []
     for names, codes in batch.encodings().items():
         words = getattr(batch, names)
@@ -127,11 +127,11 @@ times = st.integers(EARLIEST_TIME, LATEST_TIME - 1)
 
 def numbers(name: str, rows: int) -> st.SearchStrategy[Any]:
     kind = COLUMN_TYPES[name]
-    some = st.floats(
+    floats = st.floats(
         -(2.0**39), 2.0**39, allow_nan=False, width=64 if kind is np.float64 else 32
     ) | st.just(np.nan)
     return st.none() | arrays.arrays(
-        kind, (3, rows) if name in PHASE_COLUMNS else rows, elements=some
+        kind, (3, rows) if name in PHASE_COLUMNS else rows, elements=floats
     )
 
 
@@ -139,30 +139,32 @@ def numbers(name: str, rows: int) -> st.SearchStrategy[Any]:
 def batches(draw: st.DrawFn, kind: type[Batch]) -> Batch:
     rows = draw(st.integers(1, 6))
 
-    def many(one: st.SearchStrategy[Any]) -> list[Any]:
-        return draw(st.lists(one, min_size=rows, max_size=rows))
+    def many(strategy: st.SearchStrategy[Any]) -> list[Any]:
+        return draw(st.lists(strategy, min_size=rows, max_size=rows))
 
-    told: dict[str, Any] = {"at": many(times)}
+    columns: dict[str, Any] = {"at": many(times)}
     for names, codes in kind.encodings().items():
         blank = names in ("bills", "channels") or (
             kind is DeviceEvents and names == "names"
         )
-        told[names] = [""] * blank + draw(
+        columns[names] = [""] * blank + draw(
             st.lists(ids, min_size=1, max_size=3, unique=True)
         )
-        told[codes] = many(st.integers(0, len(told[names]) - 1))
+        columns[codes] = many(st.integers(0, len(columns[names]) - 1))
+
     for name in [field.name for field in fields(kind)]:
-        if name in told:
+        if name in columns:
             continue
         if name in WORDS_BY_CODE:
-            told[name] = many(st.integers(0, len(WORDS_BY_CODE[name]) - 1))
+            columns[name] = many(st.integers(0, len(WORDS_BY_CODE[name]) - 1))
         elif name == "succeeded":
-            told[name] = many(st.integers(0, 1))
+            columns[name] = many(st.integers(0, 1))
         elif COLUMN_TYPES[name] is np.int64:
-            told[name] = many(st.just(0) | times)
+            columns[name] = many(st.just(0) | times)
         else:
-            told[name] = draw(numbers(name, rows))
-    return kind.build(**told)
+            columns[name] = draw(numbers(name, rows))
+
+    return kind.build(**columns)
 
 
 @settings(max_examples=150, deadline=None)
@@ -209,10 +211,17 @@ def test_a_message_is_of_one_area_and_no_longer_than_asked():
         np.arange(rows) % 2,
         np.full(rows, READING_TIME),
     )
+
     for shape in ("array", "packed"):
         sent = list(encode_readings(batch, shape, 500))
         assert [key for key, _, _ in sent] == [b"A1", b"A1", b"A2", b"A2"]
-        assert [len(decoded([(*one, 0)])[0]) for one in sent] == [500, 100, 500, 100]
+        assert [len(decoded([(*encoded, 0)])[0]) for encoded in sent] == [
+            500,
+            100,
+            500,
+            100,
+        ]
+
     assert len(list(encode_readings(batch, "single"))) == rows
 
 
@@ -239,9 +248,9 @@ def test_the_shortest_double_is_the_same_float32(column):
 
 
 def test_numbers_on_the_wire_are_as_short_as_they_were_typed():
-    u, i = [[230.1], [np.nan], [0.001]], [[7], [np.nan], [np.nan]]
+    volts, i = [[230.1], [np.nan], [0.001]], [[7], [np.nan], [np.nan]]
     batch = Readings.build(
-        ["M1"], [0], ["A1"], [0], [READING_TIME], kwh=[-0.0], u=u, i=i
+        ["M1"], [0], ["A1"], [0], [READING_TIME], kwh=[-0.0], u=volts, i=i
     )
     ((key, value, _),) = encode_readings(batch, "single")
     assert key == b"A1"
@@ -252,9 +261,9 @@ def test_numbers_on_the_wire_are_as_short_as_they_were_typed():
 
 
 def test_received_time_is_the_brokers_where_the_value_has_none():
-    told = reading(received=READING_TIME + 60)
+    dated = reading(received=READING_TIME + 60)
     for value in (
-        b"[%b,%b]" % (told, reading()),
+        b"[%b,%b]" % (dated, reading()),
         packed(received=np.array([READING_TIME + 60, 0], "<u4").tobytes()),
     ):
         batch, _ = decoded([message(value, received=READING_TIME + 9)])
@@ -271,25 +280,27 @@ def test_received_time_is_the_brokers_where_the_value_has_none():
     ],
 )
 def test_future_rows_of_an_office_are_rejected(decode, value):
-    stamps = [
+    times = [
         READING_TIME,
         READING_TIME + FUTURE_TOLERANCE_SECONDS,
         READING_TIME + FUTURE_TOLERANCE_SECONDS + 1,
         2**31,
     ]
-    values = [msgspec.json.encode(value | {"at": at}) for at in stamps]
+    values = [msgspec.json.encode(value | {"at": at}) for at in times]
     batch, refusals = decode(
         [message(value, received=READING_TIME) for value in values]
     )
-    assert batch.at.tolist() == stamps[:2]
+
+    assert batch.at.tolist() == times[:2]
     assert [(refusal.reason, refusal.index) for refusal in refusals] == [
         (Reason.BAD_TIME, 2),
         (Reason.BAD_TIME, 3),
     ]
-    batch, refusals = decode(
-        [message(value) for value in values]
-    )  # nobody knows when it came
-    assert batch.at.tolist() == stamps
+
+    # without a receipt time nothing is known to be in the future
+    batch, refusals = decode([message(value) for value in values])
+    assert batch.at.tolist() == times
+
     planned = msgspec.json.encode(
         {"at": READING_TIME + 30 * FUTURE_TOLERANCE_SECONDS, "event": "planned_outage"}
     )
@@ -297,13 +308,13 @@ def test_future_rows_of_an_office_are_rejected(decode, value):
 
 
 def test_times_are_read_with_any_offset():
-    stamps = [
+    times = [
         "2023-11-14T22:13:20Z",
         "2023-11-15T06:13:20+08:00",
         "2023-11-14T22:13:20.999Z",
         READING_TIME,
     ]
-    batch, refusals = decoded([message(reading(at=stamp)) for stamp in stamps])
+    batch, refusals = decoded([message(reading(at=time)) for time in times])
     assert batch.at.tolist() == [READING_TIME] * 4
     assert not refusals
 
@@ -343,6 +354,7 @@ def test_the_area_is_the_keys_or_the_values():
             message(b"[" + reading(area="A1") + b"," + reading() + b"]"),
         ]
     )
+
     assert [batch.areas[code] for code in batch.area] == [
         "A1",
         "A2",
@@ -435,7 +447,7 @@ BAD_READINGS = [
 @pytest.mark.parametrize(
     ("value", "reason"), BAD_READINGS, ids=range(len(BAD_READINGS))
 )
-def test_a_bad_value_alone_is_rejected_with_its_reason(value, reason):
+def test_only_the_bad_value_is_rejected_with_its_reason(value, reason):
     good = message(GOOD_READING)
     batch, refusals = decoded([good, good, message(value), good])
     assert [(refusal.reason, refusal.index, refusal.value) for refusal in refusals] == [
@@ -458,7 +470,7 @@ def test_a_bad_value_alone_is_rejected_with_its_reason(value, reason):
         and b",\n" + GOOD_READING not in value
     ],
 )
-def test_a_bad_element_alone_is_rejected_with_its_reason(value, reason):
+def test_only_the_bad_element_is_rejected_with_its_reason(value, reason):
     if reason is Reason.NOT_JSON:
         batch, refusals = decoded(
             [message(b"[" + GOOD_READING + b"," + value + b"]"), message(GOOD_READING)]
@@ -466,12 +478,14 @@ def test_a_bad_element_alone_is_rejected_with_its_reason(value, reason):
         assert [refusal.reason for refusal in refusals] == [reason]
         assert len(batch) == 1
         return
+
     batch, refusals = decoded(
         [
             message(GOOD_READING),
             message(b"[" + GOOD_READING + b", " + value + b" ," + GOOD_READING + b"]"),
         ]
     )
+
     assert [(refusal.reason, refusal.index, refusal.value) for refusal in refusals] == [
         (reason, 1, value)
     ]
@@ -497,21 +511,19 @@ def test_a_bad_element_alone_is_rejected_with_its_reason(value, reason):
         ),
     ],
 )
-def test_a_bad_row_of_a_frame_alone_is_rejected_and_would_be_again(columns, reason):
+def test_only_the_bad_row_of_a_frame_is_rejected_and_again_if_resent(columns, reason):
     batch, refusals = decoded([message(packed(**columns))])
     assert len(batch) == 1
     assert [refusal.reason for refusal in refusals] == [reason]
     assert FRAME_DECODER.decode(refusals[0].value).rows == 1
-    nothing, again = decode_readings([message(refusals[0].value)])
+    nothing, refused_again = decode_readings([message(refusals[0].value)])
     assert nothing is None
-    assert again == [refusals[0]]
+    assert refused_again == [refusals[0]]
 
 
 def test_rows_of_a_frame_with_one_fault_are_rejected_together():
-    at, kwh = (
-        np.array([0, READING_TIME, 0, READING_TIME, READING_TIME], "<u4"),
-        np.array([1, np.inf, 1, 2, np.inf], "<f4"),
-    )
+    at = np.array([0, READING_TIME, 0, READING_TIME, READING_TIME], "<u4")
+    kwh = np.array([1, np.inf, 1, 2, np.inf], "<f4")
     value = packed(
         rows=5, meter=np.zeros(5, "<u2").tobytes(), at=at.tobytes(), kwh=kwh.tobytes()
     )
@@ -525,7 +537,7 @@ def test_rows_of_a_frame_with_one_fault_are_rejected_together():
 
 
 def peak_memory(value: bytes) -> tuple[list[Rejection], int]:
-    """What is refused of a value, and the most bytes that are held to find out."""
+    """The rejections of a value, and the peak of memory to find them."""
     tracemalloc.start()
     try:
         batch, refusals = decode_readings([message(value)])
@@ -551,10 +563,10 @@ def peak_memory(value: bytes) -> tuple[list[Rejection], int]:
         b"[" + b"0," * 600_000 + b"0]",
     ],
 )
-def test_what_claims_to_be_huge_takes_no_more_than_it_is(value):
-    refusals, held = peak_memory(value)
+def test_claimed_size_does_not_allocate_memory(value):
+    refusals, bytes_used = peak_memory(value)
     assert len(refusals) == 1
-    assert held < (1 << 20) + 100 * len(value)
+    assert bytes_used < (1 << 20) + 100 * len(value)
 
 
 @pytest.mark.parametrize(
@@ -644,7 +656,7 @@ def test_reading_after_an_invalid_element_is_rejected_as_itself():
         b"," + GOOD_READING[:-1],
     ],
 )
-def test_what_follows_an_object_does_not_join_the_next_value(rest):
+def test_bytes_after_an_object_do_not_join_the_next_value(rest):
     batch, refusals = decoded(
         [message(GOOD_READING), message(GOOD_READING + rest), message(GOOD_READING)]
     )
@@ -655,9 +667,17 @@ def test_what_follows_an_object_does_not_join_the_next_value(rest):
 
 
 def test_rows_keep_the_order_of_their_messages_across_shapes():
-    one = [reading(meter=f"M{number}") for number in range(6)]
-    values = [one[1], packed(meters=["M2"]), b"[" + one[3] + b"]", one[4], b"", one[5]]
+    readings = [reading(meter=f"M{number}") for number in range(6)]
+    values = [
+        readings[1],
+        packed(meters=["M2"]),
+        b"[" + readings[3] + b"]",
+        readings[4],
+        b"",
+        readings[5],
+    ]
     batch, refusals = decoded([message(value) for value in values])
+
     assert [batch.names[code] for code in batch.subject] == [
         "M1",
         "M2",
@@ -705,13 +725,13 @@ anything = st.one_of(
     nested.map(lambda value: json.dumps(value).encode()),
     nested.map(msgspec.msgpack.encode),
     st.dictionaries(st.sampled_from(FIELD_NAMES), nested, max_size=3).map(
-        lambda told: reading(**told)
+        lambda fields: reading(**fields)
     ),
     st.dictionaries(
         st.sampled_from(Frame.__struct_fields__),
         nested | st.binary(max_size=24),
         max_size=3,
-    ).map(lambda told: packed(**told)),
+    ).map(lambda fields: packed(**fields)),
     st.builds(
         lambda good, at, noise: good[:at] + noise + good[at + 1 :],
         st.sampled_from(GOOD_MESSAGES),
@@ -735,15 +755,18 @@ messages_of_any_kind = st.lists(
 def test_a_decoder_reads_or_rejects_whatever_the_bytes(messages):
     for decode in ALL_DECODERS:
         batch, refusals = decode(messages)
-        assert [refusal.index for refusal in refusals] == sorted(
-            refusal.index for refusal in refusals
-        )
+        indices = [refusal.index for refusal in refusals]
+        assert indices == sorted(indices)
+
         for refusal in refusals:
             key, value, content_type, received = messages[refusal.index]
-            again = decode([(key, refusal.value, content_type, received)])
+            decoded_again = decode([(key, refusal.value, content_type, received)])
             if refusal.value == value or refusal.value[:1] == b"{":
-                assert not again[0]
-                assert [one.reason for one in again[1]] == [refusal.reason]
+                assert not decoded_again[0]
+                assert [rejected.reason for rejected in decoded_again[1]] == [
+                    refusal.reason
+                ]
+
         if isinstance(batch, Batch):
             assert len(batch) > 0
             assert EARLIEST_TIME <= batch.at.min() <= batch.at.max() < LATEST_TIME
@@ -761,7 +784,7 @@ GOOD_AREA = Area(
 )
 
 
-def test_an_area_comes_back():
+def test_area_reads_back():
     assert decode_areas([(*encode_area(GOOD_AREA), 0), message(None)]) == (
         [GOOD_AREA],
         [],
@@ -819,16 +842,16 @@ TEXT_FIELDS = [
 
 @pytest.mark.parametrize(("name", "kind", "field"), TEXT_FIELDS)
 @pytest.mark.parametrize("text", ["\x1b[31m", "a\nb", "\u202e", "x" * 129, "\x00"])
-def test_no_text_of_master_data_moves_a_cursor_or_is_longer_than_an_id(
+def test_text_of_master_data_has_no_control_characters_and_fits_an_id(
     name, kind, field, text
 ):
     needed = {"tariff": "T", "stage": "S", "meter": "M", "flat": 0.5, "area": "A1"}
-    told = {
-        one.name: needed[one.name]
-        for one in msgspec.structs.fields(kind)
-        if one.name in needed
+    fields = {
+        struct_field.name: needed[struct_field.name]
+        for struct_field in msgspec.structs.fields(kind)
+        if struct_field.name in needed
     } | {field: text}
-    record = told if kind is Area else {"area": "A1", name: [told]}
+    record = fields if kind is Area else {"area": "A1", name: [fields]}
     areas, refusals = decode_areas([message(msgspec.json.encode(record))])
     assert not areas
     assert [refusal.reason for refusal in refusals] == [Reason.BAD_ID]
@@ -900,21 +923,23 @@ def test_an_alert_is_read_or_rejected(value):
         (StageRecord, "progress"),
     ],
 )
-def test_the_words_on_the_wire_are_the_codes_names(record, field):
-    told = get_type_hints(record)[field]
-    words = next((part for part in get_args(told) if get_origin(part) is Literal), told)
+def test_words_on_the_wire_are_the_names_of_the_codes(record, field):
+    hint = get_type_hints(record)[field]
+    words = next(
+        (literal for literal in get_args(hint) if get_origin(literal) is Literal),
+        hint,
+    )
     assert get_args(words) == WORDS_BY_CODE[field]
 
 
 def test_readings_with_rare_fields_and_without_come_together():
-    usual, rare = (
-        b'{"meter":"M1","at":1767225600,"kwh":1}',
-        b'{"meter":"M2","at":1767225600,"kwh":2,"neutral":0.5}',
-    )
+    usual = b'{"meter":"M1","at":1767225600,"kwh":1}'
+    rare = b'{"meter":"M2","at":1767225600,"kwh":2,"neutral":0.5}'
     arrays = [
-        b"[" + b",".join(parts) + b"]"
-        for parts in ((usual,), (rare, usual), (usual, b"{}"), (rare,))
+        b"[" + b",".join(records) + b"]"
+        for records in ((usual,), (rare, usual), (usual, b"{}"), (rare,))
     ]
+
     for values in (arrays, [usual, rare, b"{}", usual]):
         batch, refusals = decode_readings([(b"A1", value, "", 0) for value in values])
         assert batch is not None

@@ -1,4 +1,4 @@
-"""The core's promises on meters that are wired wrong, and tell of neutral, status word and terminal."""
+"""The promises of the core on wrongly wired meters with neutral, status word and terminal."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ METER_WIRINGS: dict[str, Wiring] = {
 
 
 def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
-    """An area whose meters tell of every conductor; each is wired wrong for a while, in one way at least."""
-    g = np.random.default_rng(seed)
+    """An area whose meters measure every conductor; each is wired wrong for a while in at least one way."""
+    rng = np.random.default_rng(seed)
     zone, year, month, day = STREAM_STARTS[seed % len(STREAM_STARTS)]
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     end = start + STREAM_DAYS[interval] * DAY_SECONDS
@@ -77,119 +77,122 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
     area = Area(
         area="A1", gateway="G", transformers=[transformer], meters=[gateway, *meters]
     )
+
+    spans = fault_spans(rng, start, end, interval)
+    rows = sorted(
+        metered(rng, area, start, end, interval, noise=True),
+        key=lambda row: (row.at, rng.random()),
+    )
+    for n, row in enumerate(rows):
+        now = {
+            fault
+            for fault, at, seconds in spans[row.subject]
+            if 0 <= row.at - at < seconds
+        }
+        rows[n] = replace(row, columns=faulty_columns(rng, row, now))
+    return Stream([area], tuple(rows), zone, interval)
+
+
+def fault_spans(
+    rng: np.random.Generator, start: int, end: int, interval: int
+) -> dict[str, list[tuple[str, int, int]]]:
+    """The faults of every meter, each with its beginning and how many seconds it lasts."""
     spans: dict[str, list[tuple[str, int, int]]] = {}
     for n, name in enumerate(("G", "stranger", *METER_WIRINGS)):
         picked = [
             WIRING_FAULTS[n % len(WIRING_FAULTS)],
-            *g.permutation(WIRING_FAULTS)[: g.integers(0, 3)].tolist(),
+            *rng.permutation(WIRING_FAULTS)[: rng.integers(0, 3)].tolist(),
         ]
         if METER_WIRINGS.get(name) == "1P2W":
             picked.append("diverted")
         if METER_WIRINGS.get(name) == "3P4W":
             picked.append("idle" if n % 2 else "crossed")
-        begin = start + (g.uniform(0.55, 0.8, len(picked)) * (end - start)).astype(int)
-        lengths = g.integers(interval, (end - start) // 2, len(picked))
+
+        begin = rng.uniform(0.55, 0.8, len(picked)) * (end - start)
+        begin = start + begin.astype(int)
+        lengths = rng.integers(interval, (end - start) // 2, len(picked))
         spans[name] = list(zip(picked, begin.tolist(), lengths.tolist(), strict=True))
-    rows = sorted(
-        metered(g, area, start, end, interval, noise=True),
-        key=lambda row: (row.at, g.random()),
-    )
-    return Stream(
-        [area],
-        tuple(
-            replace(
-                row,
-                columns=faulty_columns(
-                    g,
-                    row,
-                    {
-                        fault
-                        for fault, at, long in spans[row.subject]
-                        if 0 <= row.at - at < long
-                    },
-                ),
-            )
-            for row in rows
-        ),
-        zone,
-        interval,
-    )
+    return spans
 
 
 @np.errstate(invalid="ignore")
-def faulty_columns(g: np.random.Generator, row: Row, now: set[str]) -> dict[str, Any]:
-    """What one reading tells, with what is wrong now."""
+def faulty_columns(rng: np.random.Generator, row: Row, now: set[str]) -> dict[str, Any]:
+    """The columns of a reading with the faults of the moment."""
     single, gateway = row.subject in ("S0", "S1"), row.subject == "G"
-    c: dict[str, Any] = {name: np.array(value) for name, value in row.columns.items()}
+    columns: dict[str, Any] = {
+        name: np.array(value) for name, value in row.columns.items()
+    }
     if "dark" in now:
-        c["u"] *= np.float32(0.2)
+        columns["u"] *= np.float32(0.2)
     if "adrift" in now:
-        c["u"] *= np.array([1.4, 0.7, 0.95], np.float32)
+        columns["u"] *= np.array([1.4, 0.7, 0.95], np.float32)
     if "idle" in now:
-        c["i"] = np.array([0, 0.2, 0.2], np.float32) * c["i"]
+        columns["i"] = np.array([0, 0.2, 0.2], np.float32) * columns["i"]
     if "crossed" in now:
-        turned = (c["p"] + 1j * c["q"]) * np.exp(1j * np.radians([120, -120, 0]))
-        c["p"], c["q"] = turned.real.astype(np.float32), turned.imag.astype(np.float32)
-    amps = (
-        c["i"][0]
-        if single
-        else np.nanmax(c["i"]) - np.nanmin(c["i"])
-        if np.isfinite(c["i"]).any()
-        else NOT_A_NUMBER
-    )
-    c["neutral"] = np.float32(
-        np.round(
-            amps * (g.uniform(0, 8) if gateway else 0.4 if "diverted" in now else 0.97),
-            3,
+        turned = (columns["p"] + 1j * columns["q"]) * np.exp(
+            1j * np.radians([120, -120, 0])
         )
-    )
+        columns["p"] = turned.real.astype(np.float32)
+        columns["q"] = turned.imag.astype(np.float32)
+
+    if single:
+        amps = columns["i"][0]
+    elif np.isfinite(columns["i"]).any():
+        amps = np.nanmax(columns["i"]) - np.nanmin(columns["i"])
+    else:
+        amps = NOT_A_NUMBER
+    returned = 0.4 if "diverted" in now else 0.97
+    share = rng.uniform(0, 8) if gateway else returned
+    columns["neutral"] = np.float32(np.round(amps * share, 3))
+
     power = np.nansum(row.columns["p"]) * (1.3 if "differs" in now else 1.02)
-    c["terminal_p"] = np.float32(
-        np.round(power, 4) if g.random() < 0.95 else NOT_A_NUMBER
+    columns["terminal_p"] = np.float32(
+        np.round(power, 4) if rng.random() < 0.95 else NOT_A_NUMBER
     )
     word = (
         Flag.REVERSED_SEQUENCE * ("sequence" in now)
         | Flag.RELAY_OPEN * ("relay" in now)
         | Flag.BATTERY_LOW
     )
-    c["flags"] = np.float32(word if g.random() < 0.95 else NOT_A_NUMBER)
+    columns["flags"] = np.float32(word if rng.random() < 0.95 else NOT_A_NUMBER)
     for name in ("neutral", "terminal_p"):
-        if g.random() < 0.02:
-            c[name] = np.float32(g.choice([65535, 4294967.295, np.inf]))
-    return c
+        if rng.random() < 0.02:
+            columns[name] = np.float32(rng.choice([65535, 4294967.295, np.inf]))
+
+    return columns
 
 
 def adversarial_stream(seed: int, interval: int = HOUR_SECONDS) -> Stream:
-    """The same with all that can happen on its way."""
+    """The same stream after everything that can happen on its way."""
     stream = straggling(wired(seed, interval), seed, 0, 2 * DAY_SECONDS)
     return mistimed(duplicated(corrected(stream, seed), seed), seed)
 
 
 def test_the_streams_make_every_rule_of_wiring_raise_an_alert():
-    spoken: Counter[str] = Counter()
+    raised_rules: Counter[str] = Counter()
     for seed in (4, 7):
-        spoken.update(
+        raised_rules.update(
             alert.rule
             for alert in judge_stream(with_closing_readings(wired(seed), DAY_SECONDS))[
                 1
             ]
         )
-    assert RULES_BY_MODULE["test_wiring"] - spoken.keys() == set()
+    assert RULES_BY_MODULE["test_wiring"] - raised_rules.keys() == set()
 
 
 @examples(2)
 @given(seed=ANY_SEED)
 def test_any_cut_publishes_exactly_the_same(seed: int):
     stream = adversarial_stream(seed)
-    whole, tale = judge_stream(stream)
+    unbroken, alerts = judge_stream(stream)
     size = len(stream.rows)
     for cuts in (
         range(size),
         np.random.default_rng(seed).integers(0, size, 40).tolist(),
     ):
-        other, again = judge_stream(stream, cuts)
-        assert exactly(again) == exactly(tale)
-        assert other.alert_counts == whole.alert_counts
+        pieced, alerts_again = judge_stream(stream, cuts)
+        assert exactly(alerts_again) == exactly(alerts)
+        assert pieced.alert_counts == unbroken.alert_counts
 
 
 @examples(2)
@@ -217,21 +220,24 @@ def test_the_slow_twin_agrees(seed: int):
     agree(with_closing_readings(wired(seed), DAY_SECONDS))
 
 
+def blanked(row: Row, name: str) -> Row:
+    """The same reading with NaN for one column."""
+    unknown = row.columns[name] * np.float32(NOT_A_NUMBER)
+    return replace(row, columns=row.columns | {name: unknown})
+
+
 @pytest.mark.parametrize("without", ["i", "neutral"])
-def test_a_batch_without_a_column_leaves_what_a_row_without_it_leaves(without: str):
-    """Whether the others of a batch tell it does not matter."""
+def test_missing_column_equals_missing_values_in_every_row(without: str):
+    """Other rows of the batch may have the column or not."""
     stream = wired(5, HOUR_SECONDS)
     rows = [
-        replace(
-            r,
-            columns=r.columns
-            | {without: r.columns[without] * np.float32(NOT_A_NUMBER)},
-        )
-        if r.kind is Readings and r.at % (3 * HOUR_SECONDS) == 0
-        else r
-        for r in stream.rows
+        blanked(row, without)
+        if row.kind is Readings and row.at % (3 * HOUR_SECONDS) == 0
+        else row
+        for row in stream.rows
     ]
     stream = stream.with_rows(rows)
+
     assert exactly(judge_stream(stream, range(len(rows)))[1]) == exactly(
         judge_stream(stream)[1]
     )
@@ -240,7 +246,7 @@ def test_a_batch_without_a_column_leaves_what_a_row_without_it_leaves(without: s
 def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
     feature = NeutralMismatch()
     feature.cells.reserve(1)
-    found = []
+    mismatches = []
     for n, neutral in enumerate([6, 3, 3, 6, 6, 3, 6, 6, 6, 3]):
         row = {
             "most_i": 6.0,
@@ -250,16 +256,30 @@ def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
             "elements": 1,
         }
         columns = {name: np.array([value]) for name, value in row.items()}
-        found.append(float(feature.fold(np.array([0]), columns)["mismatch_third"][0]))
-    assert np.nan_to_num(found, nan=-1).tolist() == [-1, -1, 0, 0, 0, 0.5, 0, 0, 0, 0]
+        mismatches.append(
+            float(feature.fold(np.array([0]), columns)["mismatch_third"][0])
+        )
+
+    assert np.nan_to_num(mismatches, nan=-1).tolist() == [
+        -1,
+        -1,
+        0,
+        0,
+        0,
+        0.5,
+        0,
+        0,
+        0,
+        0,
+    ]
 
 
-def test_the_neutral_of_the_transformer_is_the_gateways():
+def test_neutral_of_the_transformer_is_measured_by_the_gateway():
     stream = with_closing_readings(wired(4), DAY_SECONDS)
     alerts = [
-        a
-        for a in judge_stream(stream)[1]
-        if (a.rule, a.change) == ("neutral_current_high", "raised")
+        alert
+        for alert in judge_stream(stream)[1]
+        if (alert.rule, alert.change) == ("neutral_current_high", "raised")
     ]
     assert alerts
     read = {row.at: row.columns["neutral"] for row in stream.rows if row.subject == "G"}

@@ -1,4 +1,4 @@
-"""The promises of the core, kept by what is learned of work and by working days: months of it, in small sections."""
+"""The promises of the core on work items and working days: months of work in small sections."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ OWN_STAGES = [
 
 
 def sections(seed: int) -> Stream:
-    """Two sections' work, one with stages and limits of its own; some of it stalls, is sent back or passed by."""
-    g = np.random.default_rng(seed)
+    """The work of two sections, one with its own stages and limits; some stalls, is sent back or skipped."""
+    rng = np.random.default_rng(seed)
     zone, year, month, day = STREAM_STARTS[seed % len(STREAM_STARTS)]
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     rows: list[Row] = []
@@ -42,43 +42,41 @@ def sections(seed: int) -> Stream:
         ("S2", ("reading", "checking", "review")),
     ):
         for n in range(60):
-            at = start + int(g.integers(0, (DAY_COUNT - 4) * DAY_SECONDS))
+            at = start + int(rng.integers(0, (DAY_COUNT - 4) * DAY_SECONDS))
             for stage in stages:
-                if g.random() < 0.04:
-                    continue  # passed by
+                if rng.random() < 0.04:
+                    continue  # skipped
                 took = int(
                     6
                     * HOUR_SECONDS
-                    * np.exp(0.3 * g.standard_normal())
-                    * (9 if g.random() < 0.06 else 1)
+                    * np.exp(0.3 * rng.standard_normal())
+                    * (9 if rng.random() < 0.06 else 1)
                 )
+
                 if (
                     stage in ("build", "checking")
                     and 6 * DAY_SECONDS < at - start < 12 * DAY_SECONDS
                 ):
-                    took += 5 * DAY_SECONDS  # a batch that is stuck
-                again = int(g.random() < 0.05)
-                for begun in (at, at + took + HOUR_SECONDS)[: 1 + again]:
-                    told = dict(
+                    took += 5 * DAY_SECONDS  # a stuck batch
+
+                repeats = int(rng.random() < 0.05)
+                for begun in (at, at + took + HOUR_SECONDS)[: 1 + repeats]:
+                    columns = dict(
                         stage=stage,
                         limit=float(
-                            g.choice([NOT_A_NUMBER, NOT_A_NUMBER, 9 * HOUR_SECONDS])
+                            rng.choice([NOT_A_NUMBER, NOT_A_NUMBER, 9 * HOUR_SECONDS])
                         ),
                     )
-                    rows.append(
-                        Row(
-                            Stages,
-                            section,
-                            f"W{n}",
-                            begun,
-                            told | dict(progress=StageProgress.STARTED),
-                        )
-                    )
-                    done = told | dict(
+                    started = columns | dict(progress=StageProgress.STARTED)
+                    rows.append(Row(Stages, section, f"W{n}", begun, started))
+
+                    done = columns | dict(
                         progress=StageProgress.FINISHED, limit=NOT_A_NUMBER
                     )
                     rows.append(Row(Stages, section, f"W{n}", begun + took, done))
-                at += (1 + again) * (took + HOUR_SECONDS)
+
+                at += (1 + repeats) * (took + HOUR_SECONDS)
+
     rows = [row for row in rows if row.at < start + DAY_COUNT * DAY_SECONDS]
     return Stream(
         [Area(area="S1", stages=OWN_STAGES)],
@@ -91,31 +89,24 @@ def sections(seed: int) -> Stream:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_slow_twin_agrees(seed):
     stream = sections(seed)
-    told = Counter(
+    raised_counts = Counter(
         alert.rule for alert in judge_stream(stream)[1] if alert.change == "raised"
     )
-    assert (
-        min(
-            told[rule]
-            for rule in (
-                "stage_stall",
-                "stage_disorder",
-                "stage_overdue",
-                "stage_batch_stuck",
-            )
-        )
-        > 1
-    )
+
+    rules = ("stage_stall", "stage_disorder", "stage_overdue", "stage_batch_stuck")
+    assert min(raised_counts[rule] for rule in rules) > 1
+
     agree(stream)
     agree(duplicated(shuffled(stream, seed, 20 * HOUR_SECONDS), seed))
 
 
 def test_any_cut_publishes_exactly_the_same():
     stream = shuffled(sections(3), 3, 20 * HOUR_SECONDS)
-    whole = exactly(judge_stream(stream)[1])
+    expected = exactly(judge_stream(stream)[1])
     for every in (1, 100):
         assert (
-            exactly(judge_stream(stream, range(0, len(stream.rows), every))[1]) == whole
+            exactly(judge_stream(stream, range(0, len(stream.rows), every))[1])
+            == expected
         )
 
 
@@ -128,16 +119,16 @@ def test_rows_may_come_in_any_order():
 
 def test_an_engine_restored_again_and_again_goes_on_undisturbed():
     stream = shuffled(sections(4), 4, 20 * HOUR_SECONDS)
-    engine, other = engine_of(stream), engine_of(stream)
+    engine, restarted = engine_of(stream), engine_of(stream)
     for batch in stream.batches(range(0, len(stream.rows), 60)):
-        saved = other.snapshot()
-        other = engine_of(stream)
-        other.restore(saved)
-        assert exactly(other.step(batch)) == exactly(engine.step(batch))
-    assert other.snapshot() == engine.snapshot()
+        saved = restarted.snapshot()
+        restarted = engine_of(stream)
+        restarted.restore(saved)
+        assert exactly(restarted.step(batch)) == exactly(engine.step(batch))
+    assert restarted.snapshot() == engine.snapshot()
 
 
-def test_what_is_corrected_counts_once():
+def test_corrected_rows_count_once():
     durations = Durations()
     for n in range(20):
         durations.count(("S1", "review"), 0, HOUR_SECONDS + n, 1)
@@ -153,7 +144,7 @@ def test_what_is_corrected_counts_once():
     assert durations.state() == {"stays_begun": [], "stays_ended": []}
 
 
-def test_what_still_lasts_counts_as_longer_than_it_has_lasted():
+def test_open_stay_counts_as_longer_than_so_far():
     durations = Durations()
     for n in range(40):
         durations.count(("S1", "review"), 0, HOUR_SECONDS if n < 30 else None, 1)
@@ -163,7 +154,7 @@ def test_what_still_lasts_counts_as_longer_than_it_has_lasted():
     )
 
 
-def test_usual_duration_is_that_of_old_stays_where_many_never_end():
+def test_usual_duration_comes_from_old_stays_if_many_never_end():
     durations, group = Durations(), ("S1", "last")
     for n in range(100):
         durations.count(
@@ -172,13 +163,12 @@ def test_usual_duration_is_that_of_old_stays_where_many_never_end():
             None if n % 5 == 0 else n * DAY_SECONDS + HOUR_SECONDS,
             1,
         )
-    assert np.isnan(
-        durations.usual(group, 60)
-    )  # what began in three months may still end
+    # work of the last three months may still end
+    assert np.isnan(durations.usual(group, 60))
     assert durations.usual(group, 130) == pytest.approx(HOUR_SECONDS, rel=0.1)
 
 
-def test_what_always_is_the_last_is_known_as_an_end():
+def test_stage_that_is_always_last_is_an_end():
     durations, group = Durations(), ("S1", "billed")
     for n in range(100):
         durations.count(
@@ -203,8 +193,8 @@ def stage_rows(item: str, *moves: tuple[StageProgress, int]) -> list[Row]:
     ]
 
 
-def test_waiting_for_somebody_else_is_not_usual():
-    """Stays of two hours, each with a day of waiting: what lasts for five hours has stalled."""
+def test_waiting_for_others_is_not_part_of_the_usual_duration():
+    """Stays of two hours, each after a day of waiting; a stay of five hours has stalled."""
     start, rows = 1_772_380_800, list[Row]()
     for n in range(30):
         at = start + n * HOUR_SECONDS
@@ -215,6 +205,7 @@ def test_waiting_for_somebody_else_is_not_usual():
             (StageProgress.RESUMED, at + HOUR_SECONDS + DAY_SECONDS),
             (StageProgress.FINISHED, at + 2 * HOUR_SECONDS + DAY_SECONDS),
         )
+
     late = start + 8 * DAY_SECONDS
     rows += stage_rows("W99", (StageProgress.STARTED, late)) + stage_rows(
         "W98", (StageProgress.STARTED, late + 20 * HOUR_SECONDS)
@@ -223,8 +214,12 @@ def test_waiting_for_somebody_else_is_not_usual():
     stream = Stream(
         [], tuple(sorted(rows, key=lambda row: row.at)), "Asia/Shanghai", 900
     )
-    stalled = [a for a in judge_stream(stream)[1] if a.rule == "stage_stall"]
-    assert [a.subject for a in stalled] == ["W99/survey"]
+    stalled = [
+        alert for alert in judge_stream(stream)[1] if alert.rule == "stage_stall"
+    ]
+
+    assert [alert.subject for alert in stalled] == ["W99/survey"]
     assert stalled[0].evidence["usual_hours"] == pytest.approx(2, rel=0.1)
+
     agree(stream)
     agree(duplicated(shuffled(stream, 1, 20 * HOUR_SECONDS), 1))

@@ -1,4 +1,4 @@
-"""The worker on a real broker: what it tells, what it does when it is killed, and what it counts."""
+"""The worker on a real broker: its alerts, its counts, and its end and successor when it is killed."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def publish(
     send(source, settings.servers, shape, prefix=settings.prefix)
 
 
-def test_killed_it_goes_on_from_the_checkpoint(
+def test_killed_worker_continues_from_the_checkpoint(
     settings, environment, town, history, expected, tmp_path
 ):
     third = len(history) // 3
@@ -90,28 +90,30 @@ def test_killed_it_goes_on_from_the_checkpoint(
         wait(lambda: all_checkpointed(settings))
         publish(settings, town, history[third : third + 2], "array")
         worker.kill()
+
     with WorkerProcess(
         environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "two"
     ) as worker:
         publish(settings, town, history[third + 2 : 2 * third], "array")
         before = len(asyncio.run(records(settings, ALERTS_TOPIC)))
-        wait(
-            lambda: len(asyncio.run(records(settings, ALERTS_TOPIC))) > before
-        )  # and no checkpoint has them
+        # and no checkpoint contains them
+        wait(lambda: len(asyncio.run(records(settings, ALERTS_TOPIC))) > before)
         worker.kill()
+
     with WorkerProcess(environment, tmp_path / "three"):
         publish(settings, town, history[2 * third :], "array")
         wait(lambda: all_checkpointed(settings))
         assert published_states(settings) == expected
 
 
-def test_successor_withdraws_alerts_of_killed_worker_that_it_does_not_find(
+def test_successor_withdraws_alerts_that_only_the_killed_worker_found(
     settings, environment, town, history, expected, tmp_path
 ):
     with WorkerProcess(environment, tmp_path / "one") as worker:
         publish(settings, town, history[:-1])
         wait(lambda: all_checkpointed(settings))
         worker.kill()
+
     [first, *_] = [
         decode_alert(record.value)
         for record in asyncio.run(records(settings, ALERTS_TOPIC))
@@ -120,7 +122,7 @@ def test_successor_withdraws_alerts_of_killed_worker_that_it_does_not_find(
         first, id="0" * 16, subject="of another order of topics"
     )
 
-    async def tell() -> None:
+    async def publish_orphan() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
             for number in range(settings.partitions):
                 for value in (b"of nobody", encode_alert(orphan)[1]):
@@ -128,7 +130,7 @@ def test_successor_withdraws_alerts_of_killed_worker_that_it_does_not_find(
                         settings.topic(ALERTS_TOPIC), value, b"0", number
                     )
 
-    asyncio.run(tell())
+    asyncio.run(publish_orphan())
     with WorkerProcess(environment, tmp_path / "two") as worker:
         publish(settings, town, history[-1:])
         wait(
@@ -138,15 +140,17 @@ def test_successor_withdraws_alerts_of_killed_worker_that_it_does_not_find(
             )
         )
         wait(lambda: all_checkpointed(settings))
-    found = [
-        decode_alert(r.value)
-        for r in asyncio.run(records(settings, ALERTS_TOPIC))
-        if r.value != b"of nobody"
+
+    alerts = [
+        decode_alert(record.value)
+        for record in asyncio.run(records(settings, ALERTS_TOPIC))
+        if record.value != b"of nobody"
     ]
-    assert last_states(found) == expected
+
+    assert last_states(alerts) == expected
 
 
-def test_ended_it_takes_a_last_checkpoint(
+def test_ended_worker_takes_a_last_checkpoint(
     settings, environment, town, history, expected, tmp_path
 ):
     publish(settings, town, history)
@@ -161,7 +165,9 @@ def test_ended_it_takes_a_last_checkpoint(
     assert published_states(settings) == expected
 
 
-def test_counts_what_was_sent(settings, environment, town, history, expected, tmp_path):
+def test_worker_counts_sent_records(
+    settings, environment, town, history, expected, tmp_path
+):
     publish(settings, town, history)
     sent = Counter[str]()
     for batch in history:
@@ -171,12 +177,14 @@ def test_counts_what_was_sent(settings, environment, town, history, expected, tm
         wait(lambda: total_rows(worker.scrape()) == sent.total())
         counted = worker.scrape()
         assert worker.end() == 0
+
     totals = Counter[str]()
     for (name, labels), value in counted.items():
         totals[name] += value
         if name == "meterwatch_rows_total":
             assert value == sent[labels[0]]
         assert not any(re.fullmatch(r"M\d+|C\d+", label) for label in labels)
+
     outcomes = ("judged", "rejected", "duplicate", "late")
     assert (
         sum(totals[f"meterwatch_{outcome}_total"] for outcome in outcomes)
@@ -186,19 +194,18 @@ def test_counts_what_was_sent(settings, environment, town, history, expected, tm
     assert totals["meterwatch_lag_records"] == 0
     assert totals["meterwatch_checkpoint_bytes"] > 0
     assert totals["meterwatch_step_seconds_count"] > 0
-    told_now = asyncio.run(records(settings, ALERTS_TOPIC))
-    assert totals["meterwatch_evidence_to_alert_seconds_count"] == len(told_now)
+
+    published = asyncio.run(records(settings, ALERTS_TOPIC))
+    assert totals["meterwatch_evidence_to_alert_seconds_count"] == len(published)
     assert totals["meterwatch_alerts_total"] + totals[
         "meterwatch_alerts_suppressed_total"
-    ] == len(told_now)
+    ] == len(published)
 
 
-def test_what_cannot_be_read_is_rejected_with_its_reason(
+def test_unreadable_records_are_rejected_with_their_reason(
     settings, environment, tmp_path
 ):
-    huge = (
-        b"[" + b" " * (20 << 20) + b"]"
-    )  # more than `rejects` takes, though not compressed
+    huge = b"[" + b" " * (20 << 20) + b"]"  # larger than `rejects` accepts uncompressed
     poison = [
         b"{",
         b"",
@@ -230,23 +237,25 @@ def test_what_cannot_be_read_is_rejected_with_its_reason(
     asyncio.run(produce())
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
-        found = asyncio.run(records(settings, REJECTS_TOPIC))
+        rejects = asyncio.run(records(settings, REJECTS_TOPIC))
         wait(
             lambda: (
                 worker.scrape()["meterwatch_rows_total", ("readings",)]
-                == len(found) + 1
+                == len(rejects) + 1
             )
         )
         counted = worker.scrape()
-    assert [record.value for record in found] == [
-        value[:LARGEST_REJECT] for value in poison
-    ]
+
+    values = [value[:LARGEST_REJECT] for value in poison]
+    assert [record.value for record in rejects] == values
     assert counted["meterwatch_judged_total", ("readings",)] == 1
-    for offset, record in enumerate(found):
+
+    for offset, record in enumerate(rejects):
         headers = {name: value.decode() for name, value in record.headers}
         assert record.key == b"A1"
         assert headers.pop("reason")
         assert headers.pop("detail")
+
         size = str(len(poison[offset]))
         assert headers == {
             "topic": settings.topic(READS_TOPIC),
@@ -273,7 +282,7 @@ def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
     asyncio.run(produce())
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
-        found = asyncio.run(records(settings, REJECTS_TOPIC))
+        rejects = asyncio.run(records(settings, REJECTS_TOPIC))
         wait(
             lambda: (
                 worker.scrape().get(
@@ -282,15 +291,16 @@ def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
                 == 1
             )
         )
-    (record,) = found
-    again, _ = decode_readings([(b"A1", record.value, "", 0)])
-    assert again is not None
-    assert again.at.tolist() == [1772380800]
+
+    (record,) = rejects
+    rejected_again, _ = decode_readings([(b"A1", record.value, "", 0)])
+    assert rejected_again is not None
+    assert rejected_again.at.tolist() == [1772380800]
     assert dict(record.headers)["reason"] == b"future"
     assert dict(record.headers)["offset"] == b"0-0"
 
 
-def test_refuses_a_checkpoint_of_another_layout(
+def test_worker_refuses_a_checkpoint_of_another_layout(
     settings, environment, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(checkpoints, "MANIFEST_LAYOUT", 99)
@@ -328,6 +338,7 @@ def test_with_the_wall_clock_a_timer_fires_when_no_event_comes(
     with WorkerProcess(environment | {"METERWATCH_CLOCK": "wall"}, tmp_path / "log"):
         wait(lambda: published_states(settings))
     [alert] = published_states(settings).values()
+
     assert (alert["rule"], alert["subject"]) == ("stage_overdue", "W1/review")
     assert alert["raised"] < now
 
@@ -361,26 +372,27 @@ def test_a_worker_that_hangs_ends(
 def test_partition_that_stands_still_ends_the_worker(monkeypatch):
     monkeypatch.setattr("streams.worker.fatal", pytest.fail)
     worker = Worker(load({"METERWATCH_STALL_SECONDS": "1"}), Metrics())
-    part = worker.partitions[0] = Partition(
+    partition = worker.partitions[0] = Partition(
         0,
         Engine(),
         dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7),
         WrittenCheckpoint(),
     )
-    worker._check_progress(part, {READS_TOPIC: 7})
-    part._moved_at -= 2
-    worker._check_progress(part, {READS_TOPIC: 7})
-    part._moved_at -= 2
+    worker._check_progress(partition, {READS_TOPIC: 7})
+    partition._moved_at -= 2
+    worker._check_progress(partition, {READS_TOPIC: 7})
+    partition._moved_at -= 2
+
     with pytest.raises(
         pytest.fail.Exception,
         match="partition 0 has 2 records waiting and has not moved for 2 s",
     ):
-        worker._check_progress(part, {READS_TOPIC: 9})
+        worker._check_progress(partition, {READS_TOPIC: 9})
 
 
-def test_under_steady_flow_time_passes_as_far_as_records_are_judged(monkeypatch):
+def test_time_passes_up_to_the_judged_records_under_steady_flow(monkeypatch):
     worker = Worker(load({}), Metrics())
-    part = worker.partitions[0] = Partition(
+    partition = worker.partitions[0] = Partition(
         0,
         Engine(),
         dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7),
@@ -392,11 +404,12 @@ def test_under_steady_flow_time_passes_as_far_as_records_are_judged(monkeypatch)
         ticks.append(then)
         return []
 
-    monkeypatch.setattr(part.engine, "pass_time", pass_time)
-    asyncio.run(worker._tick(part))
-    worker._check_progress(part, {READS_TOPIC: 9})
-    part.reached[READS_TOPIC] = 1_772_380_800
-    asyncio.run(worker._tick(part))
+    monkeypatch.setattr(partition.engine, "pass_time", pass_time)
+    asyncio.run(worker._tick(partition))
+    worker._check_progress(partition, {READS_TOPIC: 9})
+    partition.reached[READS_TOPIC] = 1_772_380_800
+    asyncio.run(worker._tick(partition))
+
     assert ticks == [1_772_380_800]
 
 
@@ -446,7 +459,7 @@ def test_worker_that_slept_through_its_session_ends(monkeypatch):
         worker._check_awake()
 
 
-def test_a_worker_that_keeps_its_name_has_its_partitions_back_before_its_session_ends(
+def test_restarted_worker_of_the_same_name_gets_its_partitions_before_its_session_ends(
     settings, environment, town, history, expected, tmp_path
 ):
     third = len(history) // 3
@@ -467,20 +480,24 @@ def test_a_worker_that_keeps_its_name_has_its_partitions_back_before_its_session
             )
             before = logged_partitions(one)
             one.kill()
+
         publish(settings, town, history[third : 2 * third])
         with WorkerProcess(
             lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "again"
-        ) as again:
-            wait(lambda: logged_partitions(again))
-            assert logged_partitions(again) == before
+        ) as successor:
+            wait(lambda: logged_partitions(successor))
+            assert logged_partitions(successor) == before
+
             wait(lambda: all_checkpointed(settings))
-            again.process.send_signal(signal.SIGSTOP)
+            successor.process.send_signal(signal.SIGSTOP)
             with WorkerProcess(
                 lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "other"
             ) as other:
                 wait(lambda: logged_partitions(other))
-                again.process.send_signal(signal.SIGCONT)
-                assert again.process.wait(WAIT_SECONDS) == 1  # another has its name
+                successor.process.send_signal(signal.SIGCONT)
+                # another worker has its name
+                assert successor.process.wait(WAIT_SECONDS) == 1
+
             with WorkerProcess(
                 lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "last"
             ):
@@ -490,6 +507,6 @@ def test_a_worker_that_keeps_its_name_has_its_partitions_back_before_its_session
 
 
 def logged_partitions(worker: WorkerProcess) -> str:
-    """The partitions that a worker said last that it holds, "" when it has said nothing."""
-    found = re.findall(r"holds partitions (\[.*?\])", worker.log.read_text())
-    return found[-1] if found else ""
+    """The partitions that a worker logged last, or "" if it logged none."""
+    holdings = re.findall(r"holds partitions (\[.*?\])", worker.log.read_text())
+    return holdings[-1] if holdings else ""

@@ -102,7 +102,10 @@ def checkpoint(sequence: int) -> tuple[bytes, dict[str, int], list[CheckpointRec
     """A state, its offsets, and the records of both; each state is as long as its offsets say."""
     state, offsets = bytes([sequence]) * 300 * sequence, {"reads": 300 * sequence}
     with patch.multiple(
-        checkpoints, CHUNK_BYTES=400, WRITER_ID="w", time=SimpleNamespace(time=lambda: 0.0)
+        checkpoints,
+        CHUNK_BYTES=400,
+        WRITER_ID="w",
+        time=SimpleNamespace(time=lambda: 0.0),
     ):
         chunks, manifest = encode(state, offsets, 4, WrittenCheckpoint(sequence - 1))
     return state, offsets, [*chunks, manifest]
