@@ -247,8 +247,8 @@ def test_of_two_files_that_overlap_the_first_counts(tmp_path):
     source = open_sources([one, two])
     readings = rows(source)
     assert readings.i[:2].tolist() == [[1, 2], [5, 6]]
-    assert source.rejected == {"an earlier file tells the value too": 1}
-    assert source.tally.first == {"an earlier file tells the value too": "two.csv"}
+    assert source.rejected == {"an earlier file has the value too": 1}
+    assert source.tally.first == {"an earlier file has the value too": "two.csv"}
 
 
 @given(st.data())
