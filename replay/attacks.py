@@ -1,4 +1,4 @@
-"""Attacks on meters, after the literature: how much of each interval registers, and the rules to find it."""
+"""Attacks on meters, after the literature, and the rules that may find them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from schemas.units import HOUR_SECONDS
 
 
 def _registered(rows: int | Rows, shares: Values, block: Block) -> None:
-    """The meter counts a share of what flows, slot by slot; so does its neutral, since both wires are tapped."""
-    for column in (block.i, block.p, block.q):
+    """Meter and neutral see a share of what flows, slot by slot: both wires are tapped."""
+    for column in (block.I, block.P, block.Q):
         column[:, :, rows] *= shares
     block.neutral[:, rows] *= shares
 
@@ -67,12 +67,12 @@ def _shares_fdi3(grid: Grid, row: int, _: int, block: Block) -> Values:
 
 
 def _power(grid: Grid, row: int, block: Block) -> Values:
-    return np.asarray(np.nansum(block.p[:, :, row], axis=0) * grid.ratio[row])
+    return np.asarray(np.nansum(block.P[:, :, row], axis=0) * grid.ratio[row])
 
 
 @dataclass(frozen=True)
 class Attack:
-    """A way to register less than is used: the share of each slot that counts, and the rules to find it."""
+    """A way to register less than is used, slot by slot, and the rules that may find it."""
 
     note: str
     shares: Callable[[Grid, int, int, Block], Values]

@@ -31,7 +31,7 @@ SPLIT_ADVICE = "split it by time, or write it as Parquet in order of time"
 
 
 def check(path: Path) -> None:
-    """Raises SourceError for a pipe, a socket or a device: it cannot be read from its beginning again."""
+    """Raises SourceError for a pipe, a socket or a device, which cannot be read twice."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -69,6 +69,7 @@ def whole(path: Path, most: int) -> bytes:
             raise SourceError(
                 f"{path} has more than {MOST_ROWS:,} rows, too many to be read whole: {SPLIT_ADVICE}"
             )
+
     return b"".join(chunks)
 
 

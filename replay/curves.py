@@ -211,7 +211,7 @@ def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
 def _joined(
     files: Sequence[_Curves], home: Codes, register: _Register, tally: Tally
 ) -> Readings:
-    """Currents and voltages of a meter and time side by side, in time order; the first file counts."""
+    """Currents and voltages of a meter side by side, in time order; the first file counts."""
     start = min(int(file.day.min()) for file in files if len(file.day))
     meters = len(register.meters.names)
     found = []
@@ -221,9 +221,9 @@ def _joined(
         found.append((key, file.phase[row], file.values[row, moment], file))
 
     keys = np.unique(np.concatenate([key for key, *_ in found]))
-    u, i = np.full((2, 3, len(keys)), np.nan, np.float32)
+    volts, amps = np.full((2, 3, len(keys)), np.nan, np.float32)
     for key, phase, value, file in found:
-        column = u if file.voltage else i
+        column = volts if file.voltage else amps
         place = np.searchsorted(keys, key)
         taken = np.isfinite(column[phase, place])
         tally.reject("an earlier file has the value too", file.name, int(taken.sum()))
@@ -236,8 +236,8 @@ def _joined(
         register.areas.names,
         home[meter],
         at + start,
-        u=u,
-        i=i,
+        u=volts,
+        i=amps,
     )
 
 

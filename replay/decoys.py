@@ -1,4 +1,4 @@
-"""Decoys: happenings that look like a fault in the town and are none; a rule that raises for them is wrong."""
+"""Decoys: happenings that look like a fault and are none; a rule that raises for them is wrong."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def spring_festival(grid: Grid, seed: int, new_year: int) -> Iterator[Happening]
 
 
 def decoys(grid: Grid) -> Kinds:
-    """Happenings that look like a fault and are none; a rule that raises for them is wrong."""
+    """Kinds of happenings that look like a fault and are none."""
     return Kinds(
         # of single meters
         (

@@ -1,4 +1,4 @@
-"""Delimited text as people save it; encoding, delimiter and header are found by the rules for rows."""
+"""Delimited text as people save it: encoding, delimiter and header are found."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Head(NamedTuple):
 
 
 def head(path: Path) -> Head:
-    """The header of a file. Raises SourceError if there is none, OSError and ArrowInvalid as reading does."""
+    """The header of a file. Raises SourceError if there is none, OSError and ArrowInvalid."""
     return _head_of(contents.beginning(path), path)
 
 

@@ -53,7 +53,7 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
 def _log(
     path: tables.File, cases: Names, activities: Names, tally: Tally
 ) -> tuple[Codes, Codes, Times, Times]:
-    """Case, activity, time and deadline of each row of a file; the deadline is 0 where there is none."""
+    """Case, activity, time and deadline of each row of a file; 0 if there is no deadline."""
     columns = tables.columns(path)
     of_case, of_activity, of_time = (
         next(name for name in names if name in columns)

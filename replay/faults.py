@@ -113,7 +113,7 @@ def shines(row: int, kw: float, block: Block) -> None:
 
 
 def transformed(row: int, times: float, block: Block) -> None:
-    """Other current transformers: the meter sees so many times the current, and is set to their ratio."""
+    """Other current transformers: the meter sees and expects so many times the current."""
     bridged(row, times, block)
     block.neutral[:, row] *= times
     block.terminal[:, row] *= times
@@ -547,7 +547,7 @@ SMALL_FAULTS = Kinds(
 
 
 def _hot_transformer(plan: Plan, area: int) -> Iterator[Happening]:
-    """Heating until the transformer carries half as much again as it is rated for, evening after evening."""
+    """Heating until the transformer carries half as much again as its rating, every evening."""
     if plan.days < 4:
         return
 
@@ -603,7 +603,7 @@ def _islanded(plan: Plan, area: int) -> Iterator[Happening]:
 
 
 def _loose_contact(plan: Plan, area: int) -> Iterator[Happening]:
-    """A loose contact at the transformer takes a fourteenth of phase A's voltage; loads draw the same power."""
+    """A loose contact takes a fourteenth of phase A's voltage; loads draw the same power."""
     if plan.days < 5:
         return
 
@@ -622,8 +622,8 @@ def _loose_contact(plan: Plan, area: int) -> Iterator[Happening]:
 
     def change(block: Block) -> None:
         lower = rows[grid.three[rows] | grid.gateway[rows] | (block.phase[rows] == 0)]
-        block.u[0][:, lower] *= 0.93
-        block.i[0][:, lower] /= 0.93
+        block.U[0][:, lower] *= 0.93
+        block.I[0][:, lower] /= 0.93
 
     yield Happening(at, at + 3 * DAY_SECONDS, after=change, planted=planted)
 

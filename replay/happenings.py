@@ -1,4 +1,4 @@
-"""Happenings of the simulated town: how each changes the flows or the metering, and which events report it."""
+"""Happenings of the simulated town: each changes flows or metering, and events report it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Planted:
 
 @dataclass
 class Block:
-    """Some slots of the town: changes before the physics alter what is true, changes after alter what is metered."""
+    """Some slots of the town: changes before the physics alter loads, later ones the metering."""
 
     start: int  # Unix seconds at which its first interval begins
     scale: Values  # (rows,) times the usual load
@@ -72,10 +72,10 @@ class Block:
     hertz: Values  # (rows,) Hz off the town's frequency
     clock: Values  # (rows,) seconds the meter's clock is ahead
     read: Mask  # (slots, rows)
-    u: Values  # (3, slots, rows) V
-    i: Values  # (3, slots, rows) A, secondary
-    p: Values  # (3, slots, rows) kW, secondary
-    q: Values  # (3, slots, rows) kvar, secondary
+    U: Values  # (3, slots, rows) V
+    I: Values  # (3, slots, rows) A, secondary
+    P: Values  # (3, slots, rows) kW, secondary
+    Q: Values  # (3, slots, rows) kvar, secondary
     neutral: Values  # (slots, rows) A, secondary
     thd: Values  # (3, slots, rows) %
     terminal: Values  # (slots, rows) kW, secondary, by a terminal beside the meter
@@ -158,7 +158,7 @@ def lost_phase(row: int, phase: int, block: Block) -> None:
 
 def voltage(row: int, phase: int, times: float, block: Block) -> None:
     """The meter sees less voltage on a phase, and so less power."""
-    for column in (block.u, block.p, block.q):
+    for column in (block.U, block.P, block.Q):
         column[phase, :, row] *= times
 
 
@@ -170,9 +170,9 @@ def current(rows: int | Rows, phases: slice, times: float, block: Block) -> None
     if phases == slice(None):
         block.neutral[:, rows] *= abs(times)
         block.terminal[:, rows] *= times
-    block.i[phases, :, rows] *= abs(times)
-    block.p[phases, :, rows] *= times
-    block.q[phases, :, rows] *= times
+    block.I[phases, :, rows] *= abs(times)
+    block.P[phases, :, rows] *= times
+    block.Q[phases, :, rows] *= times
 
 
 def voltages(row: int, times: tuple[float, float, float], block: Block) -> None:
@@ -185,10 +185,10 @@ def crossed(row: int, block: Block) -> None:
     """The currents of phases A and B go through each other's element."""
     both, exchanged = slice(0, 2), slice(1, None, -1)
     turns = np.exp(2j * np.pi / 3 * np.array([[1], [-1]]))
-    power = (block.p[exchanged, :, row] + 1j * block.q[exchanged, :, row]) * turns
-    block.i[both, :, row] = block.i[exchanged, :, row]
-    block.p[both, :, row] = power.real
-    block.q[both, :, row] = power.imag
+    power = (block.P[exchanged, :, row] + 1j * block.Q[exchanged, :, row]) * turns
+    block.I[both, :, row] = block.I[exchanged, :, row]
+    block.P[both, :, row] = power.real
+    block.Q[both, :, row] = power.imag
 
 
 def flagged(row: int, flag: Flag, block: Block) -> None:
@@ -203,13 +203,13 @@ def third_harmonics(row: int, amps: float, block: Block) -> None:
 
 def bridged(row: int, seen: float, block: Block) -> None:
     """A link or a burden beside a meter's elements, which see only a share of the current."""
-    for column in (block.i, block.p, block.q):
+    for column in (block.I, block.P, block.Q):
         column[:, :, row] *= seen
 
 
 def sagged(row: int, volts: float, block: Block) -> None:
     """A bad contact in the service line takes some volts."""
-    block.u[0, :, row] -= volts
+    block.U[0, :, row] -= volts
 
 
 def stands_still(row: int, block: Block) -> None:

@@ -51,7 +51,7 @@ class Named:
         self.ids.setdefault((what, file, content), set()).update(ids)
 
     def note(self, file: str, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; their meters and customers are noted as the file's. Names keep their numbers."""
+        """The same batches, with meters and customers noted; names keep their numbers."""
         noted: dict[str, NDArray[np.bool_]] = {}
         for batch in batches:
             if what := SUBJECT_WORDS.get(type(batch)):
@@ -68,7 +68,7 @@ class Named:
             yield batch
 
     def strangers(self) -> list[str]:
-        """For each file, how many of its ids are in no other; nothing of files that share out the ids."""
+        """A line for each file with ids that no other has, unless the files share out the ids."""
         lines: list[str] = []
         for what in sorted({what for what, *_ in self.ids}):
             files = {
@@ -105,7 +105,7 @@ def _strangers_of(
 
 @dataclass
 class Tally:
-    """Counts of cells and rows that were rejected or mended, by reason, with each reason's first place."""
+    """Counts of rejected and mended cells and rows, by reason, with each reason's first place."""
 
     rejected: Counter[str] = field(default_factory=Counter)
     mended: Counter[str] = field(default_factory=Counter)
@@ -213,7 +213,7 @@ def edges(times: NDArray[np.int64], rows: int = BATCH_ROWS) -> list[int]:
 
 
 def arrivals(batch: Batch) -> Times:
-    """When each row arrived: a reading at its receipt, where it has one; any other row at its own time."""
+    """When each row arrived: readings at their receipt, if known; other rows at their time."""
     if not isinstance(batch, Readings) or not batch.received.any():
         return batch.at
     return np.where(batch.received > 0, batch.received, batch.at)
@@ -290,7 +290,7 @@ def merge(histories: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
 
 
 class SharedNumbering:
-    """One numbering of the names of several histories, so that their rows join without repeated names."""
+    """One numbering of the names of several histories, so that rows join without repeats."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[type[Batch], str], Names] = {}

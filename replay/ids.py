@@ -1,4 +1,4 @@
-"""Ids as text: marks that programs put around an id are taken off, and lost digits are recognised."""
+"""Ids as text: marks of programs around an id are taken off, lost digits are recognised."""
 
 from __future__ import annotations
 

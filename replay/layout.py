@@ -85,7 +85,7 @@ def recognises(columns: Collection[str]) -> bool:
 
 
 def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
-    """The files as one history, with the steps that its readings show; JSON lines hold its areas."""
+    """The files as one history with the steps of its readings; JSON lines hold its areas."""
     rows = sum(
         pq.read_metadata(path).num_rows
         for path in paths
@@ -297,7 +297,7 @@ def _order(path: Path) -> str:
 
 
 def _arrivals(rows: pa.RecordBatch | pa.Table) -> NDArray[np.int64]:
-    """When each row of a Parquet file arrived, in the file's own unit: its receipt, else its time."""
+    """When each row arrived, in the Parquet file's own unit: its receipt, else its time."""
     at = rows.column("at").cast(pa.int64())
     if "received" not in rows.schema.names:
         return np.asarray(at)

@@ -212,7 +212,7 @@ def _sizes(meters: int, rng: np.random.Generator) -> list[int]:
 
 
 def build_grid(meters: int, seed: int) -> Grid:
-    """A town of so many users' meters and one gateway meter per area. The same arguments give the same town."""
+    """So many users' meters and a gateway meter per area. The same arguments give the same town."""
     rng = np.random.default_rng([seed, 1])
     sizes = np.array(_sizes(meters, rng)) + 1
     area = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
@@ -258,7 +258,7 @@ def _segments(
 def _three_phase(
     segment: NDArray[np.int8], place: NDArray[np.intp], rng: np.random.Generator
 ) -> Mask:
-    """Which users have three phases: all of industry, a fifth of the shops, and each area's first five."""
+    """Users of three phases: all of industry, a fifth of the shops, each area's first five."""
     three = (
         (segment == INDUSTRIAL_SEGMENT)
         | ((segment == COMMERCIAL_SEGMENT) & (rng.random(len(segment)) < 0.2))
@@ -279,6 +279,7 @@ def _mean_loads(
     polyphase = np.clip(np.where(place < 6, 9, 4) * np.exp(0.3 * normal), 2, 18)
     shop = np.clip(0.9 * np.exp(0.4 * normal), 0.3, 2)
     home = np.clip(0.33 * np.exp(0.45 * normal), 0.1, 1.2)
+
     return np.select(
         [
             place == 0,
@@ -340,7 +341,7 @@ def _drawn_grid(
 
 
 def _with_transformers(grid: Grid, ratio: NDArray[np.float64]) -> Grid:
-    """The grid with a transformer for each area's peak, and current transformers at its gateway meter."""
+    """The grid with transformers for each area's peak, and current transformers at the gateway."""
     count = len(grid.areas)
     peaks = [grid.expected_kw(grid.area == k).max() for k in range(count)]
     rating = _next_step(AREA_RATINGS, 1.05 * np.array(peaks) / 0.55)
@@ -356,7 +357,7 @@ def _float32(values: Any) -> Values:
 
 
 def _balanced(area: Codes, load: NDArray[np.float64]) -> Codes:
-    """Each row's phase, dealt out back and forth by load, so that every area's single-phase load is even."""
+    """Each row's phase, dealt out back and forth by load, so that each area is even."""
     phase = np.zeros(len(area), np.int32)
     deal = np.array([0, 1, 2, 2, 1, 0], np.int32)
     for k in range(int(area[-1]) + 1):

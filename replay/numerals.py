@@ -1,4 +1,4 @@
-"""Numbers as text in any country's way: the decimal mark, comma or point, is decided over a whole file."""
+"""Numbers as text in any country's way; the decimal mark is decided over a whole file."""
 
 from __future__ import annotations
 

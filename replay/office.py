@@ -267,7 +267,7 @@ class _Bills:
         return Planted(kind, (rule,), area, subject, start, end or self.end, note)
 
     def _wrong_bills(self, victims: list[int]) -> Iterator[Planted]:
-        """Bills that charge a tenth more than their tariff gives, and bills on readings of another day."""
+        """Bills that charge a tenth too much, and bills on readings of another day."""
         for _ in range(max(1, len(self.customers) // 800)):
             row = victims.pop()
             bill = self.bills[row]
@@ -345,7 +345,7 @@ class _Bills:
             )
 
     def _ledger(self, victims: list[int]) -> Iterator[Planted]:
-        """Three customers who paid at once: a payment is not settled, is settled twice, or is made twice."""
+        """Of three payments, one is not settled, one is settled twice and one is made twice."""
         common = [
             row
             for row in victims
@@ -469,7 +469,7 @@ def _bill_number(row: _PaymentRow) -> int:
 
 
 class _Work:
-    """Every route's bills go through the stages, one after another, well within the limits; every month anew."""
+    """Every route's bills go through the stages every month, well within the limits."""
 
     def __init__(
         self, grid: Grid, start: int, days: int, rng: np.random.Generator
@@ -499,7 +499,7 @@ class _Work:
         return steps
 
     def plant(self) -> Iterator[Planted]:
-        """Items that stall in a stage: started, and nothing after; others that leave a stage out."""
+        """Items that start a stage and never finish it, and items that leave a stage out."""
         count = max(1, len(self.grid.areas) // 6)
         for stage in self.rng.permutation([0, 1, 2])[:count].tolist():
             yield from self._stalled(
@@ -523,6 +523,7 @@ class _Work:
             for item, steps in self.steps.items()
             if _is_whole(steps) and steps[4].at < self.end
         ]
+
         if whole:
             item = int(self.rng.choice(whole))
             at = self.steps[item][4].at

@@ -1,4 +1,4 @@
-"""Happenings planted in the simulated town: faults that must be found, and ordinary events that are none."""
+"""Happenings planted in the simulated town: faults to be found, and ordinary events."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Kinds:
-    """Faults to plant: of single meters, and of whole areas, each of which befalls an area of the plan."""
+    """Faults to plant: of single meters, and of whole areas that the plan chooses."""
 
     meters: tuple[Fault, ...]
     areas: tuple[Callable[[Plan, int], Iterator[Happening]], ...]
@@ -347,7 +347,7 @@ class Plan:
             yield Happening(at, self.end, before=partial(load, row, 0.0), planted=decoy)
 
     def faults(self, kinds: Kinds) -> Iterator[Happening]:
-        """Faults of whole areas, each in another area as far as they go, then faults of single meters."""
+        """Faults of whole areas, in different areas as far as they go, then of single meters."""
         for befall in kinds.areas[: max(1, len(self._order) // 2)]:
             yield from befall(self, self._order[0])
             if len(self._order) > 1:
@@ -374,7 +374,7 @@ class Plan:
                 return
 
     def when(self, needs: float, earliest: float = 1.0) -> int:
-        """An hour after the earliest that leaves so many days until the end; the hours spread evenly."""
+        """An hour after the earliest day, so many days before the end; the hours spread evenly."""
         self._moment = (self._moment + 0.618) % 1
         span = max(0, self.days - needs - earliest - 0.3)
         hours = int((earliest + self._moment * span) * 24)
@@ -427,7 +427,7 @@ class Plan:
         )
 
     def heating(self, area: int, peak: float) -> tuple[Rows, float]:
-        """The single-phase homes of an area, and how much more they must use for a peak of so much of the rating."""
+        """An area's single-phase homes, and the times their load that bring this peak."""
         grid = self.grid
         homes = np.flatnonzero(
             (grid.area == area)
@@ -443,7 +443,7 @@ class Plan:
 
 
 def _thefts(plan: Plan, area: int) -> Iterator[Happening]:
-    """Meters that see a third of the use (attack h1), as many as it takes to miss 13 % of the energy."""
+    """Meters that see a third of the use (attack h1), until 13 % of the energy are missing."""
     if plan.days < 7:
         return
 
@@ -465,7 +465,7 @@ def _thefts(plan: Plan, area: int) -> Iterator[Happening]:
 
 
 def _overload(plan: Plan, area: int) -> Iterator[Happening]:
-    """Heating doubles and trebles what homes use until the evening peak is 15 % above the rating."""
+    """Heating doubles and trebles the homes' use: the evening peak is 15 % above the rating."""
     if plan.days < 4:
         return
 

@@ -19,7 +19,7 @@ class Finding:
 
     @property
     def days(self) -> float:
-        """Days from the fault's beginning to the alert's raising evidence; NaN if it was not found."""
+        """Days from the fault's beginning to the alert's evidence; NaN if it was not found."""
         if self.alert is None:
             return float("nan")
         return (self.alert.raised - self.planted.start) / DAY_SECONDS

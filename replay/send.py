@@ -80,6 +80,7 @@ def _connected(
 ) -> KafkaProducer:
     """A producer that has reached the brokers. Raises SendError."""
     try:
+        # topics come from `meterwatch topics`; sending creates none
         return KafkaProducer(
             bootstrap_servers=list(bootstrap),
             allow_auto_create_topics=False,

@@ -27,7 +27,7 @@ class StageStalls(NamedTuple):
     stays: int
     alerted: int  # stays that raised an alert
     longest: int  # stays among the longest 5 %
-    found: int  # of the longest, those that raised an alert
+    found: int  # stays of the longest 5 % that raised an alert
     days: float  # from the alert to the stay's end, median of those found
 
 

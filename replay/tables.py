@@ -1,4 +1,4 @@
-"""Files as Arrow tables, and their cells as numpy columns; cells that cannot be read are counted."""
+"""Files as Arrow tables, and cells as numpy columns; unreadable cells are counted."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def note_unknown(path: File, names: Collection[str], tally: Tally) -> None:
 
 
 def read(file: File, names: Collection[str], tally: Tally) -> Sheet:
-    """The named columns of a table, as text if it is CSV; rows that do not fit the header are refused."""
+    """The named columns of a table, text if it is CSV; rows that do not fit are refused."""
     names = wanted(file, names)
     if isinstance(file, EmbeddedTable):
         return Sheet(file.table.select(names), file.name, tally)
@@ -109,7 +109,7 @@ def read(file: File, names: Collection[str], tally: Tally) -> Sheet:
 
 
 class Sheet:
-    """Rows of a file. Cells that cannot be read are counted with the file's name and the row, from 1."""
+    """Rows of a file. Unreadable cells are counted with the file's name and the row, from 1."""
 
     def __init__(
         self, table: pa.Table, name: str, tally: Tally, start: int = 0
@@ -199,7 +199,7 @@ class Sheet:
         )
 
     def words(self, column: str) -> tuple[list[str], Codes]:
-        """The distinct texts of a column, and the number of each cell's text; -1 where it is empty."""
+        """The distinct texts of a column, and the number of each cell's; -1 where it is empty."""
         seen = Names()
         cells = [np.full(0, -1, np.int32)]
         for chunk in self._distinct(column).chunks:
@@ -236,7 +236,7 @@ class Sheet:
         return values
 
     def times(self, column: str) -> tuple[Times, Mask]:
-        """Unix seconds, and the cells that hold a time from 2000 to 2100; UTC where they name no zone."""
+        """Unix seconds, and which cells hold a time from 2000 to 2100; UTC if they name no zone."""
         return _within(self.moments(column, UTC))
 
     def times_or_none(self, column: str) -> Times:
@@ -290,7 +290,7 @@ class Sheet:
         return np.asarray(seconds.cast(pa.float64()).to_numpy(), np.float64)
 
     def keep(self, *faults: RowFault) -> Mask:
-        """The rows without a fault; any other row is refused for its first fault, with the cell that shows it."""
+        """The rows without a fault; others are refused for their first, with its cell."""
         fine = np.ones(len(self), np.bool_)
         for wrong, reason, column in faults:
             known = column in self.table.column_names
@@ -355,7 +355,7 @@ class Sheet:
 
 
 def _numbered(words: Sequence[str], seen: Names) -> tuple[Codes, Mask]:
-    """The number of each word, and whether it was mended; the last of both stands for an empty cell."""
+    """The number of each word, and whether it was mended; the last stands for an empty cell."""
     number = np.append(seen.known(words), np.int32(MISSING_ID))
     mended = np.zeros(len(number), np.bool_)
     fresh = {}

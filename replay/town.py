@@ -61,7 +61,7 @@ PHASE_ROTATIONS = np.exp(-2j * np.pi * np.arange(3) / 3).astype(np.complex64)
 
 
 class Town:
-    """So many users' meters for so many days. The same arguments give the same town, to the last bit."""
+    """So many users' meters for so many days. The same arguments give the same town to the bit."""
 
     zone = TOWN_ZONE
     interval = SLOT_SECONDS
@@ -205,7 +205,7 @@ def named_town(name: str) -> Town | None:
 
 
 class _Physics:
-    """From loads to what the meters show, block by block; remembers registers and how each load deviates."""
+    """From loads to readings, block by block; remembers registers and the loads' deviations."""
 
     def __init__(self, town: Town, rng: np.random.Generator) -> None:
         grid = self.grid = town.grid
@@ -282,10 +282,10 @@ class _Physics:
             hertz=np.zeros(rows, np.float32),
             clock=self.clock.copy(),
             read=self._arrivals(),
-            u=unknown_phases.copy(),
-            i=unknown_phases.copy(),
-            p=unknown_phases.copy(),
-            q=unknown_phases.copy(),
+            U=unknown_phases.copy(),
+            I=unknown_phases.copy(),
+            P=unknown_phases.copy(),
+            Q=unknown_phases.copy(),
             neutral=unknown.copy(),
             thd=unknown_phases,
             terminal=unknown,
@@ -293,7 +293,7 @@ class _Physics:
         )
 
     def _arrivals(self) -> Mask:
-        """Which readings of a block arrive, by slot and row; most of the gateways' are asked for again."""
+        """Which readings of a block arrive, by slot and row; most gateways' are asked for again."""
         read = np.ones((BLOCK_SLOTS, len(self.grid)), bool)
         count = self.rng.binomial(read.size, LOST_SHARE)
         read.reshape(-1)[self.rng.integers(0, read.size, count)] = False
@@ -302,7 +302,7 @@ class _Physics:
         return read
 
     def run(self, block: Block) -> None:
-        """Fills u, i, p, q, neutral, thd and terminal from the loads."""
+        """Fills U, I, P, Q, neutral, thd and terminal from the loads."""
         grid = self.grid
         day, slot = divmod((block.start - self.town.start) // SLOT_SECONDS, DAY_SLOTS)
         load = self._load(block, day, slot + np.arange(BLOCK_SLOTS)[:, None])
@@ -326,23 +326,23 @@ class _Physics:
 
         # phase A holds every row first; polyphase meters are overwritten below
         line = block.fed * 3 + block.phase
-        block.u[0] = (
+        block.U[0] = (
             busbar[:, line]
             - grid.line_v * stress[:, line]
             - apparent * (grid.service_ohm * 1000 / NOMINAL_VOLTS)
         )
-        block.p[0] = load
-        block.q[0] = reactive
-        block.i[0] = apparent * np.float32(1000) / block.u[0]
+        block.P[0] = load
+        block.Q[0] = reactive
+        block.I[0] = apparent * np.float32(1000) / block.U[0]
 
         for k in range(3):
             self._fill_users(block, k, load, reactive, busbar, stress)
             self._fill_gateways(block, k, active, passive, busbar)
             for rows in (self.three_phase, self.gateway):
-                kva = np.hypot(block.p[k][:, rows], block.q[k][:, rows])
-                block.i[k][:, rows] = kva * np.float32(1000) / block.u[k][:, rows]
+                kva = np.hypot(block.P[k][:, rows], block.Q[k][:, rows])
+                block.I[k][:, rows] = kva * np.float32(1000) / block.U[k][:, rows]
 
-        for column in (block.i, block.p, block.q):
+        for column in (block.I, block.P, block.Q):
             column[:, :, self.polyphase] /= grid.ratio[self.polyphase]
         self._fill_extras(block, stress, line)
 
@@ -359,9 +359,9 @@ class _Physics:
         grid, three = self.grid, self.three_phase
         lines = grid.area[three] * 3 + k
         share = block.share[k, three]
-        block.u[k][:, three] = busbar[:, lines] - grid.line_v[three] * stress[:, lines]
-        block.p[k][:, three] = load[:, three] * share
-        block.q[k][:, three] = reactive[:, three] * share
+        block.U[k][:, three] = busbar[:, lines] - grid.line_v[three] * stress[:, lines]
+        block.P[k][:, three] = load[:, three] * share
+        block.Q[k][:, three] = reactive[:, three] * share
 
     def _fill_gateways(
         self,
@@ -371,23 +371,23 @@ class _Physics:
         passive: NDArray[np.float64],
         busbar: Values,
     ) -> None:
-        """Fills voltage and power of a phase of the gateway meters: the sum of the loads and the lines' losses."""
+        """Fills voltage and power of a phase of the gateway meters: loads and lines' losses."""
         gateway = self.gateway
         lost = 0.75 * self.grid.loss * active[:, k::3] ** 2 / self.usual[k::3]
-        block.u[k][:, gateway] = busbar[:, k::3]
-        block.p[k][:, gateway] = active[:, k::3] + lost
-        block.q[k][:, gateway] = passive[:, k::3] + 0.3 * lost
+        block.U[k][:, gateway] = busbar[:, k::3]
+        block.P[k][:, gateway] = active[:, k::3] + lost
+        block.Q[k][:, gateway] = passive[:, k::3] + 0.3 * lost
 
     def _fill_extras(self, block: Block, stress: Values, line: Codes) -> None:
         """Fills what is measured beside voltage, current and power."""
         rows = self.polyphase
-        power = block.p[..., rows] - 1j * block.q[..., rows]
-        amps = power / block.u[..., rows]  # kA, each beside its own voltage
-        block.neutral[:] = block.i[0]
+        power = block.P[..., rows] - 1j * block.Q[..., rows]
+        amps = power / block.U[..., rows]  # kA, each beside its own voltage
+        block.neutral[:] = block.I[0]
         block.neutral[:, rows] = 1000 * np.abs(
             np.einsum("ksr,k->sr", amps, PHASE_ROTATIONS)
         )
-        block.terminal[:, rows] = block.p[..., rows].sum(axis=0) * self.terminal[rows]
+        block.terminal[:, rows] = block.P[..., rows].sum(axis=0) * self.terminal[rows]
 
         distortion = (
             self.distortion
@@ -407,8 +407,8 @@ class _Physics:
 
     def read(self, block: Block) -> Readings:
         """The readings that arrive of the block; the registers move on."""
-        power = block.p[0].copy()
-        power[:, self.polyphase] = block.p[:, :, self.polyphase].sum(axis=0)
+        power = block.P[0].copy()
+        power[:, self.polyphase] = block.P[:, :, self.polyphase].sum(axis=0)
         kwh = np.maximum(power, 0) * SLOT_HOURS * block.counts
         register = block.register + np.cumsum(kwh, axis=0, dtype=np.float64)
         self.register = register[-1].copy()
@@ -430,10 +430,10 @@ class _Physics:
             register=_floor(register.reshape(-1)[rows] % 1e6),
             export_register=_floor(exported.reshape(-1)[rows]),
             kwh=_shown(kwh, rows, 4),
-            u=_shown(block.u, rows, 1),
-            i=_shown(block.i, rows, 3),
-            p=_shown(block.p, rows, 4),
-            q=_shown(block.q, rows, 4),
+            u=_shown(block.U, rows, 1),
+            i=_shown(block.I, rows, 3),
+            p=_shown(block.P, rows, 4),
+            q=_shown(block.Q, rows, 4),
             clock_offset=block.clock[row],
             neutral=_shown(block.neutral, rows, 3),
             thd=_shown(block.thd, rows, 2),
@@ -464,7 +464,7 @@ class _Physics:
         return np.sort(np.concatenate([once, again]))
 
     def _extra_registers(self, block: Block, kwh: Values) -> dict[str, NDArray[Any]]:
-        """What the meters behind transformers keep beside their register: energy by tariff, and demand."""
+        """The further registers of meters behind transformers: energy by tariff, and demand."""
         rows, slots = self.through_ct, np.arange(BLOCK_SLOTS)
         hours = ((block.start - START_TIME) // SLOT_SECONDS + slots) % DAY_SLOTS // 4
         days = day_of(np.array([block.start + SLOT_SECONDS]), TOWN_ZONE)
