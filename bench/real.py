@@ -191,13 +191,13 @@ def _stays(path: Path) -> Iterator[str]:
         if stage.stays >= FEW_STAYS:
             days = f"{stage.days:.0f}" if stage.found else ""
             yield (
-                f"| {stage.stage} | {stage.stays:,} | {stage.raised:,} | {stage.longest:,} | {stage.found:,} | "
+                f"| {stage.stage} | {stage.stays:,} | {stage.alerted:,} | {stage.longest:,} | {stage.found:,} | "
                 f"{days} |"
             )
 
     rare = [stage for stage in stages if stage.stays < FEW_STAYS]
     alerts, found = (
-        sum(stage.raised for stage in stages),
+        sum(stage.alerted for stage in stages),
         sum(stage.found for stage in stages),
     )
     columns = zip(*(stage[1:5] for stage in rare), strict=True)

@@ -1,4 +1,4 @@
-"""Thefts as the literature attacks meters with: what of every interval is registered, and what may tell of it."""
+"""Attacks on meters, after the literature, and the rules that may find them."""
 
 from __future__ import annotations
 
@@ -13,36 +13,29 @@ from schemas.units import HOUR_SECONDS
 
 
 def _registered(rows: int | Rows, shares: Values, block: Block) -> None:
-    """The meter counts a share of what flows, slot by slot; so does its neutral, since both wires are tapped."""
-    for column in (block.i, block.p, block.q):
+    """Meter and neutral see a share of what flows, slot by slot: both wires are tapped."""
+    for column in (block.I, block.P, block.Q):
         column[:, :, rows] *= shares
     block.neutral[:, rows] *= shares
 
 
 def _shares_h1(_: Grid, row: int, seed: int, block: Block) -> Values:
     """The same share always."""
-    return np.full(
-        len(block.read),
-        np.random.default_rng([seed, row]).uniform(0.1, 0.8),
-        np.float32,
-    )
+    share = np.random.default_rng([seed, row]).uniform(0.1, 0.8)
+    return np.full(len(block.read), share, np.float32)
 
 
 def _shares_h2(_: Grid, row: int, seed: int, block: Block) -> Values:
     """Nothing in a span of six hours that is the same every day."""
     begins = int(np.random.default_rng([seed, row]).integers(24))
-    return np.full(
-        len(block.read), (block.start // HOUR_SECONDS - begins) % 24 >= 6, np.float32
-    )
+    counted = (block.start // HOUR_SECONDS - begins) % 24 >= 6
+    return np.full(len(block.read), counted, np.float32)
 
 
 def _shares_h3(_: Grid, row: int, seed: int, block: Block) -> Values:
     """Another share in every slot."""
-    return (
-        np.random.default_rng([seed, row, block.start])
-        .uniform(0.1, 0.8, len(block.read))
-        .astype(np.float32)
-    )
+    rng = np.random.default_rng([seed, row, block.start])
+    return rng.uniform(0.1, 0.8, len(block.read)).astype(np.float32)
 
 
 def _shares_h4(grid: Grid, row: int, seed: int, block: Block) -> Values:
@@ -51,36 +44,35 @@ def _shares_h4(grid: Grid, row: int, seed: int, block: Block) -> Values:
 
 
 def _shares_h5(grid: Grid, row: int, _: int, block: Block) -> Values:
-    """The mean, whatever flows: nothing is missing but the peaks."""
+    """The mean, whatever flows: only the peaks are missing."""
     return grid.mean_kw[row] / np.maximum(_power(grid, row, block), 1e-3)
 
 
 def _shares_h6(grid: Grid, row: int, _: int, block: Block) -> Values:
-    """The day turned round: nothing is missing but what is dear."""
+    """The day turned round: only energy of dear hours is missing."""
     shape = grid.shapes[grid.segment[row], 0]
-    slots = (block.start + 8 * HOUR_SECONDS) // 900 % len(shape) + np.arange(
-        len(block.read)
-    )
+    first = (block.start + 8 * HOUR_SECONDS) // 900 % len(shape)
+    slots = first + np.arange(len(block.read))
     return np.asarray(shape[len(shape) - 1 - slots] / shape[slots], np.float32)
 
 
 def _shares_fdi2(grid: Grid, row: int, _: int, block: Block) -> Values:
-    """All that lies above 1.3 times the mean is cut off."""
+    """Load above 1.3 times the mean is cut off."""
     return np.minimum(1, 1.3 * _shares_h5(grid, row, 0, block))
 
 
 def _shares_fdi3(grid: Grid, row: int, _: int, block: Block) -> Values:
-    """What the first 0.7 times the mean bring is taken off."""
+    """0.7 times the mean is taken off the load."""
     return np.maximum(0, 1 - 0.7 * _shares_h5(grid, row, 0, block))
 
 
 def _power(grid: Grid, row: int, block: Block) -> Values:
-    return np.asarray(np.nansum(block.p[:, :, row], axis=0) * grid.ratio[row])
+    return np.asarray(np.nansum(block.P[:, :, row], axis=0) * grid.ratio[row])
 
 
 @dataclass(frozen=True)
 class Attack:
-    """A way to register less than is used: what of every slot the meter counts, and the rules that may tell."""
+    """A way to register less than is used, slot by slot, and the rules that may find it."""
 
     note: str
     shares: Callable[[Grid, int, int, Block], Values]
@@ -88,6 +80,7 @@ class Attack:
 
 
 SUSPECT_RULE = "area_loss_correlation"
+# further rules that may find a thief by the form of a day
 PROFILE_RULES = (
     "step_drop",
     "usage_fluctuation",
@@ -96,7 +89,7 @@ PROFILE_RULES = (
     "flat_profile",
     "tou_inversion",
     "capacity_expansion",
-)  # what a day's form may tell of a thief beside what is expected
+)
 THEFT_ATTACKS = {  # after Jokar et al. 2016, the last two after Zheng K. et al. 2019
     "h1": Attack(
         "a share of the use, always the same", _shares_h1, (SUSPECT_RULE, "step_drop")

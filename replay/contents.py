@@ -1,4 +1,4 @@
-"""What a file holds, in bounded memory: packed or not, known by its first bytes; pipes and devices are refused."""
+"""The content of a file in bounded memory, packed or not, known by its first bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from replay.history import SourceError
 MOST_BYTES = 1 << 30  # of text that is read whole, unpacked
 MOST_UNFOLDED = 1 << 28  # of text whose parts become objects of their own
 MOST_ROWS = 20_000_000  # of a table that is read whole
-HEAD_BYTES = 1 << 18  # bytes in which the header, or what tells a format, is looked for
+HEAD_BYTES = (
+    1 << 18
+)  # bytes in which the header, or the mark of a format, is looked for
 CHUNK_BYTES = 1 << 24  # bytes read at a time
 COMPRESSION_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 UNREADABLE_MAGIC = {
@@ -29,7 +31,7 @@ SPLIT_ADVICE = "split it by time, or write it as Parquet in order of time"
 
 
 def check(path: Path) -> None:
-    """Raises SourceError for what is there and cannot be read from its beginning again: a pipe, a socket, a device."""
+    """Raises SourceError for a pipe, a socket or a device, which cannot be read twice."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -42,22 +44,23 @@ def check(path: Path) -> None:
 def beginning(path: Path) -> bytes:
     """The first bytes, unpacked. Raises SourceError."""
     left = HEAD_BYTES
-    parts = []
+    chunks = []
     for chunk in _chunks(path, HEAD_BYTES):
-        parts.append(chunk[:left])
+        chunks.append(chunk[:left])
         left -= len(chunk)
         if left <= 0:
             break
-    return b"".join(parts)
+    return b"".join(chunks)
 
 
 def whole(path: Path, most: int) -> bytes:
     """All bytes, unpacked. Raises SourceError, also where they are too many to be read whole."""
     size = rows = 0
-    parts = []
+    chunks = []
     for chunk in _chunks(path, CHUNK_BYTES):
-        parts.append(chunk)
-        size, rows = size + len(chunk), rows + chunk.count(b"\n")
+        chunks.append(chunk)
+        size += len(chunk)
+        rows += chunk.count(b"\n")
         if size > most:
             raise SourceError(
                 f"{path} holds more than {most >> 20:,} MiB of text, too much to be read whole: {SPLIT_ADVICE}"
@@ -66,7 +69,8 @@ def whole(path: Path, most: int) -> bytes:
             raise SourceError(
                 f"{path} has more than {MOST_ROWS:,} rows, too many to be read whole: {SPLIT_ADVICE}"
             )
-    return b"".join(parts)
+
+    return b"".join(chunks)
 
 
 def magic(path: Path) -> bytes:
@@ -80,7 +84,7 @@ def magic(path: Path) -> bytes:
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether the file is Parquet, by its first bytes or by its name."""
+    """True if the file is Parquet, by its first bytes or by its name."""
     return magic(path).startswith(b"PAR1") or path.suffix.lower() == ".parquet"
 
 

@@ -7,8 +7,9 @@ the meter shows them at the moment named (secondary), the ratio goes into the ma
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from replay import inferred, tables
 from replay.history import Names, Source, Tally, nothing_read, split_batch
 from schemas.columns import PHASE_NAMES, Codes, Readings, Times
-from schemas.master import Area, Meter
+from schemas.master import Area, Meter, Wiring
 
 CHINA_ZONE = "Asia/Shanghai"
 HEADER_NAMES = {
@@ -33,14 +34,14 @@ TIME_PATTERN = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 @dataclass(frozen=True)
 class _Curves:
-    """The rows of one file: whose they are, and a value for each moment of the day."""
+    """The rows of one file: ids, and a value for each moment of the day."""
 
     name: str
     voltage: bool
     area: Codes
     customer: Codes
     meter: Codes
-    ratio: NDArray[np.float64]  # NaN when not told
+    ratio: NDArray[np.float64]  # NaN where the file has none
     phase: Codes
     day: Times  # its midnight
     seconds: Times  # after midnight, one per moment
@@ -55,7 +56,7 @@ class _Register:
 
 
 def recognises(columns: Collection[str]) -> bool:
-    """Whether the columns are a curve's: area, meter, day and phase by their Chinese names, and moments of the day."""
+    """True if area, meter, day and phase stand under Chinese names, beside moments of the day."""
     return {"area", "meter", "day", "phase"} <= _headers(columns).keys() and any(
         map(TIME_PATTERN.fullmatch, columns)
     )
@@ -74,6 +75,7 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
         )
     if not any(np.isfinite(file.values).any() for file in files):
         raise nothing_read(" + ".join(path.name for path in paths), tally)
+
     home = np.zeros(len(register.meters.names), np.int32)
     for file in files:
         home[file.meter] = file.area
@@ -93,22 +95,20 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
 
 def _note_supplies(areas: Sequence[Area], tally: Tally) -> None:
     """Note the meters whose voltages show other than the usual supply."""
-    told: dict[inferred.Supply, set[str]] = {}
-    for meter in (
-        meter
-        for area in areas
-        for meter in area.meters
-        if meter.un_v != inferred.CHINA_VOLTAGES[-1]
-    ):
-        told.setdefault(inferred.Supply(meter.wiring, meter.un_v), set()).add(
-            meter.meter
-        )
-    for (wiring, un_v), meters in sorted(told.items()):
+    unusual: dict[inferred.Supply, set[str]] = {}
+    for area in areas:
+        for meter in area.meters:
+            if meter.un_v != inferred.CHINA_VOLTAGES[-1]:
+                supply = inferred.Supply(meter.wiring, meter.un_v)
+                unusual.setdefault(supply, set()).add(meter.meter)
+
+    for (wiring, un_v), meters in sorted(unusual.items()):
         who = f"{len(meters):,} meters, such as {min(meters)},"
         tally.notes.append(f"{who} are {wiring} of {un_v:g} V by what they show")
 
 
 def _headers(columns: Collection[str]) -> dict[str, str]:
+    """The column of the file for each key of HEADER_NAMES that it has."""
     return {
         what: name
         for what, names in HEADER_NAMES.items()
@@ -118,56 +118,37 @@ def _headers(columns: Collection[str]) -> dict[str, str]:
 
 
 def _read(path: tables.File, register: _Register, tally: Tally) -> _Curves:
+    """The rows of a file that have a meter, an area, a day and a phase."""
     header = tables.columns(path)
     names = _headers(header)
-    moments = {name: TIME_PATTERN.fullmatch(name) for name in header}
-    seconds = {
-        name: sum(
-            int(t or 0) * s for t, s in zip(m.groups(), (3600, 60, 1), strict=True)
-        )
-        for name, m in moments.items()
-        if m
-    }
+    seconds = _seconds_by_column(header)
     sheet = tables.read(path, [*names.values(), *seconds], tally)
-    midnight, (phases, phase) = (
-        sheet.moments(names["day"], ZoneInfo(CHINA_ZONE)),
-        sheet.words(names["phase"]),
-    )
-    initials = [text.strip()[:1].upper() for text in phases]
-    letter = np.array(
-        [
-            *(PHASE_NAMES.index(one) if one in PHASE_NAMES else -1 for one in initials),
-            -1,
-        ]
-    )[phase]
-    meter, area = (
-        _ids(sheet, names["meter"], register.meters),
-        _ids(sheet, names["area"], register.areas),
-    )
-    nobody = np.full(len(sheet), -1, np.int32)
-    customer = (
-        _ids(sheet, names["customer"], register.customers)
-        if "customer" in names
-        else nobody
-    )
-    told = (meter >= 0) & (letter >= 0) & np.isfinite(midnight)
+    midnight = sheet.moments(names["day"], ZoneInfo(CHINA_ZONE))
+    phase = _phases(sheet, names["phase"])
+    meter = _ids(sheet, names["meter"], register.meters)
+    area = _ids(sheet, names["area"], register.areas)
+    customer = np.full(len(sheet), -1, np.int32)
+    if "customer" in names:
+        customer = _ids(sheet, names["customer"], register.customers)
+
+    # rows with a fault of their own count for no repeat
+    faultless = (meter >= 0) & (phase >= 0) & np.isfinite(midnight)
     _, first = np.unique(
-        np.stack([meter, midnight, letter, ~told]), axis=1, return_index=True
+        np.stack([meter, midnight, phase, ~faultless]), axis=1, return_index=True
     )
-    again = np.ones(len(sheet), np.bool_)
-    again[first] = False
+    repeated = np.ones(len(sheet), np.bool_)
+    repeated[first] = False
     keep = sheet.keep(
         *sheet.id_faults(names["meter"], meter),
         *sheet.id_faults(names["area"], area),
         (np.isnan(midnight), sheet.no_time(names["day"]), names["day"]),
-        (letter < 0, f"{names['phase']} is not A, B or C", names["phase"]),
-        (again, "a second row of the same meter, day and phase", names["day"]),
+        (phase < 0, f"{names['phase']} is not A, B or C", names["phase"]),
+        (repeated, "a second row of the same meter, day and phase", names["day"]),
     )
-    ratio = (
-        sheet.numbers(names["ratio"])
-        if "ratio" in names
-        else np.full(len(sheet), np.nan)
-    )
+
+    ratio = np.full(len(sheet), np.nan)
+    if "ratio" in names:
+        ratio = sheet.numbers(names["ratio"])
     return _Curves(
         name=path.name,
         voltage=any("电压" in name for name in header),
@@ -175,112 +156,159 @@ def _read(path: tables.File, register: _Register, tally: Tally) -> _Curves:
         customer=customer[keep],
         meter=meter[keep],
         ratio=np.where(ratio > 0, ratio, np.nan)[keep],
-        phase=letter[keep].astype(np.int32),
+        phase=phase[keep].astype(np.int32),
         day=midnight[keep].astype(np.int64),
         seconds=np.array(list(seconds.values()), np.int64),
         values=np.stack([sheet.numbers(name) for name in seconds], axis=1)[keep],
     )
 
 
+def _seconds_by_column(header: Sequence[str]) -> dict[str, int]:
+    """The seconds after midnight of each column that is a moment of the day."""
+    seconds = {}
+    for name in header:
+        if found := TIME_PATTERN.fullmatch(name):
+            hour, minute, second = (int(digits or 0) for digits in found.groups())
+            seconds[name] = 3600 * hour + 60 * minute + second
+    return seconds
+
+
+def _phases(sheet: tables.Sheet, column: str) -> NDArray[np.intp]:
+    """The phase of each row, by number; -1 where the cell is no phase."""
+    words, cells = sheet.words(column)
+    initials = [word.strip()[:1].upper() for word in words]
+    numbers = [
+        PHASE_NAMES.index(letter) if letter in PHASE_NAMES else -1
+        for letter in initials
+    ]
+    return np.array([*numbers, -1])[cells]
+
+
 def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
-    """The number of each id, with the leading zeros that a spreadsheet took: ids of digits are equally long."""
+    """The number of each id; digits that lost leading zeros in a spreadsheet get them back.
+
+    Ids of digits are equally long.
+    """
     seen = Names()
     cells = sheet.ids(column, seen)
     width = max((len(text) for text in seen.names if text.isdigit()), default=0)
     whole = [text.zfill(width) if text.isdigit() else text for text in seen.names]
-    short = np.array(
-        [*(a != b for a, b in zip(whole, seen.names, strict=True)), False, False, False]
-    )[cells]
-    if short.any():
-        place = f"{sheet.name} row {np.argmax(short) + 1}: {seen.names[cells[np.argmax(short)]]}"
+
+    differs = [long != short for long, short in zip(whole, seen.names, strict=True)]
+    mended = np.array([*differs, False, False, False])[cells]
+    if mended.any():
+        row = np.argmax(mended)
+        place = f"{sheet.name} row {row + 1}: {seen.names[cells[row]]}"
         sheet.tally.mend(
-            f"{column} had lost its leading zeros", place, int(short.sum())
+            f"{column} had lost its leading zeros", place, int(mended.sum())
         )
-    return np.append(
-        register.numbers(whole),
-        np.array([tables.NO_ID, tables.LOST_DIGITS, tables.MISSING_ID], np.int32),
-    )[cells]
+
+    # the last three stand for cells without an id, whose numbers are negative
+    absent = np.array([tables.NO_ID, tables.LOST_DIGITS, tables.MISSING_ID], np.int32)
+    return np.append(register.numbers(whole), absent)[cells]
 
 
 def _joined(
     files: Sequence[_Curves], home: Codes, register: _Register, tally: Tally
 ) -> Readings:
-    """Currents and voltages of the same meter and time side by side, in time order; the first told counts."""
+    """Currents and voltages of a meter side by side, in time order; the first file counts."""
     start = min(int(file.day.min()) for file in files if len(file.day))
-    many = len(register.meters.names)
+    meters = len(register.meters.names)
     found = []
     for file in files:
         row, moment = np.nonzero(np.isfinite(file.values))
-        key = (file.day[row] + file.seconds[moment] - start) * many + file.meter[row]
+        key = (file.day[row] + file.seconds[moment] - start) * meters + file.meter[row]
         found.append((key, file.phase[row], file.values[row, moment], file))
+
     keys = np.unique(np.concatenate([key for key, *_ in found]))
-    u, i = np.full((2, 3, len(keys)), np.nan, np.float32)
+    volts, amps = np.full((2, 3, len(keys)), np.nan, np.float32)
     for key, phase, value, file in found:
-        grid, place = u if file.voltage else i, np.searchsorted(keys, key)
-        told = np.isfinite(grid[phase, place])
-        tally.reject("an earlier file tells the value too", file.name, int(told.sum()))
-        grid[phase[~told], place[~told]] = value[~told]
-    at, meter = np.divmod(keys, many)
+        column = volts if file.voltage else amps
+        place = np.searchsorted(keys, key)
+        taken = np.isfinite(column[phase, place])
+        tally.reject("an earlier file has the value too", file.name, int(taken.sum()))
+        column[phase[~taken], place[~taken]] = value[~taken]
+
+    at, meter = np.divmod(keys, meters)
     return Readings.build(
         register.meters.names,
         meter,
         register.areas.names,
         home[meter],
         at + start,
-        u=u,
-        i=i,
+        u=volts,
+        i=amps,
     )
 
 
 def _areas(
     files: Sequence[_Curves], home: Codes, readings: Readings, register: _Register
 ) -> list[Area]:
-    """The areas with their meters from their first day on; the only one behind current transformers is the gateway."""
-    columns = ("meter", "day", "phase", "ratio", "customer")
-    meter, day, phase, ratio, customer = (
-        np.concatenate([getattr(f, name) for f in files]) for name in columns
-    )
-    order = np.lexsort((day, meter))
+    """The areas with their meters from their first day on.
+
+    The gateway is the only meter behind current transformers.
+    """
+    columns = {
+        name: np.concatenate([getattr(file, name) for file in files])
+        for name in ("meter", "day", "phase", "ratio", "customer")
+    }
+    meter = columns["meter"]
+    order = np.lexsort((columns["day"], meter))
     groups = np.split(order, np.flatnonzero(np.diff(meter[order])) + 1)
     steps, supplies = inferred.steps(readings), inferred.supplies(readings)
+
     meters: dict[int, list[Meter]] = {}
     for rows in groups:
         number = int(meter[rows[0]])
-        told = rows[np.isfinite(ratio[rows])]
-        usual = inferred.Supply(
-            "3P4W" if (phase[rows] > 0).any() else "1P2W", inferred.CHINA_VOLTAGES[-1]
-        )
-        supply = supplies.get(number, usual)
-        changed = told[np.flatnonzero(np.diff(ratio[told], prepend=np.nan) != 0)]
-        eras = {int(day[row]): float(ratio[row]) for row in changed} or {0: 1.0}
-        eras[int(day[rows[0]])] = eras.pop(min(eras))
+        supply = supplies.get(number) or _usual_supply(columns["phase"][rows])
         meters.setdefault(int(home[number]), []).extend(
-            Meter(
-                meter=register.meters.names[number],
-                customer=register.customers.names[customer[rows[0]]]
-                if customer[rows[0]] >= 0
-                else "",
-                effective=effective,
-                wiring=supply.wiring,
-                un_v=supply.un_v,
-                ib_a=1.5
-                if ct > 1
-                else 5.0,  # the common meters, 1.5(6) A and 5(60) A: default of this project
-                imax_a=6.0 if ct > 1 else 60.0,
-                ct=ct,
-                interval_s=min(max(steps.get(number, 900), 60), 86_400),
-            )
-            for effective, ct in sorted(eras.items())
+            _meter_records(columns, rows, register, supply, steps.get(number, 900))
         )
+
     areas = []
     for number, here in meters.items():
-        behind = {m.meter for m in here if m.ct > 1}
-        gateway = (
-            behind.pop()
-            if len(behind) == 1 and len({m.meter for m in here}) > 1
-            else ""
-        )
+        through_ct = {record.meter for record in here if record.ct > 1}
+        gateway = ""
+        if len(through_ct) == 1 and len({record.meter for record in here}) > 1:
+            gateway = through_ct.pop()
         areas.append(
             Area(area=register.areas.names[number], gateway=gateway, meters=here)
         )
     return areas
+
+
+def _usual_supply(phases: Codes) -> inferred.Supply:
+    """The usual supply of a meter with rows of these phases."""
+    wiring: Wiring = "3P4W" if (phases > 0).any() else "1P2W"
+    return inferred.Supply(wiring, inferred.CHINA_VOLTAGES[-1])
+
+
+def _meter_records(
+    columns: Mapping[str, NDArray[Any]],
+    rows: NDArray[np.intp],
+    register: _Register,
+    supply: inferred.Supply,
+    step: int,
+) -> Iterator[Meter]:
+    """A meter's records, one for each of its ratios; its rows are in order of days."""
+    days, ratios = columns["day"][rows], columns["ratio"][rows]
+    known = np.isfinite(ratios)
+    days_known, ratios_known = days[known], ratios[known]
+    changed = np.flatnonzero(np.diff(ratios_known, prepend=np.nan) != 0)
+    by_day = {int(days_known[k]): float(ratios_known[k]) for k in changed} or {0: 1.0}
+    by_day[int(days[0])] = by_day.pop(min(by_day))  # the first holds from the start
+
+    customer = columns["customer"][rows[0]]
+    for effective, ct in sorted(by_day.items()):
+        # the common meters, 1.5(6) A and 5(60) A: default of this project
+        yield Meter(
+            meter=register.meters.names[columns["meter"][rows[0]]],
+            customer=register.customers.names[customer] if customer >= 0 else "",
+            effective=effective,
+            wiring=supply.wiring,
+            un_v=supply.un_v,
+            ib_a=1.5 if ct > 1 else 5.0,
+            imax_a=6.0 if ct > 1 else 60.0,
+            ct=ct,
+            interval_s=min(max(step, 60), 86_400),
+        )

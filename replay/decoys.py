@@ -1,4 +1,4 @@
-"""What looks like a fault in the town and is none; a rule that tells of it is wrong."""
+"""Decoys: happenings that look like a fault and are none; a rule that raises for them is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from functools import partial
 import numpy as np
 from msgspec.structs import replace
 
-from replay.faults import OUTAGE_HOURS, connected, goes_out, shines, transformed, works
+from replay.faults import (
+    OUTAGE_HOURS,
+    connected,
+    goes_out,
+    outage_events,
+    shines,
+    transformed,
+    works,
+)
 from replay.happenings import Block, Happening, Notice, load, loads, unread
 from replay.network import (
     COMMERCIAL_SEGMENT,
@@ -22,12 +30,12 @@ from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 
 def _local_hour(block: Block) -> int:
-    """Of the day."""
+    """The hour of the day in Shanghai."""
     return (block.start + 8 * HOUR_SECONDS) // HOUR_SECONDS % 24
 
 
 def _stands_empty(row: int, share: float, grid: Grid, block: Block) -> None:
-    """Nobody is at home: a share of what is used at the calmest hour, at all hours."""
+    """Nobody is at home: a share of the calmest hour's load, at all hours."""
     shape = grid.shapes[grid.segment[row], 0]
     block.scale[row] = share * shape.min() / shape[4 * _local_hour(block)]
 
@@ -53,17 +61,16 @@ def _cold_days(plan: Plan, area: int) -> Iterator[Happening]:
 
 def _outage(plan: Plan, area: int) -> Iterator[Happening]:
     """An area goes out once, for two hours."""
-    at, rows, name = (
-        plan.when(1),
-        np.flatnonzero(plan.grid.area == area),
-        plan.grid.areas[area],
-    )
+    at = plan.when(1)
+    until = at + 2 * HOUR_SECONDS
+    rows = np.flatnonzero(plan.grid.area == area)
+    notice = Notice(at, plan.grid.areas[area], "", Event.POWER_OFF, until)
     yield Happening(
         at,
-        at + 2 * HOUR_SECONDS,
+        until,
         before=partial(loads, rows, 0.0),
         after=partial(unread, rows),
-        notices=(Notice(at, name, "", Event.POWER_OFF, at + 2 * HOUR_SECONDS),),
+        notices=(notice,),
     )
 
 
@@ -71,42 +78,42 @@ def _campaign(plan: Plan, area: int) -> Iterator[Happening]:
     """New tariffs are set in every meter of an area, on one order."""
     at, name = plan.when(3), plan.grid.areas[area]
     meters = [plan.grid.names[row] for row in np.flatnonzero(plan.grid.area == area)]
-    yield Happening(
-        at,
-        at + DAY_SECONDS,
-        notices=(
-            Notice(at, name, "", Event.WORK_ORDER, at + DAY_SECONDS),
-            *(
-                Notice(at + 60 * n, name, meter, Event.PARAM_CHANGE)
-                for n, meter in enumerate(meters)
-            ),
-        ),
-    )
+    order = Notice(at, name, "", Event.WORK_ORDER, at + DAY_SECONDS)
+    changes = [
+        Notice(at + 60 * n, name, meter, Event.PARAM_CHANGE)
+        for n, meter in enumerate(meters)
+    ]
+    yield Happening(at, at + DAY_SECONDS, notices=(order, *changes))
 
 
 def spring_festival(grid: Grid, seed: int, new_year: int) -> Iterator[Happening]:
     """Works and shops close for weeks, homes go away or have guests."""
-    rng, users = np.random.default_rng([seed, 9]), ~grid.gateway
-    homes = rng.permutation(
+    users = ~grid.gateway
+    works = np.flatnonzero(users & (grid.segment == INDUSTRIAL_SEGMENT))
+    shops = np.flatnonzero(users & (grid.segment == COMMERCIAL_SEGMENT))
+    homes = np.random.default_rng([seed, 9]).permutation(
         np.flatnonzero(users & (grid.segment == RESIDENTIAL_SEGMENT))
     )
     away, hosts = homes[: len(homes) // 3], homes[len(homes) // 3 : len(homes) // 2]
-    for who, first, last, times in (
-        (np.flatnonzero(users & (grid.segment == INDUSTRIAL_SEGMENT)), -9, 10, 0.1),
-        (np.flatnonzero(users & (grid.segment == COMMERCIAL_SEGMENT)), -2, 7, 0.35),
+
+    # rows, the first and last day after new year, and times the usual load
+    for rows, first, last, times in (
+        (works, -9, 10, 0.1),
+        (shops, -2, 7, 0.35),
         (away, -4, 8, 0.25),
         (hosts, -1, 5, 1.8),
     ):
         yield Happening(
             new_year + first * DAY_SECONDS,
             new_year + last * DAY_SECONDS,
-            before=partial(loads, who, times),
+            before=partial(loads, rows, times),
         )
 
 
 def decoys(grid: Grid) -> Kinds:
-    """What looks like a fault and is none; a rule that tells of one is wrong."""
+    """Kinds of happenings that look like a fault and are none."""
     return Kinds(
+        # of single meters
         (
             Fault(
                 "opened",
@@ -133,12 +140,10 @@ def decoys(grid: Grid) -> Kinds:
                 home,
                 rules=(),
                 times=4,
-                after=lambda row, start, b: goes_out(row, OUTAGE_HOURS[:2], start, b),
-                events=tuple(
-                    (n + k, e)
-                    for n in OUTAGE_HOURS[:2]
-                    for k, e in ((0, Event.POWER_OFF), (1, Event.POWER_ON))
+                after=lambda row, start, block: goes_out(
+                    row, OUTAGE_HOURS[:2], start, block
                 ),
+                events=outage_events(OUTAGE_HOURS[:2]),
             ),
             Fault(
                 "not_read",
@@ -147,7 +152,7 @@ def decoys(grid: Grid) -> Kinds:
                 rules=(),
                 times=4,
                 lasts=2,
-                after=lambda row, _, b: unread(row, b),
+                after=lambda row, _, block: unread(row, block),
             ),
             Fault(
                 "connected",
@@ -156,7 +161,7 @@ def decoys(grid: Grid) -> Kinds:
                 rules=(),
                 times=4,
                 new=True,
-                record=lambda m, _: m,
+                record=lambda meter, _: meter,
                 before=connected,
             ),
             Fault(
@@ -165,9 +170,9 @@ def decoys(grid: Grid) -> Kinds:
                 works,
                 rules=(),
                 times=4,
-                before=lambda row, _, b: load(row, 0.25, b),
-                record=lambda m, _: replace(
-                    m, suspended_kva=round(0.7 * (m.contract_kva or 0))
+                before=lambda row, _, block: load(row, 0.25, block),
+                record=lambda meter, _: replace(
+                    meter, suspended_kva=round(0.7 * (meter.contract_kva or 0))
                 ),
             ),
             Fault(
@@ -176,8 +181,8 @@ def decoys(grid: Grid) -> Kinds:
                 home,
                 rules=(),
                 times=4,
-                before=lambda row, _, b: load(row, 0, b),
-                record=lambda m, at: replace(m, stopped=at),
+                before=lambda row, _, block: load(row, 0, block),
+                record=lambda meter, at: replace(meter, stopped=at),
             ),
             Fault(
                 "registered_roof",
@@ -185,8 +190,8 @@ def decoys(grid: Grid) -> Kinds:
                 home,
                 rules=(),
                 times=4,
-                before=lambda row, _, b: shines(row, 3, b),
-                record=lambda m, _: replace(m, pv_kva=3.0),
+                before=lambda row, _, block: shines(row, 3, block),
+                record=lambda meter, _: replace(meter, pv_kva=3.0),
             ),
             Fault(
                 "exchanged",
@@ -194,28 +199,28 @@ def decoys(grid: Grid) -> Kinds:
                 office,
                 rules=(),
                 times=4,
-                after=lambda row, _, b: transformed(row, 0.5, b),
-                record=lambda m, _: replace(m, ct=2 * m.ct),
+                after=lambda row, _, block: transformed(row, 0.5, block),
+                record=lambda meter, _: replace(meter, ct=2 * meter.ct),
             ),
             Fault(
                 "away",
-                "a home is empty for ten days and uses what it does by night",
+                "a home is empty for ten days and uses its night load",
                 home,
                 rules=(),
                 times=4,
                 lasts=10,
                 earliest=30,
-                before=lambda row, _, b: _stands_empty(row, 1, grid, b),
+                before=lambda row, _, block: _stands_empty(row, 1, grid, block),
             ),
             Fault(
                 "away_and_off",
-                "a home is empty for ten days and uses half of what it does by night",
+                "a home is empty for ten days and uses half of its night load",
                 home,
                 rules=(),
                 times=4,
                 lasts=10,
                 earliest=30,
-                before=lambda row, _, b: _stands_empty(row, 0.5, grid, b),
+                before=lambda row, _, block: _stands_empty(row, 0.5, grid, block),
             ),
             Fault(
                 "guests",
@@ -225,7 +230,7 @@ def decoys(grid: Grid) -> Kinds:
                 times=8,
                 lasts=2,
                 earliest=30,
-                before=lambda row, _, b: load(row, 2.5, b),
+                before=lambda row, _, block: load(row, 2.5, block),
             ),
             Fault(
                 "car",
@@ -234,9 +239,10 @@ def decoys(grid: Grid) -> Kinds:
                 rules=(),
                 times=4,
                 earliest=30,
-                before=lambda row, _, b: _charges_car(row, 2.0, grid, b),
+                before=lambda row, _, block: _charges_car(row, 2.0, grid, block),
             ),
         ),
+        # of whole areas
         (_cold_days, _outage, _campaign),
         office=False,
     )

@@ -1,4 +1,4 @@
-"""Delimited text as people save it: encoding, delimiter and header are found by the rules that rows are read by."""
+"""Delimited text as people save it: encoding, delimiter and header are found."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ import pyarrow.csv
 from replay import contents
 from replay.history import SourceError, Tally
 
-SEARCHED_LINES = 40  # lines in which the one that names the columns is looked for
+SEARCHED_LINES = 40  # lines among which the header is looked for
 LONGEST_LINE = 1 << 20  # bytes
 KNOWN_DELIMITERS = ",;\t|"
-DELIMITER_HINT = re.compile(
-    r"""sep=(.)\r?\n"""
-)  # a first line that spreadsheets write and read: the delimiter of the others
+# a first line that spreadsheets write and read: the delimiter of the other lines
+DELIMITER_HINT = re.compile(r"""sep=(.)\r?\n""")
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -33,7 +32,7 @@ SWALLOWED_ROWS = "a quote that is not closed swallows rows"
 
 
 class Head(NamedTuple):
-    """What is said before the first row."""
+    """The header of a text, and how the text is written."""
 
     names: tuple[str, ...]  # of the columns, in order; "" where a column has none
     delimiter: str
@@ -42,12 +41,12 @@ class Head(NamedTuple):
 
 
 def head(path: Path) -> Head:
-    """The header of a file. Raises SourceError when there is none, OSError and ArrowInvalid as reading does."""
+    """The header of a file. Raises SourceError if there is none, OSError and ArrowInvalid."""
     return _head_of(contents.beginning(path), path)
 
 
 def heads(path: Path) -> Iterator[tuple[int, Head]]:
-    """What the header would be, did it stand below so many lines. Raises SourceError as `head` does."""
+    """Every header that may stand below so many lines. Raises SourceError as `head` does."""
     content = _beginning(path)
     for line in range(min(content.count(b"\n"), SEARCHED_LINES)):
         rest = content[_end_of_lines(content, line) :]
@@ -59,7 +58,7 @@ def heads(path: Path) -> Iterator[tuple[int, Head]]:
 
 
 def is_header(path: Path) -> bool:
-    """Whether the first line can only name columns: no cell of it holds a digit alone, and the next row has numbers."""
+    """True if the first line can only name columns: it has no values, and the next row has some."""
     rows = [row for row in first_lines(path, SEARCHED_LINES) if any(row)][:2]
     return (
         len(rows) == 2
@@ -71,16 +70,16 @@ def is_header(path: Path) -> bool:
 def first_lines(path: Path, lines: int) -> list[list[str]]:
     """The cells of the first lines."""
     content = _beginning(path)
-    told = content[: _end_of_lines(content, lines)].decode("utf-8", "replace")
-    delimiter = max(KNOWN_DELIMITERS, key=told.count)
+    text = content[: _end_of_lines(content, lines)].decode("utf-8", "replace")
+    delimiter = max(KNOWN_DELIMITERS, key=text.count)
     return [
         [clean(cell) for cell in row]
-        for row in csv.reader(told.splitlines(), delimiter=delimiter)
+        for row in csv.reader(text.splitlines(), delimiter=delimiter)
     ]
 
 
 def _head_of(content: bytes, path: Path) -> Head:
-    """The header at the beginning of some text. Raises SourceError when there is none."""
+    """The header at the beginning of a text. Raises SourceError when there is none."""
     code = encoding(content)
     text = _lines(content).decode(code, "replace")
     if len(content) >= contents.HEAD_BYTES and "\n" not in text:
@@ -88,44 +87,47 @@ def _head_of(content: bytes, path: Path) -> Head:
         raise SourceError(
             f"{path}: {which} is longer than {contents.HEAD_BYTES:,} bytes"
         )
+
     hint = DELIMITER_HINT.match(text)
     begins = hint.end() if hint else 0
-    records = {
-        one: _record(text[begins:], one)
-        for one in (hint[1] if hint else KNOWN_DELIMITERS)
-    }
-    told = {one: record for one, record in records.items() if record}
-    if not told:
+    records = {}
+    for delimiter in hint[1] if hint else KNOWN_DELIMITERS:
+        if record := _record(text[begins:], delimiter):
+            records[delimiter] = record
+    if not records:
         raise SourceError(
             f"{path}: its first line, which should name the columns, has a quote that is not closed"
         )
-    delimiter = max(told, key=lambda one: len(told[one][0]))
-    cells, lines = told[delimiter]
+
+    # the delimiter that gives the most cells
+    delimiter = max(records, key=lambda mark: len(records[mark][0]))
+    cells, lines = records[delimiter]
     if not any(cells):
         raise SourceError(f"{path} is empty: its first line should name the columns")
     return Head(tuple(map(clean, cells)), delimiter, code, lines + (1 if hint else 0))
 
 
 def encoding(content: bytes) -> str:
-    """UTF-8, UTF-16 where a byte order mark says so, or the GB 18030 that Chinese office programs write.
+    """UTF-8, UTF-16 by its byte order mark, or the GB 18030 of Chinese office programs.
 
-    >>> encoding("电压".encode("gb18030")), encoding("电压".encode("utf-16")), encoding("电压".encode()[:-1])
-    ('gb18030', 'utf-16', 'utf-8')
+    >>> encoding("电压".encode("gb18030")), encoding("电压".encode("utf-16"))
+    ('gb18030', 'utf-16')
+    >>> encoding("电压".encode()[:-1])
+    'utf-8'
     """
     for mark, name in BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             return name
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(
-            content
-        )  # the end may be cut within a character
+        # the end may be cut within a character
+        codecs.getincrementaldecoder("utf-8")().decode(content)
     except UnicodeDecodeError:
         return "gb18030"
     return "utf-8"
 
 
 def clean(name: str) -> str:
-    r"""The name of a column without what programs put around it.
+    r"""The name of a column without the marks that programs put around it.
 
     >>> clean("\ufeff meter\t"), clean('="kwh"')
     ('meter', 'kwh')
@@ -134,7 +136,7 @@ def clean(name: str) -> str:
 
 
 def read(path: Path, names: Sequence[str], tally: Tally) -> pa.Table:
-    """The named columns as text, "" where a cell is empty; rows that do not fit the header are refused."""
+    """The named columns as text, null where a cell is empty; rows that do not fit are refused."""
     content, found = _read(path, 0, tally)
     places = [found.names.index(name) for name in names]
     return _table(content, found, places, path, tally)
@@ -143,20 +145,14 @@ def read(path: Path, names: Sequence[str], tally: Tally) -> pa.Table:
 def read_below(path: Path, lines: int, tally: Tally) -> pa.Table:
     """All columns as text, of a header that stands below so many lines."""
     content, found = _read(path, lines, tally)
-    return _table(
-        content,
-        found,
-        [place for place, name in enumerate(found.names) if name],
-        path,
-        tally,
-    )
+    positions = [place for place, name in enumerate(found.names) if name]
+    return _table(content, found, positions, path, tally)
 
 
 def _read(path: Path, lines: int, tally: Tally) -> tuple[bytes, Head]:
     """The rows below the header, which stands below so many lines, and the header."""
-    content = _lines(
-        contents.whole(path, contents.MOST_UNFOLDED if lines else contents.MOST_BYTES)
-    )
+    most = contents.MOST_UNFOLDED if lines else contents.MOST_BYTES
+    content = _lines(contents.whole(path, most))
     found = _head_of(content[: contents.HEAD_BYTES], path)
     content = _as_utf8(content, found.encoding, path, tally)
     if lines:
@@ -168,13 +164,12 @@ def _read(path: Path, lines: int, tally: Tally) -> tuple[bytes, Head]:
 def _table(
     rows: bytes, found: Head, positions: Sequence[int], path: Path, tally: Tally
 ) -> pa.Table:
+    """The columns at some positions as text; rows that do not fit the header are refused."""
     names = [found.names[place] for place in positions]
-    columns = [
-        str(place)
-        for place in range(len(found.names) + _ends_with_delimiter(rows, found))
-    ]
     if not rows.strip():
         return pa.Table.from_arrays([pa.array([], pa.string()) for _ in names], names)
+    count = len(found.names) + _ends_with_delimiter(rows, found)
+    columns = [str(place) for place in range(count)]
 
     def refuse(row: pyarrow.csv.InvalidRow) -> str:
         swallowed = row.text.count("\n")
@@ -182,22 +177,23 @@ def _table(
         tally.reject(SWALLOWED_ROWS if swallowed else RAGGED_ROW, where, swallowed + 1)
         return "skip"
 
+    # one thread, so that rows have numbers
+    how_to_read = pyarrow.csv.ReadOptions(
+        column_names=columns, use_threads=False, block_size=LONGEST_LINE
+    )
+    how_to_parse = pyarrow.csv.ParseOptions(
+        delimiter=found.delimiter, invalid_row_handler=refuse
+    )
+    how_to_convert = pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(columns, pa.string()),
+        include_columns=[str(place) for place in positions],
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=True,
+    )
     try:
         table = pyarrow.csv.read_csv(
-            pa.py_buffer(rows),
-            read_options=pyarrow.csv.ReadOptions(  # one thread, so that rows have numbers
-                column_names=columns, use_threads=False, block_size=LONGEST_LINE
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=found.delimiter, invalid_row_handler=refuse
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()),
-                include_columns=[str(place) for place in positions],
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=True,
-            ),
+            pa.py_buffer(rows), how_to_read, how_to_parse, how_to_convert
         )
     except pa.ArrowInvalid as error:
         why = f"a row is longer than {LONGEST_LINE:,} bytes, or it is no text"
@@ -206,12 +202,12 @@ def _table(
 
 
 def _is_value(cell: str) -> bool:
-    """Whether a cell holds a number or a time, and not a name."""
+    """True if a cell holds a number or a time, and not a name."""
     return re.fullmatch(r"[\d.,:/ +\-TZ%]*\d[\d.,:/ +\-TZ%]*", cell) is not None
 
 
 def _record(text: str, delimiter: str) -> tuple[list[str], int] | None:
-    """The cells of the first record, and of how many lines it is; None where quotes do not fit the delimiter."""
+    """The cells of the first record and its lines; None where quotes do not fit the delimiter."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         cells = next(reader, [])
@@ -221,41 +217,35 @@ def _record(text: str, delimiter: str) -> tuple[list[str], int] | None:
 
 
 def _lines(content: bytes) -> bytes:
-    """The text with line feeds, where it has carriage returns alone."""
+    """The text with line feeds, also where it has only carriage returns."""
     return content if b"\n" in content else content.replace(b"\r", b"\n")
 
 
 def _as_utf8(content: bytes, code: str, path: Path, tally: Tally) -> bytes:
+    """The text as UTF-8; characters of no encoding are counted."""
     if content.isascii():
         return content
-    whole = (
-        encoding(content) if code == "utf-8" else code
-    )  # a header of ASCII says nothing of the rows
+
+    # a header of ASCII proves nothing of the rows
+    whole = encoding(content) if code == "utf-8" else code
     text = content.decode(whole, "replace")
-    there = (
-        content.count(REPLACEMENT_CHARACTER.encode())
-        if whole.startswith("utf-8")
-        else 0
-    )
-    tally.reject(
-        "a character of no encoding",
-        path.name,
-        text.count(REPLACEMENT_CHARACTER) - there,
-    )
+    there = 0
+    if whole.startswith("utf-8"):
+        there = content.count(REPLACEMENT_CHARACTER.encode())
+    lost = text.count(REPLACEMENT_CHARACTER) - there
+    tally.reject("a character of no encoding", path.name, lost)
     return text.encode()
 
 
 def _beginning(path: Path) -> bytes:
     """The beginning of a file as UTF-8."""
     content = _lines(contents.beginning(path))
-    return (
-        content.decode(encoding(content), "replace")
-        .lstrip("\ufeff")
-        .encode("utf-8", "replace")
-    )
+    text = content.decode(encoding(content), "replace").lstrip("\ufeff")
+    return text.encode("utf-8", "replace")
 
 
 def _end_of_lines(content: bytes, lines: int) -> int:
+    """The position after so many lines."""
     place = 0
     for _ in range(lines):
         place = content.find(b"\n", place) + 1 or len(content)
@@ -263,10 +253,9 @@ def _end_of_lines(content: bytes, lines: int) -> int:
 
 
 def _ends_with_delimiter(rows: bytes, found: Head) -> int:
-    """1 when the first row has one cell more than the header, and that is empty."""
-    record = _record(
-        rows[: contents.HEAD_BYTES].decode("utf-8", "replace"), found.delimiter
-    )
+    """1 if the first row has one more cell than the header, and it is empty; else 0."""
+    begins = rows[: contents.HEAD_BYTES].decode("utf-8", "replace")
+    record = _record(begins, found.delimiter)
     return int(
         record is not None
         and len(record[0]) == len(found.names) + 1

@@ -20,54 +20,25 @@ COLUMN_NAMES = {
     "activity": ("activity", "concept:name"),
     "timestamp": ("timestamp", "time:timestamp"),
 }
-DEADLINE_COLUMNS = (
-    "deadline",
-    "due",
-    "due_date",
-)  # when the activity should have ended
+DEADLINE_COLUMNS = ("deadline", "due", "due_date")  # of the activity
 
 
 def recognises(columns: Collection[str]) -> bool:
-    """Whether the columns are an event log's."""
+    """True if the columns are an event log's."""
     return all(set(names) & set(columns) for names in COLUMN_NAMES.values())
 
 
 def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The logs of all files as one history of stages, all of one section."""
     cases, activities = Names(), Names()
-    parts = []
-    for path in paths:
-        columns = tables.columns(path)
-        of_case, of_activity, of_time = (
-            next(name for name in names if name in columns)
-            for names in COLUMN_NAMES.values()
-        )
-        of_deadline = next((name for name in DEADLINE_COLUMNS if name in columns), "")
-        sheet = tables.read(
-            path,
-            [name for name in (of_case, of_activity, of_time, of_deadline) if name],
-            tally,
-        )
-        sheet = sheet.shortened(of_activity)
-        case, activity = sheet.ids(of_case, cases), sheet.ids(of_activity, activities)
-        at, timed = sheet.times(of_time)
-        due = (
-            sheet.times_or_none(of_deadline)
-            if of_deadline
-            else np.zeros(len(sheet), np.int64)
-        )
-        keep = sheet.keep(
-            *sheet.id_faults(of_case, case),
-            *sheet.id_faults(of_activity, activity),
-            (~timed, sheet.no_time(of_time), of_time),
-        )
-        parts.append((case[keep], activity[keep], at[keep], due[keep]))
+    logs = [_log(path, cases, activities, tally) for path in paths]
     case, activity, at, due = (
-        np.concatenate(column) for column in zip(*parts, strict=True)
+        np.concatenate(column) for column in zip(*logs, strict=True)
     )
     name = " + ".join(path.name for path in paths)
     if not len(case):
         raise nothing_read(name, tally)
+
     stages = _stages(case, activity, at, due, cases.names, activities.names)
     return Source(
         name=name,
@@ -79,6 +50,33 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     )
 
 
+def _log(
+    path: tables.File, cases: Names, activities: Names, tally: Tally
+) -> tuple[Codes, Codes, Times, Times]:
+    """Case, activity, time and deadline of each row of a file; 0 if there is no deadline."""
+    columns = tables.columns(path)
+    of_case, of_activity, of_time = (
+        next(name for name in names if name in columns)
+        for names in COLUMN_NAMES.values()
+    )
+    of_deadline = next((name for name in DEADLINE_COLUMNS if name in columns), "")
+    names = [of_case, of_activity, of_time, of_deadline]
+    sheet = tables.read(path, list(filter(None, names)), tally)
+
+    sheet = sheet.shortened(of_activity)
+    case, activity = sheet.ids(of_case, cases), sheet.ids(of_activity, activities)
+    at, timed = sheet.times(of_time)
+    due = np.zeros(len(sheet), np.int64)
+    if of_deadline:
+        due = sheet.times_or_none(of_deadline)
+    keep = sheet.keep(
+        *sheet.id_faults(of_case, case),
+        *sheet.id_faults(of_activity, activity),
+        (~timed, sheet.no_time(of_time), of_time),
+    )
+    return case[keep], activity[keep], at[keep], due[keep]
+
+
 def _stages(
     case: Codes,
     activity: Codes,
@@ -87,24 +85,27 @@ def _stages(
     cases: tuple[str, ...],
     activities: tuple[str, ...],
 ) -> Stages:
+    """The stages that a log's events start and finish, in order of time."""
     order = np.lexsort((np.arange(len(at)), at, case))
     case, activity, at, due = case[order], activity[order], at[order], due[order]
     limit = np.where(due > at, (due - at).astype(np.float64), np.nan)
+
+    # an activity that is mostly the last of its case starts no stage
     last = np.append(np.diff(case) != 0, True)
-    ends = np.bincount(activity[last], minlength=len(activities)) * 2 > np.bincount(
-        activity, minlength=len(activities)
-    )
-    starts = ~ends[activity]
+    times_last = np.bincount(activity[last], minlength=len(activities))
+    times = np.bincount(activity, minlength=len(activities))
+    starts = ~(times_last * 2 > times)[activity]
     finishes = np.flatnonzero(starts & ~last)
+
     rows = np.concatenate([finishes, np.flatnonzero(starts)])
     when = np.concatenate([at[finishes + 1], at[starts]])
     progress = np.repeat(
         [StageProgress.FINISHED, StageProgress.STARTED], [len(finishes), starts.sum()]
     )
-    order = np.lexsort(
-        (rows * 2 + progress, when)
-    )  # a stage finishes before the next one of its case starts
+    # a stage finishes before the next one of its case starts
+    order = np.lexsort((rows * 2 + progress, when))
     rows, progress = rows[order], progress[order]
+
     return Stages.build(
         cases,
         case[rows],

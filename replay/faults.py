@@ -1,4 +1,4 @@
-"""Every other kind of fault that the town can have; the bench plants them."""
+"""Further kinds of fault that the town can have; the bench plants them."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ HIGH_LOAD_RULES = (
     "demand_over_contract",
     "usage_fluctuation",
 )
+# rules that may raise when less energy is registered than before
 LOW_USE_RULES = (
     *LOSS_RULES,
     "step_drop",
@@ -60,7 +61,7 @@ LOW_USE_RULES = (
     "peer_shortfall",
     "zero_usage",
     "near_zero_usage",
-)  # is registered
+)
 MISCOUNT_RULES = (
     *LOSS_RULES,
     "energy_ratio_error",
@@ -75,7 +76,7 @@ def works(grid: Grid) -> Mask:
 
 
 def _distant(grid: Grid) -> Mask:
-    """Homes of which the service line is long for what they use."""
+    """Homes with a service line that is long for their load."""
     return home(grid) & (grid.mean_kw * grid.service_ohm > 0.03)
 
 
@@ -85,7 +86,7 @@ def _business(grid: Grid) -> Mask:
 
 
 def _middling(grid: Grid) -> Mask:
-    """Homes that use what homes use."""
+    """Homes of usual load, without a roof."""
     return (
         (grid.segment == RESIDENTIAL_SEGMENT)
         & (grid.pv_kw == 0)
@@ -107,12 +108,12 @@ def _lags(row: int, tan: float, scale: float, block: Block) -> None:
 
 
 def shines(row: int, kw: float, block: Block) -> None:
-    """The sun on a roof."""
+    """A roof feeds in so many kW at noon."""
     block.pv_kw[row] += kw
 
 
 def transformed(row: int, times: float, block: Block) -> None:
-    """Other current transformers: what is behind them shows so many times as much, and the meter is set to them."""
+    """Other current transformers: the meter sees and expects so many times the current."""
     bridged(row, times, block)
     block.neutral[:, row] *= times
     block.terminal[:, row] *= times
@@ -153,42 +154,52 @@ def connected(row: int, start: int, block: Block) -> None:
         block.read[:, row] = False
 
 
-OUTAGE_HOURS = (0, 50, 120)  # hours
+def outage_events(hours: tuple[int, ...]) -> tuple[tuple[float, Event], ...]:
+    """The events of outages of an hour each: power off, an hour later on."""
+    events: list[tuple[float, Event]] = []
+    for hour in hours:
+        events += [(hour, Event.POWER_OFF), (hour + 1, Event.POWER_ON)]
+    return tuple(events)
+
+
+OUTAGE_HOURS = (0, 50, 120)  # hours after the first outage
 RECORD_FAULTS = (
     Fault(
         "calibration_due",
         "the day by which the meter is to be exchanged passes",
         home,
-        record=lambda m, at: replace(m, calibration_due=at),
+        record=lambda meter, at: replace(meter, calibration_due=at),
         needs=1.5,
     ),
     Fault(
         "file_inconsistency",
         "the file gives a shop the trade of a farm",
         _business,
-        record=lambda m, _: replace(m, trade="A"),
+        record=lambda meter, _: replace(meter, trade="A"),
         needs=1.5,
     ),
     Fault(
         "contract_gap",
         "the contract on file is signed for half as much again",
         _business,
-        record=lambda m, _: replace(m, signed_kva=1.5 * (m.contract_kva or 0)),
+        record=lambda meter, _: replace(
+            meter, signed_kva=1.5 * (meter.contract_kva or 0)
+        ),
         needs=1.5,
     ),
     Fault(
         "contract_expiry",
         "the contract ends in 55 days",
         _business,
-        record=lambda m, at: replace(m, contract_until=at + 55 * DAY_SECONDS),
+        record=lambda meter, at: replace(meter, contract_until=at + 55 * DAY_SECONDS),
         needs=1.5,
     ),
     Fault(
         "suspended_use",
         "70 % of the capacity are suspended, and all is used as before",
         works,
-        record=lambda m, _: replace(
-            m, suspended_kva=round(0.7 * (m.contract_kva or 0))
+        record=lambda meter, _: replace(
+            meter, suspended_kva=round(0.7 * (meter.contract_kva or 0))
         ),
         needs=2,
         echoes=HIGH_LOAD_RULES,
@@ -197,21 +208,23 @@ RECORD_FAULTS = (
         "use_after_stop",
         "the account is closed, and the home uses on",
         home,
-        record=lambda m, at: replace(m, stopped=at),
+        record=lambda meter, at: replace(meter, stopped=at),
         needs=2.5,
     ),
     Fault(
         "demand_over_contract",
         "the works declare half the demand they have",
         works,
-        record=lambda m, _: replace(m, declared_kw=round(0.5 * (m.declared_kw or 0))),
+        record=lambda meter, _: replace(
+            meter, declared_kw=round(0.5 * (meter.declared_kw or 0))
+        ),
         needs=1.5,
     ),
     Fault(
         "ct_ratio_mismatch",
         "transformers of twice the ratio, not entered on file",
         office,
-        after=lambda row, _, b: transformed(row, 0.5, b),
+        after=lambda row, _, block: transformed(row, 0.5, block),
         needs=4.5,
         echoes=(*LOW_USE_RULES, "power_differential"),
     ),
@@ -219,7 +232,7 @@ RECORD_FAULTS = (
         "ct_ratio_step",
         "the file doubles the ratio, the transformers are the old ones",
         office,
-        record=lambda m, _: replace(m, ct=2 * m.ct),
+        record=lambda meter, _: replace(meter, ct=2 * meter.ct),
         earliest=8,
         needs=11,
         echoes=("ct_ratio_mismatch", *HIGH_LOAD_RULES, *LOSS_RULES),
@@ -232,9 +245,9 @@ NEW_METER_FAULTS = (
         home,
         new=True,
         needs=5,
-        record=lambda m, _: m,
+        record=lambda meter, _: meter,
         before=connected,
-        after=lambda row, _, b: unread(row, b),
+        after=lambda row, _, block: unread(row, block),
         echoes=("read_failure", "read_success_rate"),
     ),
     Fault(
@@ -242,7 +255,7 @@ NEW_METER_FAULTS = (
         "a home of this area's files is fed by the next transformer",
         home,
         needs=16,
-        before=lambda row, _, b: _fed_elsewhere(row, b),
+        before=lambda row, _, block: _fed_elsewhere(row, block),
         echoes=("phase_mismatch", *LOSS_RULES),
     ),
 )
@@ -251,14 +264,14 @@ MEASUREMENT_FAULTS = (
         "register_sum_mismatch",
         "the tariffs' registers count nine tenths of what the total counts",
         through_ct,
-        after=lambda row, _, b: _loses_tariff(row, 0.9, b),
+        after=lambda row, _, block: _loses_tariff(row, 0.9, block),
         needs=3.5,
     ),
     Fault(
         "register_interval_sum",
         "the curve holds 95 % of what the register counts",
         _business,
-        after=lambda row, _, b: _shows_intervals(row, 0.95, b),
+        after=lambda row, _, block: _shows_intervals(row, 0.95, block),
         needs=2.5,
         echoes=MISCOUNT_RULES,
     ),
@@ -266,14 +279,14 @@ MEASUREMENT_FAULTS = (
         "demand_register_error",
         "the demand register shows four fifths of the highest power",
         through_ct,
-        after=lambda row, _, b: _misses_demand(row, 0.8, b),
+        after=lambda row, _, block: _misses_demand(row, 0.8, block),
         needs=3.5,
     ),
     Fault(
         "meter_runaway",
         "the register runs fifteen times as fast",
         home,
-        after=lambda row, _, b: miscounts(row, 15, b),
+        after=lambda row, _, block: miscounts(row, 15, block),
         needs=2.5,
         echoes=(*MISCOUNT_RULES, "over_contract_capacity", "capacity_expansion"),
     ),
@@ -281,7 +294,7 @@ MEASUREMENT_FAULTS = (
         "current_break",
         "the current circuit of phase B is open",
         through_ct,
-        after=lambda row, _, b: current(row, slice(1, 2), 0.0, b),
+        after=lambda row, _, block: current(row, slice(1, 2), 0.0, block),
         lasts=3,
         earliest=6,
         echoes=("current_loss", "meter_current_unbalance", *TERMINAL_LOSS_RULES),
@@ -290,7 +303,7 @@ MEASUREMENT_FAULTS = (
         "unregistered_reverse",
         "a roof of 3 kW feeds in, and nobody entered it",
         home,
-        before=lambda row, _, b: shines(row, 3, b),
+        before=lambda row, _, block: shines(row, 3, block),
         needs=4.5,
         echoes=("reverse_polarity", "usage_fluctuation"),
     ),
@@ -298,7 +311,7 @@ MEASUREMENT_FAULTS = (
         "low_power_factor",
         "motors run idle",
         office,
-        before=lambda row, _, b: _lags(row, 4, 0.3, b),
+        before=lambda row, _, block: _lags(row, 4, 0.3, block),
         lasts=3,
         echoes=("monthly_power_factor", "step_drop", *HIGH_LOAD_RULES),
     ),
@@ -308,7 +321,7 @@ LOAD_FAULTS = (
         "customer_transformer_overload",
         "the works use 2.5 times what their transformer was chosen for",
         works,
-        before=lambda row, _, b: load(row, 2.5, b),
+        before=lambda row, _, block: load(row, 2.5, block),
         needs=3,
         echoes=HIGH_LOAD_RULES,
     ),
@@ -316,7 +329,7 @@ LOAD_FAULTS = (
         "capacity_expansion",
         "machines of twice the contract",
         office,
-        before=lambda row, _, b: load(row, 2.4, b),
+        before=lambda row, _, block: load(row, 2.4, block),
         needs=6.5,
         echoes=HIGH_LOAD_RULES,
     ),
@@ -324,7 +337,7 @@ LOAD_FAULTS = (
         "meter_overcurrent",
         "three times the load the transformers were chosen for",
         office,
-        before=lambda row, _, b: _pulls(row, 3, b),
+        before=lambda row, _, block: _pulls(row, 3, block),
         lasts=2,
         needs=2.5,
         echoes=(*HIGH_LOAD_RULES, "transformer_overload", "voltage_deviation"),
@@ -335,7 +348,7 @@ REPORTED_FAULTS = (
         "seal_or_cover_event",
         "the cover is opened, and from then on half of the use is missing",
         home,
-        after=lambda row, _, b: current(row, slice(None), 0.45, b),
+        after=lambda row, _, block: current(row, slice(None), 0.45, block),
         needs=2.5,
         echoes=LOW_USE_RULES,
         events=((0, Event.COVER_OPEN), (0.3, Event.COVER_CLOSED)),
@@ -344,7 +357,7 @@ REPORTED_FAULTS = (
         "magnetic_field",
         "a magnet on the meter for days, which counts half of what flows",
         home,
-        after=lambda row, _, b: miscounts(row, 0.5, b),
+        after=lambda row, _, block: miscounts(row, 0.5, block),
         lasts=6,
         needs=6,
         echoes=(*LOW_USE_RULES, *MISCOUNT_RULES),
@@ -382,18 +395,14 @@ REPORTED_FAULTS = (
         "three outages of an hour within a week",
         home,
         needs=6.5,
-        after=lambda row, start, b: goes_out(row, OUTAGE_HOURS, start, b),
-        events=tuple(
-            (n + k, e)
-            for n in OUTAGE_HOURS
-            for k, e in ((0, Event.POWER_OFF), (1, Event.POWER_ON))
-        ),
+        after=lambda row, start, block: goes_out(row, OUTAGE_HOURS, start, block),
+        events=outage_events(OUTAGE_HOURS),
     ),
 )
 
 
 def _fast_clock(row: int, seconds: float, block: Block) -> None:
-    """The clock is so far ahead."""
+    """The clock is so many seconds ahead."""
     block.clock[row] += seconds
 
 
@@ -404,7 +413,7 @@ SMALL_FAULTS = Kinds(
             "74 % of phase B's voltage are left",
             through_ct,
             rules=("voltage_loss",),
-            after=lambda row, _, b: voltage(row, 1, 0.74, b),
+            after=lambda row, _, block: voltage(row, 1, 0.74, block),
             lasts=2,
             echoes=("voltage_deviation", *TERMINAL_LOSS_RULES),
         ),
@@ -413,7 +422,7 @@ SMALL_FAULTS = Kinds(
             "45 % of the load hang on phase A",
             through_ct,
             rules=("meter_current_unbalance",),
-            before=lambda row, _, b: uneven(row, (0.45, 0.28, 0.27), b),
+            before=lambda row, _, block: uneven(row, (0.45, 0.28, 0.27), block),
             lasts=3,
             echoes=("area_load_unbalance",),
         ),
@@ -422,7 +431,7 @@ SMALL_FAULTS = Kinds(
             "a bad contact in the service line takes 28 V",
             home,
             rules=("voltage_deviation",),
-            after=lambda row, _, b: sagged(row, 28, b),
+            after=lambda row, _, block: sagged(row, 28, block),
             lasts=3,
             needs=3,
         ),
@@ -431,7 +440,7 @@ SMALL_FAULTS = Kinds(
             "a peak of a tenth above the contract, day after day",
             office,
             rules=("over_contract_capacity",),
-            before=lambda row, _, b: load(row, 1.65, b),
+            before=lambda row, _, block: load(row, 1.65, block),
             needs=7,
             echoes=HIGH_LOAD_RULES,
         ),
@@ -440,7 +449,7 @@ SMALL_FAULTS = Kinds(
             "the meter counts 86 % of what flows",
             office,
             rules=("energy_ratio_error",),
-            after=lambda row, _, b: miscounts(row, 0.86, b),
+            after=lambda row, _, block: miscounts(row, 0.86, block),
             needs=4.5,
             echoes=LOW_USE_RULES,
         ),
@@ -451,7 +460,7 @@ SMALL_FAULTS = Kinds(
             lasts=3,
             needs=3,
             rules=("power_differential",),
-            after=lambda row, _, b: bridged(row, 0.87, b),
+            after=lambda row, _, block: bridged(row, 0.87, block),
             echoes=LOSS_RULES,
         ),
         Fault(
@@ -459,7 +468,7 @@ SMALL_FAULTS = Kinds(
             "28 % of the phase current go around the meter",
             home,
             rules=("neutral_phase_mismatch",),
-            after=lambda row, _, b: bridged(row, 0.72, b),
+            after=lambda row, _, block: bridged(row, 0.72, block),
             needs=4,
             echoes=LOSS_RULES,
         ),
@@ -468,7 +477,7 @@ SMALL_FAULTS = Kinds(
             "the tariffs' registers count 99 % of what the total counts",
             through_ct,
             rules=("register_sum_mismatch",),
-            after=lambda row, _, b: _loses_tariff(row, 0.99, b),
+            after=lambda row, _, block: _loses_tariff(row, 0.99, block),
             needs=4.5,
         ),
         Fault(
@@ -476,7 +485,7 @@ SMALL_FAULTS = Kinds(
             "the curve holds 98.5 % of what the register counts",
             _business,
             rules=("register_interval_sum",),
-            after=lambda row, _, b: _shows_intervals(row, 0.985, b),
+            after=lambda row, _, block: _shows_intervals(row, 0.985, block),
             needs=3.5,
             echoes=MISCOUNT_RULES,
         ),
@@ -486,21 +495,21 @@ SMALL_FAULTS = Kinds(
             through_ct,
             needs=4.5,
             rules=("demand_register_error",),
-            after=lambda row, _, b: _misses_demand(row, 0.92, b),
+            after=lambda row, _, block: _misses_demand(row, 0.92, block),
         ),
         Fault(
             "small_clock_error",
             "the clock is six minutes ahead",
             home,
             rules=("clock_drift",),
-            before=lambda row, _, b: _fast_clock(row, 360, b),
+            before=lambda row, _, block: _fast_clock(row, 360, block),
         ),
         Fault(
             "small_distortion",
             "distortion of the voltage grows by 3.2 points",
             through_ct,
             rules=("harmonics_thd",),
-            after=lambda row, _, b: distorted(row, 3.2, b),
+            after=lambda row, _, block: distorted(row, 3.2, block),
             lasts=3,
             needs=3,
         ),
@@ -509,7 +518,7 @@ SMALL_FAULTS = Kinds(
             "the register runs eleven times as fast",
             home,
             rules=("meter_runaway",),
-            after=lambda row, _, b: miscounts(row, 11, b),
+            after=lambda row, _, block: miscounts(row, 11, block),
             needs=3.5,
             echoes=(*MISCOUNT_RULES, "over_contract_capacity", "capacity_expansion"),
         ),
@@ -518,7 +527,7 @@ SMALL_FAULTS = Kinds(
             "a roof of 0.8 kW feeds in, and nobody entered it",
             home,
             rules=("unregistered_reverse",),
-            before=lambda row, _, b: shines(row, 0.8, b),
+            before=lambda row, _, block: shines(row, 0.8, block),
             needs=7,
             echoes=("reverse_polarity",),
         ),
@@ -528,7 +537,7 @@ SMALL_FAULTS = Kinds(
             home,
             rules=LOSS_RULES,
             needs=12,
-            after=lambda row, _, b: current(row, slice(None), 0.9, b),
+            after=lambda row, _, block: current(row, slice(None), 0.9, block),
             echoes=LOW_USE_RULES,
         ),
     ),
@@ -538,24 +547,12 @@ SMALL_FAULTS = Kinds(
 
 
 def _hot_transformer(plan: Plan, area: int) -> Iterator[Happening]:
-    """Heating until the transformer carries half as much again as it is rated for, evening after evening."""
+    """Heating until the transformer carries half as much again as its rating, every evening."""
     if plan.days < 4:
         return
+
     homes, times = plan.heating(area, 1.55)
-    at, note = plan.when(3.5), f"electric heating: homes use {times:.1f} times as much"
-    echoes = (
-        "transformer_overload",
-        "area_load_unbalance",
-        "voltage_deviation",
-        "meter_current_unbalance",
-        "meter_overcurrent",
-        "neutral_current_high",
-        "over_contract_capacity",
-        "capacity_expansion",
-        "meter_runaway",
-        "area_mismatch",
-        "phase_mismatch",
-    )
+    at = plan.when(3.5)
     planted = Planted(
         "transformer_thermal",
         ("transformer_thermal",),
@@ -563,8 +560,20 @@ def _hot_transformer(plan: Plan, area: int) -> Iterator[Happening]:
         "",
         at,
         at + 2 * DAY_SECONDS,
-        note,
-        echoes,
+        f"electric heating: homes use {times:.1f} times as much",
+        (
+            "transformer_overload",
+            "area_load_unbalance",
+            "voltage_deviation",
+            "meter_current_unbalance",
+            "meter_overcurrent",
+            "neutral_current_high",
+            "over_contract_capacity",
+            "capacity_expansion",
+            "meter_runaway",
+            "area_mismatch",
+            "phase_mismatch",
+        ),
     )
 
     def change(block: Block) -> None:
@@ -594,10 +603,12 @@ def _islanded(plan: Plan, area: int) -> Iterator[Happening]:
 
 
 def _loose_contact(plan: Plan, area: int) -> Iterator[Happening]:
-    """A loose contact at the transformer takes a fourteenth of phase A's voltage; loads draw the same power."""
+    """A loose contact takes a fourteenth of phase A's voltage; loads draw the same power."""
     if plan.days < 5:
         return
-    at, rows, grid = plan.when(3.5), np.flatnonzero(plan.grid.area == area), plan.grid
+
+    grid, at = plan.grid, plan.when(3.5)
+    rows = np.flatnonzero(grid.area == area)
     planted = Planted(
         "pq_voltage_unbalance",
         ("pq_voltage_unbalance",),
@@ -611,8 +622,8 @@ def _loose_contact(plan: Plan, area: int) -> Iterator[Happening]:
 
     def change(block: Block) -> None:
         lower = rows[grid.three[rows] | grid.gateway[rows] | (block.phase[rows] == 0)]
-        block.u[0][:, lower] *= 0.93
-        block.i[0][:, lower] /= 0.93
+        block.U[0][:, lower] *= 0.93
+        block.I[0][:, lower] /= 0.93
 
     yield Happening(at, at + 3 * DAY_SECONDS, after=change, planted=planted)
 
@@ -621,7 +632,9 @@ def _badly_read(plan: Plan, area: int) -> Iterator[Happening]:
     """A collector loses one reading in twelve."""
     if plan.days < 5:
         return
-    at, rows = plan.when(3.5), np.flatnonzero(plan.grid.area == area)
+
+    at = plan.when(3.5)
+    rows = np.flatnonzero(plan.grid.area == area)
     planted = Planted(
         "read_success_rate",
         ("read_success_rate",),
@@ -633,12 +646,8 @@ def _badly_read(plan: Plan, area: int) -> Iterator[Happening]:
     )
 
     def change(block: Block) -> None:
-        lost = (
-            np.random.default_rng([plan.seed, 8, block.start]).random(
-                (len(block.read), len(rows))
-            )
-            < 1 / 12
-        )
+        rng = np.random.default_rng([plan.seed, 8, block.start])
+        lost = rng.random((len(block.read), len(rows))) < 1 / 12
         block.read[:, rows] &= ~lost
 
     yield Happening(at, at + 3 * DAY_SECONDS, after=change, planted=planted)
@@ -648,11 +657,9 @@ def _often_out(plan: Plan, area: int) -> Iterator[Happening]:
     """A whole area goes out three times, an hour each."""
     if plan.days < 8:
         return
-    at, rows, name = (
-        plan.when(6.5),
-        np.flatnonzero(plan.grid.area == area),
-        plan.grid.areas[area],
-    )
+
+    at, name = plan.when(6.5), plan.grid.areas[area]
+    rows = np.flatnonzero(plan.grid.area == area)
     planted = Planted(
         "frequent_outage_area",
         ("frequent_outage",),
@@ -662,14 +669,15 @@ def _often_out(plan: Plan, area: int) -> Iterator[Happening]:
         at + 6 * DAY_SECONDS,
         "a whole area goes out three times within a week",
     )
-    for n in OUTAGE_HOURS:
-        off = at + n * HOUR_SECONDS
+
+    for hour in OUTAGE_HOURS:
+        off = at + hour * HOUR_SECONDS
         yield Happening(
             off,
             off + HOUR_SECONDS,
             before=partial(loads, rows, 0.0),
             after=partial(unread, rows),
-            planted=planted if n == OUTAGE_HOURS[0] else None,
+            planted=planted if hour == OUTAGE_HOURS[0] else None,
             notices=(Notice(off, name, "", Event.POWER_OFF, off + HOUR_SECONDS),),
         )
 
@@ -704,7 +712,7 @@ SLOW_FAULTS = Kinds(
             times=8,
             earliest=0,
             needs=75.7,
-            after=lambda row, _, b: current(row, slice(None), 0.03, b),
+            after=lambda row, _, block: current(row, slice(None), 0.03, block),
             echoes=LOW_USE_RULES,
         ),
         Fault(
@@ -714,7 +722,7 @@ SLOW_FAULTS = Kinds(
             times=8,
             earliest=0,
             needs=75.7,
-            after=lambda row, _, b: current(row, slice(None), 0.14, b),
+            after=lambda row, _, block: current(row, slice(None), 0.14, block),
             echoes=LOW_USE_RULES,
         ),
         Fault(
@@ -723,7 +731,7 @@ SLOW_FAULTS = Kinds(
             office,
             times=8,
             needs=73,
-            before=lambda row, _, b: _lags(row, 0.95, 1, b),
+            before=lambda row, _, block: _lags(row, 0.95, 1, block),
             echoes=HIGH_LOAD_RULES,
         ),
         Fault(
@@ -732,10 +740,10 @@ SLOW_FAULTS = Kinds(
             home,
             times=8,
             new=True,
-            record=lambda m, _: m,
+            record=lambda meter, _: meter,
             needs=65,
             before=connected,
-            after=lambda row, _, b: current(row, slice(None), 0.01, b),
+            after=lambda row, _, block: current(row, slice(None), 0.01, block),
             rules=("new_install_check",),
             echoes=LOW_USE_RULES,
         ),
@@ -746,7 +754,7 @@ SLOW_FAULTS = Kinds(
             times=8,
             needs=38,
             earliest=25,
-            after=lambda row, _, b: current(row, slice(None), 0.0, b),
+            after=lambda row, _, block: current(row, slice(None), 0.0, block),
             rules=("zero_usage",),
             echoes=LOW_USE_RULES,
         ),
@@ -757,7 +765,7 @@ SLOW_FAULTS = Kinds(
             times=8,
             needs=12,
             earliest=32,
-            after=lambda row, _, b: current(row, slice(None), 0.14, b),
+            after=lambda row, _, block: current(row, slice(None), 0.14, block),
             echoes=LOW_USE_RULES,
         ),
         Fault(
@@ -767,7 +775,7 @@ SLOW_FAULTS = Kinds(
             times=8,
             needs=10,
             earliest=32,
-            before=lambda row, _, b: load(row, 3, b),
+            before=lambda row, _, block: load(row, 3, block),
             echoes=HIGH_LOAD_RULES,
         ),
         Fault(
@@ -777,7 +785,7 @@ SLOW_FAULTS = Kinds(
             times=8,
             needs=12,
             earliest=32,
-            after=lambda row, _, b: current(row, slice(None), 0.04, b),
+            after=lambda row, _, block: current(row, slice(None), 0.04, block),
             echoes=LOW_USE_RULES,
         ),
         Fault(
@@ -787,7 +795,7 @@ SLOW_FAULTS = Kinds(
             times=8,
             needs=12,
             earliest=32,
-            after=lambda row, _, b: current(row, slice(None), 0.4, b),
+            after=lambda row, _, block: current(row, slice(None), 0.4, block),
             echoes=LOW_USE_RULES,
         ),
     ),

@@ -1,4 +1,4 @@
-"""What may happen in the simulated town: how it changes what flows, what a meter makes of it, and who tells of it."""
+"""Happenings of the simulated town: each changes flows or metering, and events report it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.units import DAY_SECONDS
 
 @dataclass(frozen=True)
 class Planted:
-    """A fault that was put into the town, and the rules that should tell of it; a decoy has none."""
+    """A fault that was put into the town, and the rules that should find it; a decoy has none."""
 
     kind: str
     rules: tuple[str, ...]  # any of them finds it
@@ -26,10 +26,10 @@ class Planted:
     start: int
     end: int
     note: str
-    echoes: tuple[str, ...] = ()  # rules that may rightly tell of its consequences
+    echoes: tuple[str, ...] = ()  # rules that may rightly raise for its consequences
 
     def found_by(self, alert: Alert) -> bool:
-        """Whether the alert is the one to expect."""
+        """True if one of the fault's rules raised the alert, on its subject and in its time."""
         return (
             alert.rule in self.rules
             and self.subject in ("", alert.subject)
@@ -37,10 +37,10 @@ class Planted:
         )
 
     def explains(self, alert: Alert) -> bool:
-        """Whether the alert is no false alarm, because of this fault."""
-        near = self.subject in ("", alert.subject) or not alert.subject
+        """True if this fault or its consequences caused the alert."""
+        related = self.subject in ("", alert.subject) or not alert.subject
         return self.found_by(alert) or (
-            alert.rule in self.echoes and near and self._meets(alert)
+            alert.rule in self.echoes and related and self._meets(alert)
         )
 
     def _meets(self, alert: Alert) -> bool:
@@ -53,39 +53,37 @@ class Planted:
 
 @dataclass
 class Block:
-    """Some slots of the town in the making: what changes before the physics is true, what changes after is metered."""
+    """Some slots of the town: changes before the physics alter loads, later ones the metering."""
 
     start: int  # Unix seconds at which its first interval begins
     scale: Values  # (rows,) times the usual load
-    cap_kw: Values  # (rows,) what the supply lets through
+    cap_kw: Values  # (rows,) most that the supply lets through
     fed: Codes  # (rows,) area whose transformer feeds a single-phase meter
-    phase: Codes  # (rows,) that it hangs on
+    phase: Codes  # (rows,) of a single-phase meter
     share: Values  # (3, rows) of a three-phase user's load
     tan: Values  # (rows,) reactive over active power
     pv_kw: Values  # (rows,) that the sun brings at noon
     register: NDArray[np.float64]  # (rows,) kWh, secondary
     counts: Values  # (rows,) share of what flows that the meter counts
     curve: Values  # (rows,) share of what it counts that its intervals show
-    by_tariff: (
-        Values  # (rows,) share of what it counts that its tariffs' registers show
-    )
+    by_tariff: Values  # (rows,) share of what it counts that its tariff registers show
     demand: Values  # (rows,) share of the highest power that its demand register shows
     set_ratio: Values  # (rows,) ratio that it is set to
     hertz: Values  # (rows,) Hz off the town's frequency
     clock: Values  # (rows,) seconds the meter's clock is ahead
     read: Mask  # (slots, rows)
-    u: Values  # (3, slots, rows) V
-    i: Values  # (3, slots, rows) A, secondary
-    p: Values  # (3, slots, rows) kW, secondary
-    q: Values  # (3, slots, rows) kvar, secondary
+    U: Values  # (3, slots, rows) V
+    I: Values  # (3, slots, rows) A, secondary
+    P: Values  # (3, slots, rows) kW, secondary
+    Q: Values  # (3, slots, rows) kvar, secondary
     neutral: Values  # (slots, rows) A, secondary
     thd: Values  # (3, slots, rows) %
-    terminal: Values  # (slots, rows) kW, secondary, as a terminal measures it beside the meter
+    terminal: Values  # (slots, rows) kW, secondary, by a terminal beside the meter
     flags: Codes  # (rows,) Flag bits
 
 
 Change = Callable[[Block], None]
-# What tells of energy that a meter no longer counts.
+# rules that find energy which a meter no longer counts
 LOSS_RULES = ("area_loss_high", "area_loss_correlation", "voltage_current_decoupling")
 
 
@@ -104,7 +102,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class RecordChange:
-    """What the file of a meter says from a moment on, as long as what happens lasts."""
+    """A change of a meter's record from a moment on, for as long as the happening lasts."""
 
     area: str
     meter: str
@@ -126,7 +124,7 @@ class Happening:
     record_change: RecordChange | None = None
 
     def during(self, block: Block) -> bool:
-        """Whether the block starts within the span."""
+        """True if the block starts within the span."""
         return self.start <= block.start < self.end
 
 
@@ -137,7 +135,7 @@ def load(row: int, times: float, block: Block) -> None:
 
 
 def loads(rows: Rows, times: float, block: Block) -> None:
-    """Multiplies the load of many."""
+    """Multiplies the load of many customers."""
     block.scale[rows] *= times
 
 
@@ -160,21 +158,21 @@ def lost_phase(row: int, phase: int, block: Block) -> None:
 
 def voltage(row: int, phase: int, times: float, block: Block) -> None:
     """The meter sees less voltage on a phase, and so less power."""
-    for column in (block.u, block.p, block.q):
+    for column in (block.U, block.P, block.Q):
         column[phase, :, row] *= times
 
 
 def current(rows: int | Rows, phases: slice, times: float, block: Block) -> None:
-    """The meter sees only part of the current, all of it backwards when `times` is negative.
+    """The meter sees only a share of the current, all of it backwards when `times` is negative.
 
-    What goes around a whole meter goes around its neutral and its terminal too.
+    Current that goes around a whole meter goes around its neutral and its terminal too.
     """
     if phases == slice(None):
         block.neutral[:, rows] *= abs(times)
         block.terminal[:, rows] *= times
-    block.i[phases, :, rows] *= abs(times)
-    block.p[phases, :, rows] *= times
-    block.q[phases, :, rows] *= times
+    block.I[phases, :, rows] *= abs(times)
+    block.P[phases, :, rows] *= times
+    block.Q[phases, :, rows] *= times
 
 
 def voltages(row: int, times: tuple[float, float, float], block: Block) -> None:
@@ -185,12 +183,12 @@ def voltages(row: int, times: tuple[float, float, float], block: Block) -> None:
 
 def crossed(row: int, block: Block) -> None:
     """The currents of phases A and B go through each other's element."""
-    one, other = slice(0, 2), slice(1, None, -1)
-    power = (block.p[other, :, row] + 1j * block.q[other, :, row]) * np.exp(
-        2j * np.pi / 3 * np.array([[1], [-1]])
-    )
-    block.i[one, :, row] = block.i[other, :, row]
-    block.p[one, :, row], block.q[one, :, row] = power.real, power.imag
+    both, exchanged = slice(0, 2), slice(1, None, -1)
+    turns = np.exp(2j * np.pi / 3 * np.array([[1], [-1]]))
+    power = (block.P[exchanged, :, row] + 1j * block.Q[exchanged, :, row]) * turns
+    block.I[both, :, row] = block.I[exchanged, :, row]
+    block.P[both, :, row] = power.real
+    block.Q[both, :, row] = power.imag
 
 
 def flagged(row: int, flag: Flag, block: Block) -> None:
@@ -204,14 +202,14 @@ def third_harmonics(row: int, amps: float, block: Block) -> None:
 
 
 def bridged(row: int, seen: float, block: Block) -> None:
-    """A link or a burden beside a meter's elements, which see part of the current."""
-    for column in (block.i, block.p, block.q):
+    """A link or a burden beside a meter's elements, which see only a share of the current."""
+    for column in (block.I, block.P, block.Q):
         column[:, :, row] *= seen
 
 
 def sagged(row: int, volts: float, block: Block) -> None:
     """A bad contact in the service line takes some volts."""
-    block.u[0, :, row] -= volts
+    block.U[0, :, row] -= volts
 
 
 def stands_still(row: int, block: Block) -> None:
@@ -235,7 +233,7 @@ def register_starts(row: int, block: Block) -> None:
 
 
 def distorted(row: int, percent: float, block: Block) -> None:
-    """Harmonics of the customer's own currents come to those of the supply's voltage."""
+    """Harmonics of the customer's currents add to the distortion of the supply's voltage."""
     block.thd[:, :, row] += percent
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
-from itertools import pairwise, repeat
+from itertools import chain, pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,8 @@ SUBJECT_WORDS: dict[type[Batch], str] = {
     Readings: "meters",
     Payments: "customers",
 }
-EXAMPLE_IDS, MOST_LINES = 3, 10  # ids that a line names, and lines
+EXAMPLE_IDS = 3  # ids that a note names
+MOST_LINES = 10  # notes of files whose ids stand alone
 
 
 class SourceError(ValueError):
@@ -40,18 +41,17 @@ class SourceError(ValueError):
 
 @dataclass
 class Named:
-    """The meters and customers that each file names, to tell which of them no other file does."""
+    """The meters and customers of each file, to find ids that no other file has."""
 
-    ids: dict[tuple[str, str, str], set[str]] = field(
-        default_factory=dict
-    )  # by what they are, file, and its content
+    # by what they are (meters or customers), file, and its content
+    ids: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
 
     def add(self, what: str, file: str, content: str, ids: Iterable[str]) -> None:
         """Take in ids that a file of some content names."""
         self.ids.setdefault((what, file, content), set()).update(ids)
 
     def note(self, file: str, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches, whose meters and customers are noted as the file's; names keep their numbers."""
+        """The same batches, with meters and customers noted; names keep their numbers."""
         noted: dict[str, NDArray[np.bool_]] = {}
         for batch in batches:
             if what := SUBJECT_WORDS.get(type(batch)):
@@ -60,50 +60,57 @@ class Named:
                 before = noted.get(batch.kind, fresh[:0])
                 noted[batch.kind] = fresh.copy()
                 noted[batch.kind][: len(before)] |= before
+
+                # only names that are new in this batch
                 fresh[: len(before)] &= ~before
                 ids = (batch.names[number] for number in np.flatnonzero(fresh).tolist())
                 self.add(what, file, batch.kind, filter(None, ids))
             yield batch
 
     def strangers(self) -> list[str]:
-        """For each file, how many of its ids are in no other one; nothing of files that only share out the ids."""
-        lines = []
+        """A line for each file with ids that no other has, unless the files share out the ids."""
+        lines: list[str] = []
         for what in sorted({what for what, *_ in self.ids}):
             files = {
                 (file, content): ids
-                for (of, file, content), ids in self.ids.items()
-                if of == what and ids
+                for (kind, file, content), ids in self.ids.items()
+                if kind == what and ids
             }
-            times = Counter(one for ids in files.values() for one in ids)
-            if len({content for _, content in files}) == 1 and times.total() == len(
-                times
-            ):
-                continue
-            for (file, _), ids in files.items():
-                alone = sorted(one for one in ids if times[one] == 1)
-                if alone and len(files) > 1:
-                    told = f"{len(alone):,} of {len(ids):,} {what} are in none of the other files"
-                    lines.append(
-                        f"{file}: {told}, such as {', '.join(alone[:EXAMPLE_IDS])}"
-                    )
-        more = (
-            [f"as in {len(lines) - MOST_LINES:,} more files"]
-            if len(lines) > MOST_LINES
-            else []
-        )
-        return [*lines[:MOST_LINES], *more]
+            lines += _strangers_of(what, files)
+
+        if len(lines) > MOST_LINES:
+            more = f"as in {len(lines) - MOST_LINES:,} more files"
+            return [*lines[:MOST_LINES], more]
+        return lines
+
+
+def _strangers_of(
+    what: str, files: Mapping[tuple[str, str], Collection[str]]
+) -> Iterator[str]:
+    """A line for each file, by name and content, with ids that no other file has."""
+    times = Counter(chain.from_iterable(files.values()))
+    shared_out = times.total() == len(times)
+    if len({content for _, content in files}) == 1 and shared_out:
+        return
+    if len(files) < 2:
+        return
+
+    for (file, _), ids in files.items():
+        alone = sorted(name for name in ids if times[name] == 1)
+        if alone:
+            count = f"{len(alone):,} of {len(ids):,} {what}"
+            examples = ", ".join(alone[:EXAMPLE_IDS])
+            yield f"{file}: {count} are in none of the other files, such as {examples}"
 
 
 @dataclass
 class Tally:
-    """What could not be taken as it stood, by reason, with the place where each reason was first met."""
+    """Counts of rejected and mended cells and rows, by reason, with each reason's first place."""
 
     rejected: Counter[str] = field(default_factory=Counter)
     mended: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(
-        default_factory=list
-    )  # what else a reader of the result should know, a sentence each
+    notes: list[str] = field(default_factory=list)  # further sentences for the user
     named: Named = field(default_factory=Named)
 
     def reject(self, reason: str, where: str, count: int = 1) -> None:
@@ -129,7 +136,7 @@ class Tally:
 
 
 def nothing_read(name: str, tally: Tally) -> SourceError:
-    """What to say of a history of which no row could be taken."""
+    """The error of a history of which no row could be read."""
     why = "; ".join(tally.reasons(tally.rejected)) or "it has no rows"
     return SourceError(f"nothing could be read of {name}: {why}")
 
@@ -142,16 +149,12 @@ class Source:
     areas: list[Area]
     batches: Iterator[Batch]
     rows: int  # about, for a progress bar; 0 when unknown
-    zone: str = ""  # in which its days end, "" when it does not say
-    interval: int = (
-        0  # seconds between a meter's readings, usually; 0 when it does not say
-    )
-    steps: dict[tuple[str, str], int] = field(
-        default_factory=dict
-    )  # by area and meter, as the readings show them
-    read_as: dict[str, str] = field(
-        default_factory=dict
-    )  # the layout of each file or sheet
+    zone: str = ""  # in which its days end; "" if it names none
+    interval: int = 0  # usual seconds between a meter's readings; 0 if it names none
+    # seconds by area and meter, as the readings show them
+    steps: dict[tuple[str, str], int] = field(default_factory=dict)
+    # the layout of each file or sheet
+    read_as: dict[str, str] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -171,9 +174,8 @@ class Names:
     def __init__(self) -> None:
         self._number: dict[str, int] = {}
         self._names: tuple[str, ...] = ()
-        self.latest: Any = (
-            None  # the words that a reader numbered last, and what it found
-        )
+        # the words that a reader numbered last, and their numbers
+        self.latest: Any = None
 
     def numbers(self, names: Iterable[str]) -> Codes:
         """The number of each name, new ones included."""
@@ -197,7 +199,7 @@ class Names:
 
 
 def edges(times: NDArray[np.int64], rows: int = BATCH_ROWS) -> list[int]:
-    """Where to cut ordered times so that a piece has about so many rows and no time is split.
+    """Where to cut ordered times: about so many rows between cuts, and no time is split.
 
     >>> edges(np.array([1, 1, 1, 2, 3]), rows=2)
     [0, 3, 5]
@@ -211,14 +213,14 @@ def edges(times: NDArray[np.int64], rows: int = BATCH_ROWS) -> list[int]:
 
 
 def arrivals(batch: Batch) -> Times:
-    """When each row arrived: readings by their receipt, where it is told; all else at its own time."""
+    """When each row arrived: readings at their receipt, if known; other rows at their time."""
     if not isinstance(batch, Readings) or not batch.received.any():
         return batch.at
     return np.where(batch.received > 0, batch.received, batch.at)
 
 
 def arranged(batch: Batch) -> Batch:
-    """A batch in order of arrival; what arrived together, in order of time."""
+    """A batch in order of arrival; rows that arrived together, in order of time."""
     return batch.select(np.lexsort((batch.at, arrivals(batch))))
 
 
@@ -228,23 +230,19 @@ def _in_order(batch: Batch) -> Batch:
 
 
 def arrival_groups(batch: Batch) -> NDArray[np.int64]:
-    """Which turn each row of an arranged batch has: rows of one arrival and one time have the same."""
-    arrived = arrivals(batch)
-    return np.cumsum(
-        (np.diff(arrived, prepend=0) != 0) | (np.diff(batch.at, prepend=0) != 0)
-    )
+    """The group of each row of an arranged batch: rows of one arrival and one time share it."""
+    arrives_later = np.diff(arrivals(batch), prepend=0) != 0
+    return np.cumsum(arrives_later | (np.diff(batch.at, prepend=0) != 0))
 
 
 def split_batch(batch: Batch, rows: int = BATCH_ROWS) -> Iterator[Batch]:
     """An arranged batch, cut at its edges."""
-    return (
-        batch.select(slice(a, b))
-        for a, b in pairwise(edges(arrival_groups(batch), rows))
-    )
+    cuts = edges(arrival_groups(batch), rows)
+    return (batch.select(slice(first, last)) for first, last in pairwise(cuts))
 
 
 def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, of which the next is read while one is judged."""
+    """The same batches; the next is read while one is judged."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, batches, None)
         while (batch := coming.result()) is not None:
@@ -253,7 +251,7 @@ def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def merge(histories: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
-    """Parts, each without split times, as one history in order of arrival, as far as the parts are.
+    """Histories, each without split times, as one in order of arrival.
 
     Where kinds are mixed a batch covers an hour at most, and events, payments and stages come before the readings
     of the same hour.
@@ -261,37 +259,38 @@ def merge(histories: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
     if len(histories) == 1:
         yield from histories[0]
         return
-    ordered = [map(_in_order, part) for part in histories]
-    heads: list[Batch | None] = [next(part, None) for part in ordered]
+
+    ordered = [map(_in_order, history) for history in histories]
+    heads: list[Batch | None] = [next(history, None) for history in ordered]
     common = SharedNumbering()
     while live := [head for head in heads if head is not None]:
         arrived = [None if head is None else arrivals(head) for head in heads]
-        told = [times for times in arrived if times is not None]
-        horizon = min(int(times[-1]) for times in told)
+        known = [times for times in arrived if times is not None]
+        horizon = min(int(times[-1]) for times in known)
         if len({head.kind for head in live}) > 1:
-            horizon = min(
-                horizon,
-                (min(int(times[0]) for times in told) // MIXED_SPAN + 1) * MIXED_SPAN
-                - 1,
-            )
+            first = min(int(times[0]) for times in known)
+            horizon = min(horizon, (first // MIXED_SPAN + 1) * MIXED_SPAN - 1)
+
+        # every history gives its rows up to the horizon
         ready: dict[type[Batch], list[tuple[int, Batch]]] = {}
         for k, (head, times) in enumerate(zip(heads, arrived, strict=True)):
             if head is None or times is None:
                 continue
-            if cut := int(np.searchsorted(times, horizon, "right")):
+            cut = int(np.searchsorted(times, horizon, "right"))
+            if cut:
                 ready.setdefault(type(head), []).append((k, head.select(slice(0, cut))))
-                heads[k] = (
-                    head.select(slice(cut, None))
-                    if cut < len(head)
-                    else next(ordered[k], None)
-                )
+                if cut < len(head):
+                    heads[k] = head.select(slice(cut, None))
+                else:
+                    heads[k] = next(ordered[k], None)
+
         for kind in BATCH_KINDS:
             if kind in ready:
                 yield common.join(kind, ready[kind])
 
 
 class SharedNumbering:
-    """One numbering of the names of several parts, so that their rows join without repeating names."""
+    """One numbering of the names of several histories, so that rows join without repeats."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[type[Batch], str], Names] = {}
@@ -300,30 +299,30 @@ class SharedNumbering:
         ] = {}
 
     def join(self, kind: type[Batch], batches: Sequence[tuple[int, Batch]]) -> Batch:
-        """One ordered batch of pieces, each given with the number of the part it comes from."""
+        """One ordered batch of several, each given with the number of the history it comes from."""
         columns: dict[str, Any] = {}
         for names, codes in kind.encodings().items():
             seen = self._seen.setdefault((kind, names), Names())
-            columns[codes] = np.concatenate(
-                [
-                    self._numbers(seen, (part, kind, names), getattr(b, names))[
-                        getattr(b, codes)
-                    ]
-                    for part, b in batches
-                ]
-            )
+            numbered = []
+            for history, batch in batches:
+                numbers = self._numbers(
+                    seen, (history, kind, names), getattr(batch, names)
+                )
+                numbered.append(numbers[getattr(batch, codes)])
+            columns[codes] = np.concatenate(numbered)
             columns[names] = seen.names
+
         for column in fields(kind):
             if column.name not in columns:
-                columns[column.name] = np.concatenate(
-                    [getattr(b, column.name) for _, b in batches], axis=-1
-                )
+                values = [getattr(batch, column.name) for _, batch in batches]
+                columns[column.name] = np.concatenate(values, axis=-1)
         joined = kind(**columns)
         return joined if len(batches) == 1 else arranged(joined)
 
     def _numbers(
         self, seen: Names, key: tuple[int, type[Batch], str], names: tuple[str, ...]
     ) -> Codes:
+        """The number of each name; those of the batch before if it has the same names."""
         last = self._last.get(key)
         if last is None or last[0] is not names:
             last = self._last[key] = names, seen.numbers(names)

@@ -1,4 +1,4 @@
-"""What readings themselves show of their meters, where nobody says: how often they come, and at which voltage."""
+"""Properties of meters that their readings show where no record does: interval and supply."""
 
 from __future__ import annotations
 
@@ -13,55 +13,55 @@ from numpy.typing import NDArray
 from schemas.columns import Readings
 from schemas.master import Area, Meter, Wiring
 
-CHINA_VOLTAGES = (
-    57.7,
-    100.0,
-    220.0,
-)  # V, nominal phase voltages behind voltage transformers and without; 100 V of three wires
-USUAL_STEP = 900  # seconds, of a meter's interval where its record does not say
+# V, nominal phase voltages behind voltage transformers and without; 100 V of three wires
+CHINA_VOLTAGES = (57.7, 100.0, 220.0)
+USUAL_STEP = 900  # s, a meter's interval where its record has none
 SURE_GAPS = 4  # between readings of a meter, from which on its step is sure
-SHORTEST_STEP, LONGEST_STEP = 60, 86_400  # seconds that a meter's interval may have
+SHORTEST_STEP, LONGEST_STEP = 60, 86_400  # s that a meter's interval may have
 THREE_WIRE = 100.0  # V, between phases
-VOLTAGE_TOLERANCE = (
-    0.15  # of a nominal voltage, by which a meter's median may differ from it
-)
-DEAD_SHARE = 0.05  # of the nominal voltage, below which a phase has none
+# share of a nominal voltage by which a meter's median may differ from it
+VOLTAGE_TOLERANCE = 0.15
+DEAD_SHARE = 0.05  # of the lowest nominal voltage, below which a phase has none
 
 
 def with_steps(
     areas: Iterable[Area], steps: Mapping[tuple[str, str], int], notes: list[str]
 ) -> tuple[list[Area], int]:
-    """Areas whose meters have the intervals that their readings show, and the interval of meters without a record.
+    """Areas whose meters have the intervals that their readings show, and the usual interval.
 
-    Master data of which no meter has an interval of its own say nothing of it; what they do say holds.
+    The usual interval is that of meters without a record. If any record has another interval than the default, the
+    records hold.
     """
-    told = list(areas)
+    given = list(areas)
     usual = max(
         Counter(steps.values()).items(),
         key=lambda item: (item[1], -item[0]),
         default=(0, 0),
     )[0]
-    said = {meter.interval_s for area in told for meter in area.meters}
-    if said - {USUAL_STEP} or not usual:
-        return told, min(said, default=0)
+    recorded = {meter.interval_s for area in given for meter in area.meters}
+    if recorded - {USUAL_STEP} or not usual:
+        return given, min(recorded, default=0)
+
     if usual != USUAL_STEP:
         notes.append(f"readings come every {usual:,} s by what they show")
-    known = {(area.area, meter.meter) for area in told for meter in area.meters}
-    told = [
-        replace(area, meters=[_stepping(area.area, m, steps) for m in area.meters])
-        for area in told
-    ]
+    stepping = []
+    for area in given:
+        meters = [_stepping(area.area, meter, steps) for meter in area.meters]
+        stepping.append(replace(area, meters=meters))
+
+    # meters without a record get one where their interval is not the usual one
+    known = {(area.area, meter.meter) for area in given for meter in area.meters}
     others: dict[str, list[Meter]] = {}
-    for (area, meter), step in steps.items():
-        if step != usual and (area, meter) not in known:
-            others.setdefault(area, []).append(Meter(meter=meter, interval_s=step))
-    named = {area.area for area in told}
-    strangers = [
-        Area(area=area, meters=meters)
-        for area, meters in others.items()
-        if area not in named
+    for (name, meter_name), step in steps.items():
+        if step != usual and (name, meter_name) not in known:
+            others.setdefault(name, []).append(Meter(meter=meter_name, interval_s=step))
+    named = {area.area for area in given}
+    stepping += [
+        Area(area=name, meters=meters)
+        for name, meters in others.items()
+        if name not in named
     ]
-    return [*told, *strangers], usual
+    return stepping, usual
 
 
 def _stepping(area: str, meter: Meter, steps: Mapping[tuple[str, str], int]) -> Meter:
@@ -81,33 +81,30 @@ def steps(readings: Readings) -> dict[int, int]:
     meter, gap = readings.subject[order][1:], np.diff(readings.at[order])
     same = meter == readings.subject[order][:-1]
     meter, gap = meter[same], gap[same]
+
+    # the median gap of each meter
     order = np.lexsort((gap, meter))
     starts = np.flatnonzero(np.diff(meter[order], prepend=-1))
     sizes = np.diff(np.append(starts, len(order)))
-    return dict(
-        zip(
-            meter[order][starts].tolist(),
-            gap[order][starts + sizes // 2].tolist(),
-            strict=True,
-        )
-    )
+    meters = meter[order][starts].tolist()
+    return dict(zip(meters, gap[order][starts + sizes // 2].tolist(), strict=True))
 
 
 def sure_steps(readings: Readings) -> dict[int, int]:
-    """The steps of meters that keep them: of five readings and more, half and more of the gaps are alike."""
+    """The steps of meters with five readings or more, half of whose gaps or more are alike."""
     order = np.lexsort((readings.at, readings.subject))
     meter, gap = readings.subject[order][1:], np.diff(readings.at[order])
     known = steps(readings)
     usual = np.zeros(len(readings.names), np.int64)
     usual[list(known)] = list(known.values())
+
     same = meter == readings.subject[order][:-1]
-    gaps, alike = (
-        np.bincount(meter[rows], minlength=len(usual))
-        for rows in (same, same & (gap == usual[meter]))
-    )
+    alike = same & (gap == usual[meter])
+    gaps = np.bincount(meter[same], minlength=len(usual))
+    alike_gaps = np.bincount(meter[alike], minlength=len(usual))
     sure = (
         (gaps >= SURE_GAPS)
-        & (2 * alike >= gaps)
+        & (2 * alike_gaps >= gaps)
         & (usual >= SHORTEST_STEP)
         & (usual <= LONGEST_STEP)
     )
@@ -117,13 +114,13 @@ def sure_steps(readings: Readings) -> dict[int, int]:
 def supplies(
     readings: Readings, levels: Sequence[float] = CHINA_VOLTAGES
 ) -> dict[int, Supply]:
-    """How each three-phase meter is connected whose voltages show one of the levels, by its number."""
+    """The supply of each three-phase meter whose voltages show one of the levels, by its number."""
     order = np.argsort(readings.subject, kind="stable")
     numbers, starts = np.unique(readings.subject[order], return_index=True)
-    parts = np.split(readings.u[:, order], starts[1:], axis=1)
+    by_meter = np.split(readings.u[:, order], starts[1:], axis=1)
     found = {
         number: _supply(voltages, levels)
-        for number, voltages in zip(numbers.tolist(), parts, strict=True)
+        for number, voltages in zip(numbers.tolist(), by_meter, strict=True)
     }
     return {number: supply for number, supply in found.items() if supply}
 
@@ -131,22 +128,26 @@ def supplies(
 def _supply(
     voltages: NDArray[np.floating[Any]], levels: Sequence[float]
 ) -> Supply | None:
-    """What the voltages (phases, rows) of a meter show.
+    """The supply that the voltages (phases, rows) of a meter show.
 
-    One of three wires shows none on B, and between A and C the voltage of two phases. One with a single phase always
-    has the full voltage: half of it is a fault and no level.
+    A meter of three wires shows none on B, and between A and C the voltage of two phases. A meter with a single phase
+    always has the full voltage: half of it is a fault and no level.
     """
-    a, b, c = (
-        float(np.median(phase[np.isfinite(phase)])) if np.isfinite(phase).any() else 0.0
-        for phase in voltages
-    )
+    on_a, on_b, on_c = map(_median, voltages)
     dead = DEAD_SHARE * levels[0]
-    if a <= dead or c <= dead:
+    if on_a <= dead or on_c <= dead:
         return None
-    live = [a, c] if b <= dead else [a, b, c]
+
+    live = [on_a, on_c] if on_b <= dead else [on_a, on_b, on_c]
     nominal = min(levels, key=lambda level: abs(float(np.median(live)) / level - 1))
     if any(abs(voltage / nominal - 1) > VOLTAGE_TOLERANCE for voltage in live):
         return None
     if len(live) == len(voltages):
         return Supply("3P4W", nominal)
     return Supply("3P3W", nominal) if nominal == THREE_WIRE else None
+
+
+def _median(voltages: NDArray[np.floating[Any]]) -> float:
+    """The median of the known voltages, 0 if there is none."""
+    known = voltages[np.isfinite(voltages)]
+    return float(np.median(known)) if len(known) else 0.0

@@ -1,4 +1,7 @@
-"""The project's own layout: Parquet or CSV for what flows, JSON lines for areas. docs/data-layout.md describes it."""
+"""The project's own layout: Parquet or CSV for batches, JSON lines for areas.
+
+docs/data-layout.md describes it.
+"""
 
 from __future__ import annotations
 
@@ -48,27 +51,25 @@ CHUNK_ROWS = 32_768  # decoded at a time
 SORTED_ROWS = 5_000_000  # of a file, up to which it is read whole to be sorted
 LOOKED_AT = 100_000  # rows of a file that show how often its readings come
 LONGEST_AREA = 64 << 20  # bytes of a line of master data
-DICTIONARY_BYTES = (
-    16 << 20
-)  # bytes of names that are written once; beyond them a file holds a name with every row
+# bytes of names that are written once; beyond them a file has a name with every row
+DICTIONARY_BYTES = 16 << 20
 SUBJECT_COLUMNS: dict[type[Batch], tuple[str, str]] = {
     DeviceEvents: ("meter", "area"),
     Payments: ("customer", "area"),
     Stages: ("item", "section"),
     Readings: ("meter", "area"),
 }
-OPTIONAL_COLUMNS = {
+OPTIONAL_COLUMNS = {  # their names are "" where the cell is empty
     (DeviceEvents, "subject"),
     (Payments, "bill"),
     (Payments, "channel"),
     (Payments, "reference"),
 }
-"""What is "" where the cell is empty."""
 KIND_COLUMNS = {DeviceEvents: "event", Payments: "payment", Stages: "stage"}
 
 
 def _kind_of(columns: Collection[str]) -> type[Batch] | None:
-    """What the rows with these columns are, None when they are not of this layout."""
+    """The kind of the rows with these columns; None if they are not of this layout."""
     for kind, (subject, area) in SUBJECT_COLUMNS.items():
         needed = {area, "at", KIND_COLUMNS.get(kind, subject)}
         if needed <= set(columns) and (
@@ -84,23 +85,24 @@ def recognises(columns: Collection[str]) -> bool:
 
 
 def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
-    """The files as one history, with the steps that its readings show; their areas are told elsewhere."""
+    """The files as one history with the steps of its readings; JSON lines hold its areas."""
     rows = sum(
         pq.read_metadata(path).num_rows
         for path in paths
         if isinstance(path, Path) and tables.is_parquet(path)
     )
-    parts = []
+    histories = []
     steps: dict[tuple[str, str], int] = {}
     for path in paths:
         batches = tally.named.note(path.name, _read(path, tally))
         first = list(_first(batches))
         steps |= _steps([batch for batch in first if isinstance(batch, Readings)])
-        parts.append(chain(first, batches))
+        histories.append(chain(first, batches))
+
     return Source(
         name=" + ".join(path.name for path in paths),
         areas=[],
-        batches=merge(parts),
+        batches=merge(histories),
         rows=rows,
         steps=steps,
         tally=tally,
@@ -133,33 +135,29 @@ def read_areas(path: Path, tally: Tally) -> list[Area]:
     """The areas of a JSON lines file; a line that is none is refused."""
     contents.check(path)
     areas = []
-    with path.open("rb") as lines:
-        for number, line in enumerate(
-            iter(lambda: lines.readline(LONGEST_AREA), b""), 1
-        ):
+    with path.open("rb") as file:
+        lines = iter(lambda: file.readline(LONGEST_AREA), b"")
+        for number, line in enumerate(lines, 1):
             if len(line) == LONGEST_AREA:
                 raise SourceError(
                     f"{path} line {number} is longer than {LONGEST_AREA >> 20} MiB: it is no area"
                 )
-            if line.strip():
-                try:
-                    area = msgspec.json.decode(line, type=Area)
-                    check_texts(area)
-                    areas.append(area)
-                    tally.named.add(
-                        "meters",
-                        path.name,
-                        "areas",
-                        (meter.meter for meter in area.meters),
-                    )
-                    customers = (
-                        meter.customer for meter in area.meters if meter.customer
-                    )
-                    tally.named.add("customers", path.name, "areas", customers)
-                except (msgspec.DecodeError, RejectedError) as error:
-                    tally.reject(
-                        "the line is no area", f"{path.name} line {number}: {error}"
-                    )
+            if not line.strip():
+                continue
+
+            try:
+                area = msgspec.json.decode(line, type=Area)
+                check_texts(area)
+            except (msgspec.DecodeError, RejectedError) as error:
+                tally.reject(
+                    "the line is no area", f"{path.name} line {number}: {error}"
+                )
+                continue
+            areas.append(area)
+            meters = [meter.meter for meter in area.meters]
+            customers = [meter.customer for meter in area.meters if meter.customer]
+            tally.named.add("meters", path.name, "areas", meters)
+            tally.named.add("customers", path.name, "areas", customers)
     return areas
 
 
@@ -175,59 +173,65 @@ def write(
     batches: Iterable[Batch],
     form: Literal["parquet", "csv"] = "parquet",
 ) -> Counter[str]:
-    """A folder that opens as the same history: areas.jsonl and a file per kind. Returns the rows written per kind."""
+    """A folder that opens as the same history: areas.jsonl and a file per kind.
+
+    Returns the rows written per kind.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_areas(folder / "areas.jsonl", areas)
     written: Counter[str] = Counter()
+
     with ExitStack() as files:
         writers: dict[str, Any] = {}
         for batch in batches:
             table = _table(batch)
             if batch.kind not in writers:
                 path = folder / f"{batch.kind}.{form}"
-                opened = (
-                    pq.ParquetWriter(
-                        path,
-                        table.schema,
-                        compression="zstd",
-                        dictionary_pagesize_limit=DICTIONARY_BYTES,
-                    )
-                    if form == "parquet"
-                    else pyarrow.csv.CSVWriter(path, table.schema)
+                writers[batch.kind] = files.enter_context(
+                    _writer(path, table.schema, form)
                 )
-                writers[batch.kind] = files.enter_context(opened)
             writers[batch.kind].write_table(table)
             written[batch.kind] += len(batch)
     return written
 
 
+def _writer(path: Path, schema: pa.Schema, form: Literal["parquet", "csv"]) -> Any:
+    """An open file that takes tables of a schema."""
+    if form == "csv":
+        return pyarrow.csv.CSVWriter(path, schema)
+    return pq.ParquetWriter(
+        path, schema, compression="zstd", dictionary_pagesize_limit=DICTIONARY_BYTES
+    )
+
+
 def _cells(kind: type[Batch]) -> dict[str, tuple[str, int | None]]:
     """The column of the batch, and the phase, that each column of a file fills."""
-    told: dict[str, tuple[str, int | None]] = {}
-    named = {*kind.encodings(), *kind.encodings().values(), "at"}
-    for name in (column.name for column in fields(kind)):
+    cells: dict[str, tuple[str, int | None]] = {}
+    encoded = {*kind.encodings(), *kind.encodings().values(), "at"}
+    for column in fields(kind):
+        name = column.name
         if name in PHASE_COLUMNS:
-            told |= {
-                f"{name}{letter}": (name, phase) for phase, letter in enumerate("abc")
-            }
-        elif name not in named:
-            told[name] = (name, None)
-    return told
+            for phase, letter in enumerate("abc"):
+                cells[f"{name}{letter}"] = (name, phase)
+        elif name not in encoded:
+            cells[name] = (name, None)
+    return cells
 
 
 def _table(batch: Batch) -> pa.Table:
+    """The batch as a table of this layout."""
     subject, area = SUBJECT_COLUMNS[type(batch)]
     columns: dict[str, Any] = {}
     for names, codes in batch.encodings().items():
         words = pa.array(getattr(batch, names), pa.string())
-        columns[{"subject": subject, "area": area}.get(codes, codes)] = words.take(
-            pa.array(getattr(batch, codes))
-        )
+        header = {"subject": subject, "area": area}.get(codes, codes)
+        columns[header] = words.take(pa.array(getattr(batch, codes)))
+
     columns["at"] = pa.array(batch.at)
     for name, (column, phase) in _cells(type(batch)).items():
-        values = (
-            getattr(batch, column) if phase is None else getattr(batch, column)[phase]
-        )
+        values = getattr(batch, column)
+        if phase is not None:
+            values = values[phase]
         if name in WORDS_BY_CODE:
             columns[name] = pa.array(np.array(WORDS_BY_CODE[name])[values])
         else:
@@ -236,15 +240,19 @@ def _table(batch: Batch) -> pa.Table:
 
 
 def _read(path: tables.File, tally: Tally) -> Iterator[Batch]:
+    """The batches of a file, in order of arrival where the file can be sorted."""
     header = tables.columns(path)
     kind = _kind_of(header)
     if kind is None:
         raise SourceError(f"{path} is not of the project's layout")
+
     codes = set(kind.encodings().values()) - {"subject", "area"}
     known = {*SUBJECT_COLUMNS[kind], "at", *codes, *_cells(kind)}
     wanted = tables.wanted(path, known)
     tables.note_unknown(path, known, tally)
     decoder = _Decoder(kind)
+
+    # a file in order streams; any other is read whole and sorted
     if isinstance(path, Path) and tables.is_parquet(path) and (order := _order(path)):
         batches = (decoder.batch(sheet) for sheet in _stream(path, wanted, tally))
         yield from read_ahead(batches if order == "arrival" else map(arranged, batches))
@@ -254,7 +262,10 @@ def _read(path: tables.File, tally: Tally) -> Iterator[Batch]:
 
 
 def _order(path: Path) -> str:
-    """In which order a Parquet file can be read as it stands: of arrival, or of time where sorting it is too much."""
+    """The order in which a Parquet file can be read as it stands.
+
+    Either "arrival", or "time" if the file is too large to sort; "" if it must be sorted.
+    """
     schema = pq.read_schema(path)
     times = [name for name in ("at", "received") if name in schema.names]
     kinds = {schema.field(name).type for name in times}
@@ -262,31 +273,31 @@ def _order(path: Path) -> str:
         pa.types.is_integer(kind) or pa.types.is_timestamp(kind) for kind in kinds
     ):
         return ""
+
     last: tuple[int, int] | None = None
     by_time = by_arrival = True
     with pq.ParquetFile(path) as file:
-        for part in file.iter_batches(1 << 20, columns=times):
-            at, arrived = (
-                np.asarray(part.column("at").fill_null(-1).cast(pa.int64())),
-                _arrivals(part),
-            )
-            if part.column("at").null_count:
+        for chunk in file.iter_batches(1 << 20, columns=times):
+            at = np.asarray(chunk.column("at").fill_null(-1).cast(pa.int64()))
+            arrived = _arrivals(chunk)
+            if chunk.column("at").null_count:
                 return ""
+
+            # the chunk before ends with `last`
             if last is not None:
                 at, arrived = np.r_[last[0], at], np.r_[last[1], arrived]
-            later = np.diff(arrived)
-            by_time &= bool((np.diff(at) >= 0).all())
-            by_arrival &= bool(
-                ((later > 0) | ((later == 0) & (np.diff(at) >= 0))).all()
-            )
+            in_time, later = np.diff(at) >= 0, np.diff(arrived)
+            by_time &= bool(in_time.all())
+            by_arrival &= bool(((later > 0) | ((later == 0) & in_time)).all())
             last = (int(at[-1]), int(arrived[-1])) if len(at) else last
+
         if by_arrival:
             return "arrival"
         return "time" if by_time and file.metadata.num_rows > SORTED_ROWS else ""
 
 
 def _arrivals(rows: pa.RecordBatch | pa.Table) -> NDArray[np.int64]:
-    """When each row of a Parquet file arrived, in the file's own unit: its receipt where it is told, else its time."""
+    """When each row arrived, in the Parquet file's own unit: its receipt, else its time."""
     at = rows.column("at").cast(pa.int64())
     if "received" not in rows.schema.names:
         return np.asarray(at)
@@ -297,35 +308,43 @@ def _arrivals(rows: pa.RecordBatch | pa.Table) -> NDArray[np.int64]:
 
 
 def _stream(path: Path, wanted: Sequence[str], tally: Tally) -> Iterator[tables.Sheet]:
-    """A Parquet file as it stands in sheets of about CHUNK_ROWS rows that split no time, without columns that are empty."""
+    """A Parquet file as it stands, in sheets of about CHUNK_ROWS rows that split no time.
+
+    Columns that are empty are left out.
+    """
     words = [
         field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)
     ]
     with pq.ParquetFile(path, read_dictionary=words) as file:
-        told = [
+        names = [
             name for name in wanted if name == "at" or not _empty(file.metadata, name)
         ]
-        start, held = 0, file.schema_arrow.empty_table().select(told)
-        for part in file.iter_batches(CHUNK_ROWS, columns=told):
-            table = pa.Table.from_batches([part])
-            table = pa.concat_tables([held, table]) if len(held) else table
+        start = 0
+        waiting = file.schema_arrow.empty_table().select(names)
+        for chunk in file.iter_batches(CHUNK_ROWS, columns=names):
+            table = pa.Table.from_batches([chunk])
+            if len(waiting):
+                table = pa.concat_tables([waiting, table])
+
+            # rows of the last time wait for the next chunk
             at = np.asarray(table["at"].cast(pa.int64()))
-            cut = (
-                int(np.flatnonzero(at != at[-1])[-1]) + 1 if (at != at[-1]).any() else 0
-            )
+            earlier = np.flatnonzero(at != at[-1])
+            cut = int(earlier[-1]) + 1 if len(earlier) else 0
             if cut:
                 yield tables.Sheet(table.slice(0, cut), path.name, tally, start)
-            start, held = start + cut, table.slice(cut)
-            if len(held) > SORTED_ROWS:
+            start += cut
+            waiting = table.slice(cut)
+            if len(waiting) > SORTED_ROWS:
                 raise SourceError(
                     f"{path} has more than {SORTED_ROWS:,} rows of one time, which no history has"
                 )
-        if len(held):
-            yield tables.Sheet(held, path.name, tally, start)
+
+        if len(waiting):
+            yield tables.Sheet(waiting, path.name, tally, start)
 
 
 def _empty(metadata: Any, name: str) -> bool:
-    """Whether a Parquet column holds nothing, by its statistics."""
+    """True if a Parquet column holds nothing, by its statistics."""
     paths = [metadata.schema.column(k).path for k in range(metadata.num_columns)]
     if name not in paths:  # a column of lists or structs
         return False
@@ -334,7 +353,8 @@ def _empty(metadata: Any, name: str) -> bool:
         for k in range(metadata.num_row_groups)
     ]
     return all(
-        c.is_stats_set and c.statistics.null_count == c.num_values for c in chunks
+        chunk.is_stats_set and chunk.statistics.null_count == chunk.num_values
+        for chunk in chunks
     )
 
 
@@ -349,53 +369,61 @@ class _Decoder:
 
     def batch(self, sheet: tables.Sheet) -> Batch:
         """The rows that have a subject, an area, a time and known words."""
-        subject, area = SUBJECT_COLUMNS[self.kind]
         at, timed = sheet.times("at")
-        told: dict[str, Any] = {"at": at}
+        columns: dict[str, Any] = {"at": at}
         faults = [(~timed, sheet.no_time("at"), "at")]
-        for codes, (names, seen) in self.names.items():
-            column = {"subject": subject, "area": area}.get(codes, codes)
-            there = column in sheet.table.column_names
-            numbers = (
-                sheet.ids(column, seen)
-                if there
-                else np.full(len(sheet), tables.MISSING_ID, np.int32)
-            )
-            if (self.kind, codes) in OPTIONAL_COLUMNS:
-                numbers = np.where(
-                    numbers == tables.MISSING_ID, seen.numbers([""])[0], numbers
-                )
-            faults += sheet.id_faults(column, numbers)
-            told |= {codes: numbers, names: seen.names}
+        self._add_names(sheet, columns, faults)
+
         for name, (column, phase) in _cells(self.kind).items():
             if name not in sheet.table.column_names:
                 continue
             if name in WORDS_BY_CODE:
-                told[name], known = _words(sheet, name)
+                columns[name], known = _words(sheet, name)
                 faults.append((~known, f"{name} is no known word", name))
             elif COLUMN_TYPES[column] is np.int64:
-                told[name] = sheet.times_or_none(name)
+                columns[name] = sheet.times_or_none(name)
             elif phase is None:
-                told[name] = sheet.numbers(name)
+                columns[name] = sheet.numbers(name)
             else:
-                told.setdefault(column, np.full((3, len(sheet)), np.nan, np.float32))[
-                    phase
-                ] = sheet.numbers(name)
+                if column not in columns:
+                    columns[column] = np.full((3, len(sheet)), np.nan, np.float32)
+                columns[column][phase] = sheet.numbers(name)
+
         if self.kind is Payments:
-            told["succeeded"] = (
-                np.nan_to_num(told.get("succeeded", np.ones(len(sheet))), nan=1.0) != 0
-            )
+            succeeded = columns.get("succeeded", np.ones(len(sheet)))
+            columns["succeeded"] = np.nan_to_num(succeeded, nan=1.0) != 0
         keep = sheet.keep(*faults)
-        batch = self.kind.build(**told)
+        batch = self.kind.build(**columns)
         return batch if keep.all() else batch.select(keep)
+
+    def _add_names(
+        self,
+        sheet: tables.Sheet,
+        columns: dict[str, Any],
+        faults: list[tables.RowFault],
+    ) -> None:
+        """Adds the columns of names and their codes, and the rows without an id."""
+        subject, area = SUBJECT_COLUMNS[self.kind]
+        for codes, (names, seen) in self.names.items():
+            header = {"subject": subject, "area": area}.get(codes, codes)
+            if header in sheet.table.column_names:
+                numbers = sheet.ids(header, seen)
+            else:
+                numbers = np.full(len(sheet), tables.MISSING_ID, np.int32)
+            if (self.kind, codes) in OPTIONAL_COLUMNS:
+                missing = numbers == tables.MISSING_ID
+                numbers = np.where(missing, seen.numbers([""])[0], numbers)
+
+            faults += sheet.id_faults(header, numbers)
+            columns[codes] = numbers
+            columns[names] = seen.names
 
 
 def _words(sheet: tables.Sheet, column: str) -> tuple[NDArray[np.uint8], Mask]:
     """The code of each cell's word and which words are known; an empty status is measured."""
     words, cells = sheet.words(column)
-    codes = {word: code for code, word in enumerate(WORDS_BY_CODE[column])}
+    code_of = {word: code for code, word in enumerate(WORDS_BY_CODE[column])}
     empty = 0 if column == "status" else -1
-    numbers = np.array(
-        [*(codes.get(word.strip().lower(), -1) for word in words), empty]
-    )[cells]
+    codes = [code_of.get(word.strip().lower(), -1) for word in words]
+    numbers = np.array([*codes, empty])[cells]
     return np.maximum(numbers, 0).astype(np.uint8), numbers >= 0

@@ -1,6 +1,6 @@
-"""Dates and hours as text, in every form that spreadsheets, head-ends and national standards give them.
+"""Dates and hours as text, in the forms of spreadsheets, head-ends and national standards.
 
-Whether 03/04/2024 is in March or in April is decided over a whole column, and said.
+Whether 03/04/2024 is in March or in April is decided over a whole column, and noted.
 """
 
 from __future__ import annotations
@@ -18,19 +18,12 @@ from numpy.typing import NDArray
 from schemas.columns import EARLIEST_TIME, LATEST_TIME
 from schemas.units import DAY_SECONDS
 
-Order = Literal[
-    "year", "day", "month", ""
-]  # which comes first; "" where it cannot be told
-TICKS_PER_SECOND = (
-    1,
-    1_000,
-    1_000_000,
-    1_000_000_000,
-)  # of a second, in which systems count
-SPREADSHEET_EPOCH = datetime(
-    1899, 12, 30, tzinfo=UTC
-).timestamp()  # day 0 of spreadsheets
-COMPACT_FACTOR = 5  # times shorter is the span of a column by the one order than by the other, before it decides
+# which comes first; "" where it is not known
+Order = Literal["year", "day", "month", ""]
+TICKS_PER_SECOND = (1, 1_000, 1_000_000, 1_000_000_000)  # in which systems count
+SPREADSHEET_EPOCH = datetime(1899, 12, 30, tzinfo=UTC).timestamp()  # s, their day 0
+# how many times shorter a column's span must be by the order that is chosen
+COMPACT_FACTOR = 5
 MONTH_NAMES = (
     "jan",
     "feb",
@@ -45,6 +38,7 @@ MONTH_NAMES = (
     "nov",
     "dec",
 )
+# hours ahead of UTC of abbreviations that mean one zone; CST, EST and IST mean several
 ZONE_OFFSETS = {
     "z": 0,
     "utc": 0,
@@ -67,11 +61,9 @@ ZONE_OFFSETS = {
     "aedt": 11,
     "nzst": 12,
     "nzdt": 13,
-}  # hours ahead of UTC of abbreviations that mean one zone; CST, EST and IST mean several
-MORNING_WORDS, AFTERNOON_WORDS = (
-    ("am", "上午", "凌晨", "早上"),
-    ("pm", "下午", "晚上", "中午"),
-)
+}
+MORNING_WORDS = ("am", "上午", "凌晨", "早上")
+AFTERNOON_WORDS = ("pm", "下午", "晚上", "中午")
 
 _DIGITS_ONLY = re.compile(r"\d+(\.\d*)?")
 _COMPACT_DATE = re.compile(r"(\d{4})(\d\d)(\d\d)[T ]?(?:(\d\d):?(\d\d)(?::?(\d\d))?)?$")
@@ -107,7 +99,7 @@ _NO_ZONE = timezone(timedelta(hours=23))  # stands for a zone that nobody knows
 
 
 class _ParsedTime(NamedTuple):
-    """The parts of a stamp as they stand."""
+    """The parts of a date and time as they stand."""
 
     numbers: tuple[int, int, int]  # of the date, in the order in which they stand
     order: Order  # "" where the first may be the day or the month
@@ -116,23 +108,26 @@ class _ParsedTime(NamedTuple):
 
 
 def seconds_of(texts: Sequence[str], zone: tzinfo) -> tuple[list[float], Order]:
-    """Unix seconds of a column's distinct texts, in the zone where one names none, and what dates of it begin with.
+    """Unix seconds of a column's distinct texts, and which number its dates begin with.
 
-    NaN is what cannot be read, and every date of which it cannot be told whether the day or the month comes first.
+    Texts that name no zone are in the given zone. NaN stands for a text that cannot be read, and for every date that
+    may have the day or the month first.
 
     >>> seconds_of(["1970-01-02", "2/1/1970 0:00:05", "13/1/1970", "31.1.1970"], UTC)
     ([86400.0, 86405.0, 1036800.0, 2592000.0], 'day')
     """
     numbers = [_number_of(text, zone) for text in texts]
-    stamps = [
+    parsed_times = [
         None if not math.isnan(number) else _read(text)
         for number, text in zip(numbers, texts, strict=True)
     ]
-    open_dates = [stamp.numbers for stamp in stamps if stamp and not stamp.order]
+    open_dates = [
+        parsed.numbers for parsed in parsed_times if parsed and not parsed.order
+    ]
     order = _order_of(open_dates)
     found = [
-        number if stamp is None else _at(stamp, stamp.order or order, zone)
-        for number, stamp in zip(numbers, stamps, strict=True)
+        number if parsed is None else _at(parsed, parsed.order or order, zone)
+        for number, parsed in zip(numbers, parsed_times, strict=True)
     ]
     return found, order if open_dates else "year"
 
@@ -140,69 +135,81 @@ def seconds_of(texts: Sequence[str], zone: tzinfo) -> tuple[list[float], Order]:
 def seconds_of_numbers(
     values: NDArray[np.float64], zone: tzinfo
 ) -> NDArray[np.float64]:
-    """Unix seconds of numbers: seconds or parts of them since 1970, or days of a spreadsheet in a zone; else NaN."""
+    """Unix seconds of numbers; NaN where a number is no time.
+
+    A number counts seconds or fractions of them since 1970, or the days of a spreadsheet in a zone.
+    """
     if len(values) and values.min() >= EARLIEST_TIME and values.max() < LATEST_TIME:
         return values
+
     found = np.full(len(values), np.nan)
     for unit in TICKS_PER_SECOND:
         fits = (values >= EARLIEST_TIME * unit) & (values < LATEST_TIME * unit)
         found[fits] = values[fits] / unit
-    serial = (values >= (EARLIEST_TIME - SPREADSHEET_EPOCH) / DAY_SECONDS) & (
-        values < (LATEST_TIME - SPREADSHEET_EPOCH) / DAY_SECONDS
-    )
+
+    first_day = (EARLIEST_TIME - SPREADSHEET_EPOCH) / DAY_SECONDS
+    last_day = (LATEST_TIME - SPREADSHEET_EPOCH) / DAY_SECONDS
+    serial = (values >= first_day) & (values < last_day)
     found[serial] = [_of_serial(value, zone) for value in values[serial].tolist()]
     return found
 
 
 def _number_of(text: str, zone: tzinfo) -> float:
-    """Unix seconds of digits alone: seconds or parts of them since 1970, days of a spreadsheet, YYYYMMDD; else NaN.
+    """Unix seconds of digits alone, by `seconds_of_numbers`; NaN where they are no time.
 
-    >>> _number_of("1456790400", UTC), _number_of("1456790400000", UTC), _number_of("42430.5", UTC)
-    (1456790400.0, 1456790400.0, 1456833600.0)
+    >>> _number_of("1456790400", UTC), _number_of("1456790400000", UTC)
+    (1456790400.0, 1456790400.0)
+    >>> _number_of("42430.5", UTC)
+    1456833600.0
     """
-    told = text.strip()
-    if not _DIGITS_ONLY.fullmatch(told):
+    digits = text.strip()
+    if not _DIGITS_ONLY.fullmatch(digits):
         return math.nan
-    return float(seconds_of_numbers(np.array([float(told)]), zone)[0])
+    return float(seconds_of_numbers(np.array([float(digits)]), zone)[0])
 
 
 def _read(text: str) -> _ParsedTime | None:
-    """The parts of a stamp; None where it is none."""
-    told = " ".join(text.split())
-    if found := _COMPACT_DATE.match(told):
-        year, month, day, hour, minute, second = (
-            int(part or 0) for part in found.groups()
+    """The parts of a date and time; None where the text is none."""
+    line = " ".join(text.split())
+    if found := _COMPACT_DATE.match(line):
+        year, month, day, *clock_digits = (
+            int(digits or 0) for digits in found.groups()
         )
-        return _ParsedTime(
-            (year, month, day), "year", 3600.0 * hour + 60 * minute + second, None
-        )
-    date = _DATE_PATTERN.match(told)
+        hour, minute, second = clock_digits
+        seconds = 3600.0 * hour + 60 * minute + second
+        return _ParsedTime((year, month, day), "year", seconds, None)
+
+    date = _DATE_PATTERN.match(line)
     if date is None:
         return None
     numbers, order = _date(date)
-    rest = told[date.end() :]
+    rest = line[date.end() :]
     joined = rest[:1].lower() in ("", " ", "t", ",", ":") or date[0].endswith("日")
     clock = _clock(rest.lstrip("Tt,: ")) if joined else None
-    return (
-        None
-        if clock is None or numbers is None
-        else _ParsedTime(numbers, order, *clock)
-    )
+    if clock is None or numbers is None:
+        return None
+    return _ParsedTime(numbers, order, *clock)
 
 
 def _order_of(dates: Sequence[tuple[int, int, int]]) -> Order:
-    """Whether days or months come first: a number above twelve tells, else that dates lie close to one another.
+    """Whether days or months come first: by a number above twelve, else by dates close to one another.
 
-    >>> _order_of([(1, 2, 2024), (13, 2, 2024)]), _order_of([(n, 3, 2024) for n in range(1, 9)]), _order_of([(1, 2, 2024)])
-    ('day', 'day', '')
+    >>> _order_of([(1, 2, 2024), (13, 2, 2024)])
+    'day'
+    >>> _order_of([(n, 3, 2024) for n in range(1, 9)])
+    'day'
+    >>> _order_of([(1, 2, 2024)])
+    ''
     """
-    first, second = any(a > 12 for a, _, _ in dates), any(b > 12 for _, b, _ in dates)
-    if first != second:
-        return "day" if first else "month"
-    if first or not dates:
+    day_first = any(first > 12 for first, _, _ in dates)
+    month_first = any(second > 12 for _, second, _ in dates)
+    if day_first != month_first:
+        return "day" if day_first else "month"
+    if day_first or not dates:
         return ""
+
     spans = {order: _span(dates, order) for order in ("day", "month")}
-    if all(a == b for a, b, _ in dates):
+    if all(first == second for first, second, _ in dates):
         return "day"  # the same by both
     if spans["day"] * COMPACT_FACTOR < spans["month"]:
         return "day"
@@ -210,39 +217,44 @@ def _order_of(dates: Sequence[tuple[int, int, int]]) -> Order:
 
 
 def _span(dates: Sequence[tuple[int, int, int]], order: Order) -> float:
-    days = [
+    """Seconds from the first to the last date, by an order."""
+    moments = [
         datetime(*_year_first(date, order), tzinfo=UTC).timestamp()
         for date in set(dates)
     ]
-    return max(days) - min(days)
+    return max(moments) - min(moments)
 
 
 def _year_first(numbers: tuple[int, int, int], order: Order) -> tuple[int, int, int]:
-    a, b, c = numbers
+    """Year, month and day of a date's numbers; years below 100 are of this century."""
     if order == "year":
-        return a, b, c
-    year = c if c > 99 else 2000 + c
-    return (year, b, a) if order == "day" else (year, a, b)
+        return numbers
+    first, second, last = numbers
+    year = last if last > 99 else 2000 + last
+    return (year, second, first) if order == "day" else (year, first, second)
 
 
 def _date(found: re.Match[str]) -> tuple[tuple[int, int, int] | None, Order]:
-    if found["m"]:
-        return (
-            (int(found["y"]), month, int(found["d"]))
-            if (month := _month(found["m"]))
-            else None
-        ), "year"
-    a, b, c = found["a"], found["b"], found["c"]
-    if not b.isdigit():
-        month = _month(b)
-        day, year = (c, a) if len(a) > 2 else (a, c)
+    """The numbers of a date and their order; None where a word is no month."""
+    if found["m"]:  # March 1, 2024
+        month = _month(found["m"])
+        date = (int(found["y"]), month, int(found["d"])) if month else None
+        return date, "year"
+
+    first, second, last = found["a"], found["b"], found["c"]
+    if not second.isdigit():  # 1 March 2024, or 2024 March 1
+        month = _month(second)
+        day, year = (last, first) if len(first) > 2 else (first, last)
         return ((int(day), month, int(year)) if month else None), "day"
-    if len(a) == 4:
-        return (int(a), int(b), int(c)), "year"
-    return (int(a), int(b), int(c)), "day" if found["s"] == "." else ""
+
+    numbers = (int(first), int(second), int(last))
+    if len(first) == 4:
+        return numbers, "year"
+    return numbers, "day" if found["s"] == "." else ""
 
 
 def _month(name: str) -> int:
+    """The number of a month by its English name; 0 where the name is none."""
     short = name[:3].lower()
     return MONTH_NAMES.index(short) + 1 if short in MONTH_NAMES else 0
 
@@ -252,13 +264,14 @@ def _clock(text: str) -> tuple[float, tzinfo | None] | None:
     if not text:
         return 0.0, None
     if found := _FOUR_DIGITS.match(text):
-        hour, minute, second = (int(part or 0) for part in found.groups())
+        hour, minute, second = (int(digits or 0) for digits in found.groups())
         fraction = 0.0
     elif found := _HOUR_PATTERN.match(text):
-        hour, minute, second = (int(found[part] or 0) for part in "hms")
+        hour, minute, second = (int(found[name] or 0) for name in "hms")
         fraction = float(f"0.{found['f'] or 0}")
         half = (found["half"] or "").replace(".", "").lower() or found["early"] or ""
-        hour = hour % 12 + 12 * (half in AFTERNOON_WORDS) if half else hour
+        if half:
+            hour = hour % 12 + 12 * (half in AFTERNOON_WORDS)
     else:
         return None
 
@@ -274,39 +287,42 @@ def _zone(text: str) -> tzinfo | None:
         return None
     if text.lower() in ZONE_OFFSETS:
         return timezone(timedelta(hours=ZONE_OFFSETS[text.lower()]))
+
     found = _ZONE_PATTERN.fullmatch(text)
     if found is None:
         return _NO_ZONE
     if found["sign"]:
-        minutes = 60 * int(found["h"]) + int(found["m"] or 0)
-        return (
-            timezone(timedelta(minutes=int(f"{found['sign']}{minutes}")))
-            if minutes <= 14 * 60
-            else _NO_ZONE
-        )
+        return _offset(found)
     try:
         return ZoneInfo(found["name"])
     except (ZoneInfoNotFoundError, ValueError):
         return _NO_ZONE
 
 
+def _offset(found: re.Match[str]) -> tzinfo:
+    """The zone of a signed offset of 14 hours at most."""
+    minutes = 60 * int(found["h"]) + int(found["m"] or 0)
+    if minutes > 14 * 60:
+        return _NO_ZONE
+    return timezone(timedelta(minutes=int(f"{found['sign']}{minutes}")))
+
+
 def _at(parsed: _ParsedTime, order: Order, zone: tzinfo) -> float:
+    """Unix seconds of a parsed time; NaN where its order or its date is none."""
     if not order:
         return math.nan
     try:
-        midnight = datetime(*_year_first(parsed.numbers, order))  # noqa: DTZ001 - the zone comes with the hour
+        # the zone comes with the hour
+        midnight = datetime(*_year_first(parsed.numbers, order))  # noqa: DTZ001
     except ValueError:
         return math.nan
     return _local(midnight + timedelta(seconds=parsed.seconds), parsed.zone or zone)
 
 
 def _of_serial(value: float, zone: tzinfo) -> float:
-    return _local(
-        datetime.fromtimestamp(
-            round(SPREADSHEET_EPOCH + value * DAY_SECONDS), UTC
-        ).replace(tzinfo=None),
-        zone,
-    )
+    """Unix seconds of a spreadsheet's days in a zone."""
+    seconds = round(SPREADSHEET_EPOCH + value * DAY_SECONDS)
+    return _local(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None), zone)
 
 
 def _local(when: datetime, zone: tzinfo) -> float:

@@ -1,4 +1,4 @@
-"""The town's grid: who hangs on which transformer, with which meter, and how much each uses."""
+"""The town's grid: every transformer's meters, and how much each customer uses."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ RESIDENTIAL_SEGMENT, COMMERCIAL_SEGMENT, INDUSTRIAL_SEGMENT = range(3)
 SLOT_SECONDS = 900
 DAY_SLOTS = 96
 NOMINAL_VOLTS = 220.0
-AREA_RATINGS = np.array(
+AREA_RATINGS = np.array(  # kVA
     [100, 160, 200, 250, 315, 400, 500, 630, 800, 1000, 1250, 1600, 2000, 2500.0]
-)  # kVA
-CUSTOMER_RATINGS = np.concatenate(
-    [[30, 50, 63, 80], AREA_RATINGS]
-)  # kVA of customers' transformers
-CURRENT_TRANSFORMER_RATIOS = np.array(
+)
+# kVA of customers' transformers
+CUSTOMER_RATINGS = np.concatenate([[30, 50, 63, 80], AREA_RATINGS])
+CURRENT_TRANSFORMER_RATIOS = np.array(  # of primary amperes to 5 A
     [10, 15, 20, 30, 40, 60, 80, 100, 120, 160, 200, 250, 300, 400, 500, 600, 800.0]
-)  # to 5 A
+)
 
 TOWN_ZONE = "Asia/Shanghai"
 SEGMENT_TARIFFS = {  # by segment
@@ -63,15 +62,23 @@ def daily_shapes() -> Values:
     >>> daily_shapes().shape, round(float(daily_shapes()[0, 0].mean()), 3)
     ((3, 2, 96), 1.0)
     """
-    h = (np.arange(DAY_SLOTS) + 0.5) / 4
-    day = 1 / (1 + np.exp(-(h - 8.5) * 2.5)) / (1 + np.exp((h - 21) * 2))
-    shift = 1 / (1 + np.exp(-(h - 7.5) * 3)) / (1 + np.exp((h - 19.5) * 2))
+    # a business's day and a factory's shift rise and fall as logistic steps
+    hour = (np.arange(DAY_SLOTS) + 0.5) / 4
+    day = 1 / (1 + np.exp(-(hour - 8.5) * 2.5)) / (1 + np.exp((hour - 21) * 2))
+    shift = 1 / (1 + np.exp(-(hour - 7.5) * 3)) / (1 + np.exp((hour - 19.5) * 2))
     home = (
-        0.5 + 0.5 * _bell(h, 7.5, 1) + 0.4 * _bell(h, 12.3, 1.3) + 1.5 * _bell(h, 20, 2)
+        0.5
+        + 0.5 * _bell(hour, 7.5, 1)
+        + 0.4 * _bell(hour, 12.3, 1.3)
+        + 1.5 * _bell(hour, 20, 2)
     )
     idle = (
-        0.6 + 0.4 * _bell(h, 9, 1.5) + 0.7 * _bell(h, 13, 2.5) + 1.5 * _bell(h, 20, 2.2)
+        0.6
+        + 0.4 * _bell(hour, 9, 1.5)
+        + 0.7 * _bell(hour, 13, 2.5)
+        + 1.5 * _bell(hour, 20, 2.2)
     )
+
     shapes = np.array(
         [
             [home, idle],
@@ -93,10 +100,10 @@ class Grid:
     segment: NDArray[np.int8]  # into SEGMENT_NAMES
     gateway: Mask
     three: Mask  # three-phase users
-    phase: Codes  # the phase a single-phase meter hangs on
+    phase: Codes  # of a single-phase meter
     share: Values  # (3, rows) of a three-phase user's load on each phase
     mean_kw: Values
-    cap_kw: Values  # what the supply lets through
+    cap_kw: Values  # most that the supply lets through
     shift: Codes  # slots by which the day begins later
     tan: Values  # reactive over active power
     line_v: Values  # V lost on the way from the transformer when it is fully loaded
@@ -120,21 +127,16 @@ class Grid:
     def expected_kw(self, rows: Any, weekend: int = 0) -> NDArray[np.float64]:
         """Mean load of the rows together in each slot of a day."""
         rows = np.arange(len(self))[rows]
-        slots = np.arange(DAY_SLOTS)
-        return np.array(
-            [
-                (
-                    self.mean_kw[rows]
-                    * self.shapes[
-                        self.segment[rows], weekend, (s - self.shift[rows]) % DAY_SLOTS
-                    ]
-                ).sum()
-                for s in slots
-            ]
-        )
+        segment, shift = self.segment[rows], self.shift[rows]
+        loads = [
+            self.mean_kw[rows]
+            * self.shapes[segment, weekend, (slot - shift) % DAY_SLOTS]
+            for slot in np.arange(DAY_SLOTS)
+        ]
+        return np.array([load.sum() for load in loads])
 
     def master(self, start: int) -> list[Area]:
-        """The master data of all areas, as the utility's files hold it when the town begins."""
+        """The master data of all areas when the town begins."""
         return [self._area(k, start) for k in range(len(self.areas))]
 
     def _area(self, k: int, start: int) -> Area:
@@ -150,27 +152,32 @@ class Grid:
             gateway=self.names[rows[0]],
             transformers=[transformer],
             tariffs=list(SEGMENT_TARIFFS.values()),
-            meters=[self.meter(int(r), start) for r in rows],
+            meters=[self.meter(int(row), start) for row in rows],
         )
 
     def meter(self, row: int, start: int) -> Meter:
-        """The file of a meter: calibrated within six years, its contract for some years more."""
-        through, user = self.ratio[row] > 1, not self.gateway[row]
-        contract, segment = (
-            float(self.contract_kva[row]),
-            SEGMENT_NAMES[self.segment[row]],
-        )
-        industrial = user and segment == "industrial"
+        """The record of a meter: calibrated within six years, its contract for some years more."""
+        user = not self.gateway[row]
+        through_ct = self.ratio[row] > 1
+        three_phase = self.three[row] or self.gateway[row]
+        contract = float(self.contract_kva[row])
+        segment = SEGMENT_NAMES[self.segment[row]]
+
+        # only industry declares its demand and owns a transformer
+        declared_kw, transformer_kva = None, 0.0
+        if user and segment == "industrial":
+            declared_kw = float(np.ceil(self.cap_kw[row]))
+            needed = np.array([1.3 * contract])
+            transformer_kva = float(_next_step(CUSTOMER_RATINGS, needed)[0])
+
         return Meter(
             meter=self.names[row],
-            customer="" if self.gateway[row] else self.customer(row),
-            wiring="3P4W" if self.three[row] or self.gateway[row] else "1P2W",
+            customer=self.customer(row) if user else "",
+            wiring="3P4W" if three_phase else "1P2W",
             un_v=NOMINAL_VOLTS,
-            phase=""
-            if self.three[row] or self.gateway[row]
-            else PHASE_NAMES[self.phase[row]],
-            ib_a=1.5 if through else 5.0,
-            imax_a=6.0 if through else 60.0,
+            phase="" if three_phase else PHASE_NAMES[self.phase[row]],
+            ib_a=1.5 if through_ct else 5.0,
+            imax_a=6.0 if through_ct else 60.0,
             ct=float(self.ratio[row]),
             contract_kva=None if np.isnan(contract) else contract,
             pv_kva=float(self.pv_kw[row]),
@@ -180,12 +187,8 @@ class Grid:
             signed_kva=contract if user else None,
             tariff=SEGMENT_TARIFFS[segment].tariff if user else "",
             read_day=1 if user else 0,
-            declared_kw=float(np.ceil(self.cap_kw[row])) if industrial else None,
-            own_transformer_kva=float(
-                _next_step(CUSTOMER_RATINGS, np.array([1.3 * contract]))[0]
-            )
-            if industrial
-            else 0.0,
+            declared_kw=declared_kw,
+            own_transformer_kva=transformer_kva,
         )
 
 
@@ -195,12 +198,12 @@ def _next_step(steps: NDArray[np.float64], least: NDArray[Any]) -> Values:
     >>> _next_step(AREA_RATINGS, np.array([161.0, 9e9])).tolist()
     [200.0, 2500.0]
     """
-    return np.asarray(
-        steps[np.minimum(np.searchsorted(steps, least), len(steps) - 1)], np.float32
-    )
+    found = np.minimum(np.searchsorted(steps, least), len(steps) - 1)
+    return np.asarray(steps[found], np.float32)
 
 
 def _sizes(meters: int, rng: np.random.Generator) -> list[int]:
+    """How many users' meters each area has: 100 to 300, the last one up to 400."""
     sizes: list[int] = []
     while (left := meters - sum(sizes)) > 0:
         size = int(rng.integers(100, 301))
@@ -209,60 +212,108 @@ def _sizes(meters: int, rng: np.random.Generator) -> list[int]:
 
 
 def build_grid(meters: int, seed: int) -> Grid:
-    """A town of so many users' meters and one gateway meter per area. The same arguments give the same town."""
+    """So many users' meters and a gateway meter per area. The same arguments give the same town."""
     rng = np.random.default_rng([seed, 1])
-    sizes = _sizes(meters, rng)
-    count = len(sizes)
-    area = np.repeat(np.arange(count, dtype=np.int32), np.array(sizes) + 1)
-    rows = len(area)
-    place = np.arange(rows) - np.repeat(
-        np.flatnonzero(np.r_[True, np.diff(area) > 0]), np.array(sizes) + 1
-    )
-    gateway = place == 0
+    sizes = np.array(_sizes(meters, rng)) + 1
+    area = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
 
-    business = np.where(rng.random(count) < 0.7, 0.08, 0.18)[area]
-    draw = rng.random(rows)
-    segment = np.where(draw < business, COMMERCIAL_SEGMENT, RESIDENTIAL_SEGMENT).astype(
-        np.int8
-    )
-    segment[draw < 0.006] = INDUSTRIAL_SEGMENT
-    segment[place == 1], segment[(place > 1) & (place < 6)] = (
-        INDUSTRIAL_SEGMENT,
-        COMMERCIAL_SEGMENT,
-    )
-    three = (
-        (segment == INDUSTRIAL_SEGMENT)
-        | ((segment == COMMERCIAL_SEGMENT) & (rng.random(rows) < 0.2))
-        | ((place > 0) & (place < 6))
-    )
-    three &= ~gateway
+    # each area begins with its gateway meter, a factory and four shops
+    first = np.flatnonzero(np.r_[True, np.diff(area) > 0])
+    place = np.arange(len(area)) - np.repeat(first, sizes)
+    segment = _segments(area, place, len(sizes), rng)
+    three = _three_phase(segment, place, rng)
 
-    normal = rng.standard_normal(rows)
-    mean_kw = np.select(
-        [gateway, segment == INDUSTRIAL_SEGMENT, three, segment == COMMERCIAL_SEGMENT],
-        [
-            0,
-            np.clip(22 * np.exp(0.35 * normal), 12, 40),
-            np.clip(np.where(place < 6, 9, 4) * np.exp(0.3 * normal), 2, 18),
-            np.clip(0.9 * np.exp(0.4 * normal), 0.3, 2),
-        ],
-        np.clip(0.33 * np.exp(0.45 * normal), 0.1, 1.2),
-    )
+    mean_kw = _mean_loads(segment, place, three, rng)
     highest = mean_kw * np.array([3.5, 2.2, 2.0])[segment]
     tan = rng.uniform(*np.array([[0.14, 0.3, 0.35], [0.3, 0.46, 0.48]])[:, segment])
     contract = np.where(
         segment == RESIDENTIAL_SEGMENT, 8, np.ceil(highest * np.hypot(1, tan) * 1.05)
     )
-    through = three & (mean_kw >= 6)
+    amps = highest / 3 * 1000 / NOMINAL_VOLTS
     ratio = np.where(
-        through,
-        _next_step(CURRENT_TRANSFORMER_RATIOS, highest / 3 * 1000 / NOMINAL_VOLTS / 3),
-        1,
+        three & (mean_kw >= 6), _next_step(CURRENT_TRANSFORMER_RATIOS, amps / 3), 1
     )
 
+    grid = _drawn_grid(
+        area, place == 0, segment, three, mean_kw, tan, contract, ratio, rng
+    )
+    return _with_transformers(grid, ratio)
+
+
+def _segments(
+    area: Codes, place: NDArray[np.intp], count: int, rng: np.random.Generator
+) -> NDArray[np.int8]:
+    """Every row's segment; an area has 8 or 18 % of businesses."""
+    business = np.where(rng.random(count) < 0.7, 0.08, 0.18)[area]
+    draw = rng.random(len(area))
+    segment = np.where(draw < business, COMMERCIAL_SEGMENT, RESIDENTIAL_SEGMENT).astype(
+        np.int8
+    )
+    segment[draw < 0.006] = INDUSTRIAL_SEGMENT
+    segment[place == 1] = INDUSTRIAL_SEGMENT
+    segment[(place > 1) & (place < 6)] = COMMERCIAL_SEGMENT
+    return segment
+
+
+def _three_phase(
+    segment: NDArray[np.int8], place: NDArray[np.intp], rng: np.random.Generator
+) -> Mask:
+    """Users of three phases: all of industry, a fifth of the shops, each area's first five."""
+    three = (
+        (segment == INDUSTRIAL_SEGMENT)
+        | ((segment == COMMERCIAL_SEGMENT) & (rng.random(len(segment)) < 0.2))
+        | ((place > 0) & (place < 6))
+    )
+    return three & (place != 0)
+
+
+def _mean_loads(
+    segment: NDArray[np.int8],
+    place: NDArray[np.intp],
+    three: Mask,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Every row's mean load in kW, log-normal by kind of user; a gateway meter has none."""
+    normal = rng.standard_normal(len(segment))
+    industrial = np.clip(22 * np.exp(0.35 * normal), 12, 40)
+    polyphase = np.clip(np.where(place < 6, 9, 4) * np.exp(0.3 * normal), 2, 18)
+    shop = np.clip(0.9 * np.exp(0.4 * normal), 0.3, 2)
+    home = np.clip(0.33 * np.exp(0.45 * normal), 0.1, 1.2)
+
+    return np.select(
+        [
+            place == 0,
+            segment == INDUSTRIAL_SEGMENT,
+            three,
+            segment == COMMERCIAL_SEGMENT,
+        ],
+        [0, industrial, polyphase, shop],
+        home,
+    )
+
+
+def _drawn_grid(
+    area: Codes,
+    gateway: Mask,
+    segment: NDArray[np.int8],
+    three: Mask,
+    mean_kw: NDArray[np.float64],
+    tan: NDArray[np.float64],
+    contract: NDArray[np.float64],
+    ratio: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> Grid:
+    """The grid with everything that is drawn at random, before its transformers are chosen."""
+    rows, count = len(area), int(area[-1]) + 1
     share = rng.uniform(0.94, 1.06, (3, rows))
-    grid = Grid(
-        names=tuple(f"{'G' if g else 'M'}{k:06d}" for k, g in enumerate(gateway)),
+    homes = (segment == RESIDENTIAL_SEGMENT) & ~gateway
+
+    # the order of the draws makes the town: do not reorder the arguments
+    return Grid(
+        names=tuple(
+            f"{'G' if is_gateway else 'M'}{k:06d}"
+            for k, is_gateway in enumerate(gateway)
+        ),
         areas=tuple(f"A{k + 1:03d}" for k in range(count)),
         sections=tuple(f"S{k // 5 + 1:02d}" for k in range(count)),
         area=area,
@@ -270,41 +321,43 @@ def build_grid(meters: int, seed: int) -> Grid:
         gateway=gateway,
         three=three,
         phase=_balanced(area, np.where(three | gateway, 0, mean_kw)),
-        share=_f(share / share.sum(axis=0)),
-        mean_kw=_f(mean_kw),
-        cap_kw=_f(np.where(gateway, np.inf, 0.9 * contract)),
+        share=_float32(share / share.sum(axis=0)),
+        mean_kw=_float32(mean_kw),
+        cap_kw=_float32(np.where(gateway, np.inf, 0.9 * contract)),
         shift=rng.integers(-3, 4, rows, np.int32),
-        tan=_f(tan),
-        line_v=_f(np.where(gateway, 0, rng.uniform(1, 7, rows))),
-        service_ohm=_f(np.where(three | gateway, 0, rng.uniform(0.03, 0.1, rows))),
-        pv_kw=_f(
-            np.where(
-                (segment == RESIDENTIAL_SEGMENT) & ~gateway & (rng.random(rows) < 0.01),
-                2,
-                0,
-            )
+        tan=_float32(tan),
+        line_v=_float32(np.where(gateway, 0, rng.uniform(1, 7, rows))),
+        service_ohm=_float32(
+            np.where(three | gateway, 0, rng.uniform(0.03, 0.1, rows))
         ),
-        contract_kva=_f(np.where(gateway, np.nan, contract)),
-        ratio=_f(ratio),
-        rating=_f(np.ones(count)),
-        loss=_f(rng.uniform(0.02, 0.035, count)),
-        busbar=_f(rng.uniform(227, 230, count)),
+        pv_kw=_float32(np.where(homes & (rng.random(rows) < 0.01), 2, 0)),
+        contract_kva=_float32(np.where(gateway, np.nan, contract)),
+        ratio=_float32(ratio),
+        rating=_float32(np.ones(count)),
+        loss=_float32(rng.uniform(0.02, 0.035, count)),
+        busbar=_float32(rng.uniform(227, 230, count)),
         dyn=rng.random(count) < 0.5,
     )
-    peaks = np.array([grid.expected_kw(area == k).max() for k in range(count)])
-    rating = _next_step(AREA_RATINGS, 1.05 * peaks / 0.55)
-    ratio[gateway] = _next_step(
+
+
+def _with_transformers(grid: Grid, ratio: NDArray[np.float64]) -> Grid:
+    """The grid with transformers for each area's peak, and current transformers at the gateway."""
+    count = len(grid.areas)
+    peaks = [grid.expected_kw(grid.area == k).max() for k in range(count)]
+    rating = _next_step(AREA_RATINGS, 1.05 * np.array(peaks) / 0.55)
+    ratio[grid.gateway] = _next_step(
         CURRENT_TRANSFORMER_RATIOS, rating * 1000 / 3 / NOMINAL_VOLTS / 5
     )
-    return replace(grid, rating=rating, ratio=_f(ratio))
+    return replace(grid, rating=rating, ratio=_float32(ratio))
 
 
-def _f(values: Any) -> Values:
+def _float32(values: Any) -> Values:
+    """The values as single floats."""
     return np.asarray(values, np.float32)
 
 
 def _balanced(area: Codes, load: NDArray[np.float64]) -> Codes:
-    """Phases dealt out back and forth by size, so that every area's single-phase load is even."""
+    """Each row's phase, dealt out back and forth by load, so that each area is even."""
     phase = np.zeros(len(area), np.int32)
     deal = np.array([0, 1, 2, 2, 1, 0], np.int32)
     for k in range(int(area[-1]) + 1):

@@ -1,4 +1,4 @@
-"""What is planted in the simulated town: faults that must be found, and ordinary events that are none."""
+"""Happenings planted in the simulated town: faults to be found, and ordinary events."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from schemas.units import DAY_SECONDS, HOUR_SECONDS
 class Fault:
     """A kind of fault of one meter: whom it befalls and what it does."""
 
-    kind: str  # the rule that tells of it, where `rules` are not told
+    kind: str  # the rule that finds it, unless `rules` names others
     note: str
     eligible: Callable[[Grid], Mask]
     before: Callable[[int, int, Block], None] | None = None  # row, start, block
@@ -57,22 +57,19 @@ class Fault:
     lasts: float = 0.0  # days, 0 for good
     rules: tuple[str, ...] | None = None  # a decoy has none
     earliest: float = 1.0  # days that the town must have been watched before
-    record: Callable[[Meter, int], Meter] | None = (
-        None  # what the file says from the start on
-    )
-    new: bool = False  # whether the meter is connected then, and what it does is told from the town's start on
-    events: tuple[
-        tuple[float, Event], ...
-    ] = ()  # hours after which an event is reported
-    depth: tuple[float, float] = (
-        float("nan"),
-        float("nan"),
-    )  # pu and seconds of what is reported
+    # the meter's record from the fault's start on
+    record: Callable[[Meter, int], Meter] | None = None
+    # whether the meter is connected then; its changes apply from the town's start on
+    new: bool = False
+    # hours after which an event is reported
+    events: tuple[tuple[float, Event], ...] = ()
+    # pu and seconds of the events
+    depth: tuple[float, float] = (float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
 class Kinds:
-    """What is planted: faults of single meters, and of whole areas, each of which befalls an area of the plan."""
+    """Faults to plant: of single meters, and of whole areas that the plan chooses."""
 
     meters: tuple[Fault, ...]
     areas: tuple[Callable[[Plan, int], Iterator[Happening]], ...]
@@ -108,16 +105,14 @@ def office(grid: Grid) -> Mask:
     return (grid.segment == COMMERCIAL_SEGMENT) & through_ct(grid)
 
 
-TERMINAL_LOSS_RULES = (
-    "power_differential",
-    *LOSS_RULES,
-)  # and where a terminal measures beside it
+# rules that find lost energy where a terminal measures beside the meter
+TERMINAL_LOSS_RULES = ("power_differential", *LOSS_RULES)
 USUAL_METER_FAULTS = (
     Fault(
         "voltage_loss",
         "phase B of the voltage circuit has a bad contact, 40 % of the voltage is left",
         through_ct,
-        after=lambda row, _, b: voltage(row, 1, 0.4, b),
+        after=lambda row, _, block: voltage(row, 1, 0.4, block),
         lasts=2,
         echoes=("voltage_deviation", *TERMINAL_LOSS_RULES),
     ),
@@ -125,8 +120,8 @@ USUAL_METER_FAULTS = (
         "phase_break",
         "the fuse of phase C has blown",
         through_ct,
-        before=lambda row, _, b: lost_phase(row, 2, b),
-        after=lambda row, _, b: voltage(row, 2, 0.04, b),
+        before=lambda row, _, block: lost_phase(row, 2, block),
+        after=lambda row, _, block: voltage(row, 2, 0.04, block),
         lasts=1,
         echoes=("meter_current_unbalance", "voltage_deviation"),
     ),
@@ -134,7 +129,7 @@ USUAL_METER_FAULTS = (
         "current_loss",
         "the current transformer of phase A is short-circuited",
         through_ct,
-        after=lambda row, _, b: current(row, slice(0, 1), 0.0, b),
+        after=lambda row, _, block: current(row, slice(0, 1), 0.0, block),
         lasts=3,
         echoes=("meter_current_unbalance", "current_break", *TERMINAL_LOSS_RULES),
     ),
@@ -142,7 +137,7 @@ USUAL_METER_FAULTS = (
         "reverse_polarity",
         "the current transformer of phase C is connected the wrong way round",
         through_ct,
-        after=lambda row, _, b: current(row, slice(2, 3), -1.0, b),
+        after=lambda row, _, block: current(row, slice(2, 3), -1.0, block),
         lasts=3,
         echoes=("wrong_wiring_vector", *TERMINAL_LOSS_RULES),
     ),
@@ -150,7 +145,7 @@ USUAL_METER_FAULTS = (
         "meter_current_unbalance",
         "most of the load hangs on phase A",
         through_ct,
-        before=lambda row, _, b: uneven(row, (0.62, 0.2, 0.18), b),
+        before=lambda row, _, block: uneven(row, (0.62, 0.2, 0.18), block),
         lasts=3,
         echoes=("area_load_unbalance",),
     ),
@@ -158,14 +153,14 @@ USUAL_METER_FAULTS = (
         "voltage_deviation",
         "a bad contact in the service line takes 38 V",
         home,
-        after=lambda row, _, b: sagged(row, 38, b),
+        after=lambda row, _, block: sagged(row, 38, block),
         lasts=2,
     ),
     Fault(
         "over_contract_capacity",
         "a new workshop at more than twice the load of the contract",
         office,
-        before=lambda row, _, b: load(row, 2.2, b),
+        before=lambda row, _, block: load(row, 2.2, block),
         needs=3.5,
         echoes=("capacity_expansion",),
     ),
@@ -173,14 +168,14 @@ USUAL_METER_FAULTS = (
         "meter_stopped",
         "the register stands still while power flows",
         home,
-        after=lambda row, _, b: stands_still(row, b),
+        after=lambda row, _, block: stands_still(row, block),
         echoes=("zero_usage", "energy_ratio_error", *LOSS_RULES),
     ),
     Fault(
         "energy_ratio_error",
         "the meter counts 60 % of what flows",
         office,
-        after=lambda row, _, b: miscounts(row, 0.6, b),
+        after=lambda row, _, block: miscounts(row, 0.6, block),
         needs=4.5,
         echoes=LOSS_RULES,
     ),
@@ -188,13 +183,15 @@ USUAL_METER_FAULTS = (
         "register_decrease",
         "the register shows 150 kWh less than before",
         home,
-        before=lambda row, start, b: register_falls(row, 150.0 * (b.start == start), b),
+        before=lambda row, start, block: register_falls(
+            row, 150.0 * (block.start == start), block
+        ),
     ),
     Fault(
         "zero_usage",
         "the whole meter is bypassed, voltage is there",
         _shop,
-        after=lambda row, _, b: current(row, slice(None), 0.0, b),
+        after=lambda row, _, block: current(row, slice(None), 0.0, block),
         needs=9,
         echoes=LOSS_RULES,
     ),
@@ -202,7 +199,7 @@ USUAL_METER_FAULTS = (
         "read_failure",
         "the communication module is dead",
         home,
-        after=lambda row, _, b: unread(row, b),
+        after=lambda row, _, block: unread(row, block),
         needs=4.5,
         echoes=("read_success_rate",),
     ),
@@ -217,7 +214,7 @@ USUAL_METER_FAULTS = (
         "all_voltage_loss",
         "the voltage circuit is open behind the test block, 15 % are left",
         through_ct,
-        after=lambda row, _, b: voltages(row, (0.15, 0.14, 0.16), b),
+        after=lambda row, _, block: voltages(row, (0.15, 0.14, 0.16), block),
         lasts=2,
         echoes=("voltage_loss", *TERMINAL_LOSS_RULES),
     ),
@@ -225,14 +222,14 @@ USUAL_METER_FAULTS = (
         "reverse_sequence",
         "two phases of the supply are exchanged, with their currents",
         through_ct,
-        after=lambda row, _, b: flagged(row, Flag.REVERSED_SEQUENCE, b),
+        after=lambda row, _, block: flagged(row, Flag.REVERSED_SEQUENCE, block),
         lasts=2,
     ),
     Fault(
         "wrong_wiring_vector",
         "the currents of phases A and B are crossed",
         through_ct,
-        after=lambda row, _, b: crossed(row, b),
+        after=lambda row, _, block: crossed(row, block),
         lasts=3,
         needs=1.5,
         echoes=("reverse_polarity", "low_power_factor", *TERMINAL_LOSS_RULES),
@@ -241,7 +238,7 @@ USUAL_METER_FAULTS = (
         "neutral_phase_mismatch",
         "60 % of the phase current goes around the meter, the neutral carries all",
         home,
-        after=lambda row, _, b: bridged(row, 0.4, b),
+        after=lambda row, _, block: bridged(row, 0.4, block),
         needs=2,
         echoes=LOSS_RULES,
     ),
@@ -249,7 +246,7 @@ USUAL_METER_FAULTS = (
         "meter_voltage_unbalance",
         "the neutral before the meter is broken",
         _direct,
-        after=lambda row, _, b: voltages(row, (1.4, 0.8, 0.9), b),
+        after=lambda row, _, block: voltages(row, (1.4, 0.8, 0.9), block),
         lasts=0.5,
         echoes=("voltage_deviation", "pq_voltage_unbalance", *LOSS_RULES),
     ),
@@ -257,29 +254,29 @@ USUAL_METER_FAULTS = (
         "power_differential",
         "a burden on the current transformers takes a fifth of what the meter measures",
         through_ct,
-        after=lambda row, _, b: bridged(row, 0.8, b),
+        after=lambda row, _, block: bridged(row, 0.8, block),
         lasts=3,
         echoes=LOSS_RULES,
     ),
     Fault(
         "relay_mismatch",
-        "the relay was told to open, its contacts are welded",
+        "the relay was ordered to open, its contacts are welded",
         home,
-        after=lambda row, _, b: flagged(row, Flag.RELAY_OPEN, b),
+        after=lambda row, _, block: flagged(row, Flag.RELAY_OPEN, block),
         lasts=3,
     ),
     Fault(
         "phase_mismatch",
         "the home was moved to the next phase, the file was not",
         home,
-        before=lambda row, _, b: hung(row, (int(b.phase[row]) + 1) % 3, b),
+        before=lambda row, _, block: hung(row, (int(block.phase[row]) + 1) % 3, block),
         needs=16,
     ),
     Fault(
         "harmonics_thd",
         "a rectifier without a filter distorts the voltage",
         through_ct,
-        after=lambda row, _, b: distorted(row, 4.0, b),
+        after=lambda row, _, block: distorted(row, 4.0, block),
         lasts=2,
     ),
 )
@@ -289,31 +286,40 @@ class Plan:
     """Chooses victims and moments; the same arguments give the same plan."""
 
     def __init__(self, grid: Grid, start: int, days: int, seed: int) -> None:
-        self.grid, self._start, self.days, self.seed = grid, start, days, seed
+        self.grid = grid
+        self.days = days
+        self.seed = seed
         self.end = start + days * DAY_SECONDS
         self.rng = np.random.default_rng([seed, 2])
-        self._order = [int(k) for k in self.rng.permutation(len(grid.areas))]
         self.used = np.array(grid.gateway)
+        self._start = start
+        self._order = [int(k) for k in self.rng.permutation(len(grid.areas))]
         self._moment = 0.0
 
     def ordinary(self) -> Iterator[Happening]:
         """Moving out, new meters, a planned outage: nothing to alert on."""
         for _ in range(max(1, len(self.grid) // 800)):
             for row in self._victims(home):
-                moved = self._notice(at := self.when(0), row, Event.VACANCY)
+                at = self.when(0)
                 yield Happening(
-                    at, self.end, before=partial(load, row, 0.0), notices=(moved,)
+                    at,
+                    self.end,
+                    before=partial(load, row, 0.0),
+                    notices=(self._notice(at, row, Event.VACANCY),),
                 )
             for row in self._victims(home):
-                changed = self._notice(at := self.when(0), row, Event.METER_CHANGE)
+                at = self.when(0)
                 yield Happening(
                     at,
                     at + HOUR_SECONDS,
                     before=partial(register_starts, row),
-                    notices=(changed,),
+                    notices=(self._notice(at, row, Event.METER_CHANGE),),
                 )
-        area, at = self._order[-1], self.when(0)
-        rows, until = np.flatnonzero(self.grid.area == area), at + 3 * HOUR_SECONDS
+
+        area = self._order[-1]
+        at = self.when(0)
+        until = at + 3 * HOUR_SECONDS
+        rows = np.flatnonzero(self.grid.area == area)
         outage = Notice(at, self.grid.areas[area], "", Event.PLANNED_OUTAGE, until)
         yield Happening(
             at,
@@ -324,30 +330,29 @@ class Plan:
         )
 
     def decoys(self) -> Iterator[Happening]:
-        """What looks like a fault and is none: a shop that closes and tells nobody."""
-        if self.days > 9:
-            for row in self._victims(_shop):
-                at = self.when(8.5)
-                area, meter = self.grid.areas[self.grid.area[row]], self.grid.names[row]
-                decoy = Planted(
-                    "closed_shop",
-                    (),
-                    area,
-                    meter,
-                    at,
-                    self.end,
-                    "the shop closed and told nobody",
-                )
-                yield Happening(
-                    at, self.end, before=partial(load, row, 0.0), planted=decoy
-                )
+        """A happening that looks like a fault and is none: a shop that closes without notice."""
+        if self.days <= 9:
+            return
+        for row in self._victims(_shop):
+            at = self.when(8.5)
+            decoy = Planted(
+                "closed_shop",
+                (),
+                self.grid.areas[self.grid.area[row]],
+                self.grid.names[row],
+                at,
+                self.end,
+                "the shop closed without notice",
+            )
+            yield Happening(at, self.end, before=partial(load, row, 0.0), planted=decoy)
 
     def faults(self, kinds: Kinds) -> Iterator[Happening]:
-        """Faults of whole areas, each in an area of its own as far as they go, then those of single meters."""
+        """Faults of whole areas, in different areas as far as they go, then of single meters."""
         for befall in kinds.areas[: max(1, len(self._order) // 2)]:
             yield from befall(self, self._order[0])
             if len(self._order) > 1:
                 self._order.pop(0)
+
         for fault in kinds.meters:
             for _ in range(max(1, round(fault.times * len(self.grid) / 4000))):
                 if fault.earliest + fault.needs + 0.3 <= self.days:
@@ -357,71 +362,72 @@ class Plan:
                     )
 
     def _victims(self, eligible: Callable[[Grid], Mask]) -> Iterator[int]:
-        """One meter that nothing has happened to, of another area than the last; none in a town too small."""
+        """One unused meter, of another area than the last; none in a town too small."""
         free = eligible(self.grid) & ~self.used
         for _ in self._order:
             self._order.append(self._order.pop(0))
-            if len(rows := np.flatnonzero(free & (self.grid.area == self._order[-1]))):
+            rows = np.flatnonzero(free & (self.grid.area == self._order[-1]))
+            if len(rows):
                 row = int(self.rng.choice(rows))
                 self.used[row] = True
                 yield row
                 return
 
     def when(self, needs: float, earliest: float = 1.0) -> int:
-        """An hour after the earliest that leaves so many days until the end; the hours spread evenly."""
+        """An hour after the earliest day, so many days before the end; the hours spread evenly."""
         self._moment = (self._moment + 0.618) % 1
-        return (
-            self._start
-            + int(
-                (earliest + self._moment * max(0, self.days - needs - earliest - 0.3))
-                * 24
-            )
-            * HOUR_SECONDS
-        )
+        span = max(0, self.days - needs - earliest - 0.3)
+        hours = int((earliest + self._moment * span) * 24)
+        return self._start + hours * HOUR_SECONDS
 
     def _notice(self, at: int, row: int, event: Event) -> Notice:
-        return Notice(
-            at, self.grid.areas[self.grid.area[row]], self.grid.names[row], event
-        )
+        area = self.grid.areas[self.grid.area[row]]
+        return Notice(at, area, self.grid.names[row], event)
 
     def _befall(self, fault: Fault, row: int) -> Happening:
+        """A fault of a meter, at a moment of the plan's choice."""
         at = self.when(fault.needs, fault.earliest)
-        end = (
-            min(self.end, at + round(fault.lasts * DAY_SECONDS))
-            if fault.lasts
-            else self.end
-        )
+        end = self.end
+        if fault.lasts:
+            end = min(end, at + round(fault.lasts * DAY_SECONDS))
         area, meter = self.grid.areas[self.grid.area[row]], self.grid.names[row]
+
         rules = (fault.kind,) if fault.rules is None else fault.rules
         planted = Planted(
             fault.kind, rules, area, meter, at, end, fault.note, fault.echoes
         )
-        file, (residual, seconds) = fault.record, fault.depth
+        residual, seconds = fault.depth
+        notices = tuple(
+            Notice(
+                at + round(hours * HOUR_SECONDS),
+                area,
+                meter,
+                event,
+                0,
+                residual,
+                seconds,
+            )
+            for hours, event in fault.events
+        )
+        record = fault.record
+        change = None
+        if record:
+            change = RecordChange(
+                area, meter, at, lambda usual: record(usual, at), fault.new
+            )
+
         return Happening(
             self._start if fault.new else at,
             end,
             partial(fault.before, row, at) if fault.before else None,
             partial(fault.after, row, at) if fault.after else None,
             planted,
-            tuple(
-                Notice(
-                    at + round(h * HOUR_SECONDS),
-                    area,
-                    meter,
-                    event,
-                    0,
-                    residual,
-                    seconds,
-                )
-                for h, event in fault.events
-            ),
-            RecordChange(area, meter, at, lambda m: file(m, at), fault.new)
-            if file
-            else None,
+            notices,
+            change,
         )
 
     def heating(self, area: int, peak: float) -> tuple[Rows, float]:
-        """The single-phase homes of an area, and how much more they must use for a peak of so much of the rating."""
+        """An area's single-phase homes, and the times their load that bring this peak."""
         grid = self.grid
         homes = np.flatnonzero(
             (grid.area == area)
@@ -432,26 +438,24 @@ class Plan:
         used = grid.expected_kw(homes)
         others = grid.expected_kw(grid.area == area) - used
         evening = int(np.argmax(used))
-        return homes, float(
-            (peak * grid.rating[area] * 0.95 - others[evening]) / used[evening]
-        )
+        allowed = peak * grid.rating[area] * 0.95 - others[evening]
+        return homes, float(allowed / used[evening])
 
 
 def _thefts(plan: Plan, area: int) -> Iterator[Happening]:
-    """Meters that see a third of what is used (attack h1), as many as it takes to miss 13 % of the energy."""
+    """Meters that see a third of the use (attack h1), until 13 % of the energy are missing."""
     if plan.days < 7:
         return
+
     grid, seen = plan.grid, 0.33
     rows = plan.rng.permutation(
         np.flatnonzero((grid.area == area) & ~grid.gateway & (grid.pv_kw == 0))
     )
-    missing = (
-        np.cumsum(grid.mean_kw[rows])
-        * (1 - seen)
-        / grid.mean_kw[grid.area == area].sum()
-    )
+    bypassed = np.cumsum(grid.mean_kw[rows]) * (1 - seen)
+    missing = bypassed / grid.mean_kw[grid.area == area].sum()
     rows = rows[: 1 + int(np.searchsorted(missing, 0.13))]
     plan.used[rows] = True
+
     at = plan.when(plan.days - 4)
     note = f"{len(rows)} customers bypass two thirds of what they use"
     planted = Planted("theft", LOSS_RULES, grid.areas[area], "", at, plan.end, note)
@@ -461,9 +465,10 @@ def _thefts(plan: Plan, area: int) -> Iterator[Happening]:
 
 
 def _overload(plan: Plan, area: int) -> Iterator[Happening]:
-    """Heating doubles and trebles what homes use until the evening peak is 15 % above the rating."""
+    """Heating doubles and trebles the homes' use: the evening peak is 15 % above the rating."""
     if plan.days < 4:
         return
+
     homes, times = plan.heating(area, 1.15)
     at = plan.when(3.5)
     planted = Planted(
@@ -491,6 +496,7 @@ def _unbalance(plan: Plan, area: int) -> Iterator[Happening]:
     """After line work too many single-phase customers hang on phase A, in cold days."""
     if plan.days < 4:
         return
+
     homes, times = plan.heating(area, 0.62)
     moved = plan.rng.permutation(homes[plan.grid.phase[homes] > 0])[: len(homes) // 5]
     at = plan.when(plan.days - 2)
@@ -521,21 +527,18 @@ def _harmonics(plan: Plan, area: int) -> Iterator[Happening]:
     """The third harmonics of a hall's lamps add up in the neutral."""
     if plan.days < 4:
         return
+
     grid, at = plan.grid, plan.when(2)
     gateway = int(np.flatnonzero(grid.gateway & (grid.area == area))[0])
     amps = 0.6 * float(grid.rating[area]) * 1000 / np.sqrt(3) / 400
-    rules, note = (
-        ("neutral_current_high",),
-        f"third harmonics of {amps:.0f} A in the transformer's neutral",
-    )
     planted = Planted(
         "neutral_current_high",
-        rules,
+        ("neutral_current_high",),
         grid.areas[area],
         "",
         at,
         at + 2 * DAY_SECONDS,
-        note,
+        f"third harmonics of {amps:.0f} A in the transformer's neutral",
     )
     change = partial(third_harmonics, gateway, amps / float(grid.ratio[gateway]))
     yield Happening(at, at + 2 * DAY_SECONDS, after=change, planted=planted)

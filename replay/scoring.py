@@ -1,4 +1,4 @@
-"""What was planted against what was told."""
+"""Planted faults against published alerts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from schemas.units import DAY_SECONDS
 
 @dataclass(frozen=True)
 class Finding:
-    """A planted fault and the alert that told of it first, None where none did."""
+    """A planted fault and the first alert that found it; None if no alert did."""
 
     planted: Planted
     alert: Alert | None
 
     @property
     def days(self) -> float:
-        """Days from the fault's beginning to the evidence that raised the alert; NaN when it was not found."""
-        return (
-            (self.alert.raised - self.planted.start) / DAY_SECONDS
-            if self.alert
-            else float("nan")
-        )
+        """Days from the fault's beginning to the alert's evidence; NaN if it was not found."""
+        if self.alert is None:
+            return float("nan")
+        return (self.alert.raised - self.planted.start) / DAY_SECONDS
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,9 @@ class Score:
     """Every planted fault once; every alert in one of three lists."""
 
     findings: list[Finding]
-    true: list[Alert]  # tells of a planted fault or of its consequences
+    true: list[Alert]  # caused by a planted fault or by its consequences
     false: list[Alert]
-    suppressed: list[Alert]  # by policy: told to nobody
+    suppressed: list[Alert]  # by policy: shown to nobody
 
     @property
     def found(self) -> int:
@@ -43,15 +41,20 @@ class Score:
 
 
 def score(planted: Sequence[Planted], alerts: Iterable[Alert]) -> Score:
-    """Compare planted faults with the last state of every alert. Withdrawn alerts count for nothing."""
-    standing = sorted(
-        (a for a in alerts if a.state != "withdrawn"), key=lambda a: (a.raised, a.id)
-    )
-    told = [a for a in standing if not a.suppressed_by]
-    findings = [
-        Finding(fault, next((a for a in told if fault.found_by(a)), None))
-        for fault in planted
-    ]
-    right = [a for a in told if any(fault.explains(a) for fault in planted)]
-    false = [a for a in told if not any(fault.explains(a) for fault in planted)]
-    return Score(findings, right, false, [a for a in standing if a.suppressed_by])
+    """Compare planted faults with every alert's last state. Withdrawn alerts count for nothing."""
+    standing = [alert for alert in alerts if alert.state != "withdrawn"]
+    standing.sort(key=lambda alert: (alert.raised, alert.id))
+    shown = [alert for alert in standing if not alert.suppressed_by]
+
+    findings = []
+    for fault in planted:
+        found = (alert for alert in shown if fault.found_by(alert))
+        findings.append(Finding(fault, next(found, None)))
+
+    true: list[Alert] = []
+    false: list[Alert] = []
+    for alert in shown:
+        explained = any(fault.explains(alert) for fault in planted)
+        (true if explained else false).append(alert)
+    suppressed = [alert for alert in standing if alert.suppressed_by]
+    return Score(findings, true, false, suppressed)

@@ -32,9 +32,7 @@ KIND_TOPICS: dict[type[Batch], str] = {
     Stages: "workflow",
 }
 LARGEST_MESSAGE = 16 << 20  # bytes of a message
-GATHERED_ROWS = (
-    100_000  # rows that are cut into messages together, so that these are full
-)
+GATHERED_ROWS = 100_000  # rows that are cut into full messages together
 BROKER_TIMEOUT = 15  # seconds that brokers may take to answer
 
 
@@ -53,12 +51,37 @@ def send(
 ) -> Counter[str]:
     """The rows published per topic, master data first. Raises SendError.
 
-    Speed is how many seconds of history pass in a second, None for as fast as the brokers take it. Progress is told
-    the rows so far and the time they have come to. Security is kafka-python's SASL and TLS settings. Rows of an area
-    stay in order in the area's partition; what is not readings goes as single JSON, or as arrays when readings do not.
+    Speed is how many seconds of history pass in a second, None for as fast as the brokers take it. Progress gets the
+    rows so far and the time of the last one. Security is kafka-python's SASL and TLS settings. Rows of an area stay in
+    order in the area's partition. Readings go in the shape; other kinds as single JSON, or as arrays otherwise.
     """
+    producer = _connected(bootstrap, security)
+    sent: Counter[str] = Counter()
     try:
-        producer = KafkaProducer(
+        topic = prefix + REGISTRY_TOPIC
+        _publish(producer, topic, (encode_area(area) for area in source.areas))
+        sent[topic] = len(source.areas)
+
+        rows = 1 if shape == "single" else GATHERED_ROWS
+        batches = source.batches
+        for batch in paced(batches, speed) if speed else _gathered(batches, rows):
+            topic = prefix + KIND_TOPICS[type(batch)]
+            _publish(producer, topic, encoded(batch, shape))
+            sent[topic] += len(batch)
+            if progress:
+                progress(sent.total() - len(source.areas), int(arrivals(batch)[-1]))
+    finally:
+        producer.close(timeout=10)
+    return sent
+
+
+def _connected(
+    bootstrap: Sequence[str], security: Mapping[str, Any] | None
+) -> KafkaProducer:
+    """A producer that has reached the brokers. Raises SendError."""
+    try:
+        # topics come from `meterwatch topics`; sending creates none
+        return KafkaProducer(
             bootstrap_servers=list(bootstrap),
             allow_auto_create_topics=False,
             linger_ms=20,
@@ -72,26 +95,6 @@ def send(
         raise SendError(
             f"no answer from the brokers at {', '.join(bootstrap)}: {error!r}"
         ) from error
-    sent: Counter[str] = Counter()
-    try:
-        _publish(
-            producer,
-            prefix + REGISTRY_TOPIC,
-            (encode_area(area) for area in source.areas),
-        )
-        sent[prefix + REGISTRY_TOPIC] = len(source.areas)
-        rows = 1 if shape == "single" else GATHERED_ROWS
-        for batch in (
-            paced(source.batches, speed) if speed else _gathered(source.batches, rows)
-        ):
-            topic = prefix + KIND_TOPICS[type(batch)]
-            _publish(producer, topic, encoded(batch, shape))
-            sent[topic] += len(batch)
-            if progress:
-                progress(sent.total() - len(source.areas), int(arrivals(batch)[-1]))
-    finally:
-        producer.close(timeout=10)
-    return sent
 
 
 def encoded(batch: Batch, shape: Shape) -> Iterator[Encoded]:
@@ -111,42 +114,50 @@ def encoded(batch: Batch, shape: Shape) -> Iterator[Encoded]:
 def _gathered(batches: Iterator[Batch], rows: int) -> Iterator[Batch]:
     """Successive batches of one kind joined to so many rows or a batch more."""
     common = SharedNumbering()
-    held: list[Batch] = []
+    gathered: list[Batch] = []
     for batch in batches:
-        if held and (type(batch) is not type(held[0]) or sum(map(len, held)) >= rows):
-            yield common.join(type(held[0]), [(0, part) for part in held])
-            held = []
-        held.append(batch)
-    if held:
-        yield common.join(type(held[0]), [(0, part) for part in held])
+        if gathered and (
+            type(batch) is not type(gathered[0]) or sum(map(len, gathered)) >= rows
+        ):
+            yield _joined(common, gathered)
+            gathered = []
+        gathered.append(batch)
+    if gathered:
+        yield _joined(common, gathered)
+
+
+def _joined(common: SharedNumbering, gathered: Sequence[Batch]) -> Batch:
+    """Batches of one kind and one history as one."""
+    return common.join(type(gathered[0]), [(0, batch) for batch in gathered])
 
 
 def paced(batches: Iterator[Batch], speed: float) -> Iterator[Batch]:
     """The rows of each time when it is their turn, so many seconds of history in a second."""
-    began, first = time.monotonic(), None
+    began = time.monotonic()
+    start: int | None = None
     for batch in batches:
         arrived = arrivals(batch)
-        first = int(arrived[0]) if first is None else first
-        for a, b in pairwise(edges(arrival_groups(batch), rows=1)):
-            time.sleep(
-                max(began + (int(arrived[a]) - first) / speed - time.monotonic(), 0)
-            )
-            yield batch.select(slice(a, b))
+        if start is None:
+            start = int(arrived[0])
+        for first, last in pairwise(edges(arrival_groups(batch), rows=1)):
+            due = began + (int(arrived[first]) - start) / speed
+            time.sleep(max(due - time.monotonic(), 0))
+            yield batch.select(slice(first, last))
 
 
 def _publish(producer: KafkaProducer, topic: str, messages: Iterator[Encoded]) -> None:
-    """Returns when the brokers have them all. Raises SendError."""
+    """Returns when the brokers have all messages. Raises SendError."""
     try:
-        told = [
-            producer.send(
-                topic, value, key, headers=[("content-type", content_type.encode())]
-            )
-            for key, value, content_type in messages
-        ]
+        futures = []
+        for key, value, content_type in messages:
+            headers = [("content-type", content_type.encode())]
+            futures.append(producer.send(topic, value, key, headers=headers))
         producer.flush()
-        lost = next((future.exception for future in told if future.failed()), None)
+        failures = (future.exception for future in futures if future.failed())
+        lost = next(failures, None)
     except KafkaError as error:
         lost = error
+
     if lost:
         raise SendError(
             f"`{topic}` took not all; `meterwatch topics` creates and checks topics: {lost!r}"

@@ -17,7 +17,7 @@ from schemas.master import Area
 
 __all__ = ["Source", "SourceError", "open_source", "open_sources"]
 
-FILE_ENDINGS = (
+FILE_ENDINGS = (  # of a folder's files
     ".csv",
     ".tsv",
     ".txt",
@@ -26,7 +26,7 @@ FILE_ENDINGS = (
     ".xlsx",
     ".xml",
     ".nem12",
-)  # of a folder's files
+)
 PACKED_ENDINGS = (".gz", ".zst", ".bz2")
 LAYOUT_ADVICE = (
     "write its rows with the columns meter, area, at and kwh, see docs/data-layout.md"
@@ -125,49 +125,58 @@ def open_source(path: str | Path) -> Source:
 def open_sources(paths: Iterable[str | Path]) -> Source:
     """One history of several files, folders and simulated towns, in order of arrival. Raises SourceError.
 
-    Areas told in JSON lines replace those that a layout infers.
+    Areas in JSON lines replace areas that a layout infers.
     """
     tally = Tally()
     towns = {
         path: None if Path(path).exists() else named_town(str(path)) for path in paths
     }
-    files = list(
-        dict.fromkeys(
-            chain.from_iterable(
-                _files(Path(path)) for path, town in towns.items() if not town
-            )
-        )
-    )
-    told: list[Area] = []
+    folders = [_files(Path(path)) for path, town in towns.items() if not town]
+    listed: list[Area] = []
     found: dict[_Layout | _Format, list[tables.File]] = {}
     read_as: dict[str, str] = {}
-    for path in files:
+    for path in dict.fromkeys(chain.from_iterable(folders)):
         if path.suffix.lower() == tables.JSON_LINES:
-            told += layout.read_areas(path, tally)
+            listed += layout.read_areas(path, tally)
             continue
         for kind, file in _recognised(path, tally):
             found.setdefault(kind, []).append(file)
             read_as[file.name] = kind.name
-    parts = [town.source() for town in towns.values() if town]
-    parts += [_opened(kind, group, tally) for kind, group in found.items()]
-    if not parts:
+
+    sources = [town.source() for town in towns.values() if town]
+    sources += [_opened(kind, files, tally) for kind, files in found.items()]
+    if not sources:
         raise SourceError(f"{' '.join(map(str, towns)) or 'nothing'} holds no history")
-    zones = {part.zone for part in parts} - {""}
+    return _as_one(sources, listed, read_as, tally)
+
+
+def _as_one(
+    sources: Sequence[Source],
+    listed: Sequence[Area],
+    read_as: dict[str, str],
+    tally: Tally,
+) -> Source:
+    """The sources as one, with the areas that JSON lines list. Raises SourceError."""
+    zones = {source.zone for source in sources} - {""}
     if len(zones) > 1:
         raise SourceError(
             f"histories of different zones ({', '.join(sorted(zones))}) must be opened apart"
         )
-    areas = {area.area: area for area in chain(*(part.areas for part in parts), told)}
-    steps = {key: step for part in parts for key, step in part.steps.items()}
+
+    inferred = chain.from_iterable(source.areas for source in sources)
+    areas = {area.area: area for area in chain(inferred, listed)}
+    steps: dict[tuple[str, str], int] = {}
+    for source in sources:
+        steps |= source.steps
     known, interval = with_steps(areas.values(), steps, tally.notes)
+    intervals = [source.interval for source in sources if source.interval]
     return Source(
-        name=" + ".join(part.name for part in parts),
+        name=" + ".join(source.name for source in sources),
         areas=known,
-        batches=merge([part.batches for part in parts]),
-        rows=sum(part.rows for part in parts),
+        batches=merge([source.batches for source in sources]),
+        rows=sum(source.rows for source in sources),
         zone="".join(zones),
-        interval=interval
-        or min((part.interval for part in parts if part.interval), default=0),
+        interval=interval or min(intervals, default=0),
         read_as=read_as,
         tally=tally,
     )
@@ -176,25 +185,25 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
 def _opened(
     kind: _Layout | _Format, files: Sequence[tables.File], tally: Tally
 ) -> Source:
+    """The files of a kind as one history, whose meters and customers are noted."""
     source = kind.open_files(files, tally)
-    if kind.open_files not in (
-        layout.open_files,
-        curves.open_files,
-    ):  # which know what each file names
+    # layout and curves note themselves what each file names
+    if kind.open_files not in (layout.open_files, curves.open_files):
         source.batches = tally.named.note(source.name, source.batches)
     return source
 
 
 def _files(path: Path) -> list[Path]:
+    """The file, or the files of a folder that may hold history. Raises SourceError."""
     if path.is_dir():
-        files = sorted(
-            file for file in path.iterdir() if _is_named(file) and not file.is_dir()
-        )
+        entries = [file for file in path.iterdir() if _is_named(file)]
+        files = sorted(file for file in entries if not file.is_dir())
         if not files:
             raise SourceError(
                 f"{path} holds no file that ends in {', '.join(FILE_ENDINGS)}"
             )
         return files
+
     if str(path) == "-":
         raise SourceError(
             "standard input is no source: a history is read from its beginning more than once, save it"
@@ -205,30 +214,31 @@ def _files(path: Path) -> list[Path]:
 
 
 def _is_named(file: Path) -> bool:
-    """Whether a file of a folder ends as history does, packed or not."""
-    ending = (
-        file.with_suffix("").suffix
-        if file.suffix.lower() in PACKED_ENDINGS
-        else file.suffix
-    )
+    """True if a file of a folder ends as history does, packed or not."""
+    ending = file.suffix
+    if ending.lower() in PACKED_ENDINGS:
+        ending = file.with_suffix("").suffix
     return ending.lower() in FILE_ENDINGS
 
 
 def _recognised(
     path: Path, tally: Tally
 ) -> list[tuple[_Layout | _Format, tables.File]]:
-    """The tables of a file with their layouts, known by what they hold. Raises SourceError where none is known."""
+    """The tables of a file with their layouts. Raises SourceError where none is known."""
     if workbook.is_workbook(path):
-        held = workbook.sheets(
+        sheets = workbook.sheets(
             path, lambda columns: _layout(columns) is not None, tally
         )
+        kinds = [_layout(tables.columns(sheet)) for sheet in sheets]
         return [
-            (kind, sheet) for sheet in held if (kind := _layout(tables.columns(sheet)))
+            (kind, sheet) for kind, sheet in zip(kinds, sheets, strict=True) if kind
         ]
     if contents.is_parquet(path):
-        if kind := _layout(tables.columns(path)):
+        columns = tables.columns(path)
+        if kind := _layout(columns):
             return [(kind, path)]
-        raise _unknown(path, tables.columns(path))
+        raise _unknown(path, columns)
+
     begins = contents.beginning(path)
     text = begins.decode(delimited.encoding(begins), "replace").lstrip("\ufeff")
     for form in TEXT_FORMATS:
@@ -241,16 +251,15 @@ def _recognised(
 
 
 def _text_table(path: Path, tally: Tally) -> tuple[_Layout, tables.File]:
-    """The table of a text whose header stands in its first line, or below some others."""
+    """The table of a text whose header stands in its first line, or below other lines."""
     first = delimited.head(path)
     if kind := _layout(first.names):
         return kind, path
     for lines, head in delimited.heads(path):
         if kind := _layout(head.names):
             above = tuple(map(tuple, delimited.first_lines(path, lines)))
-            return kind, tables.EmbeddedTable(
-                path.name, delimited.read_below(path, lines, tally), above
-            )
+            table = delimited.read_below(path, lines, tally)
+            return kind, tables.EmbeddedTable(path.name, table, above)
     raise _unknown(path, first.names if delimited.is_header(path) else ())
 
 
@@ -259,14 +268,14 @@ def _layout(columns: Collection[str]) -> _Layout | None:
 
 
 def _unknown(path: Path, columns: Sequence[str]) -> SourceError:
-    """What to say of a table of no known layout; of a first line that may be no header nothing is repeated."""
+    """The error of a table of no known layout; it repeats no line that may be data."""
     names = "; ".join(known.name for known in (*TABLE_LAYOUTS, *TEXT_FORMATS))
     if not columns:
         return SourceError(
             f"{path} has no line that names the columns: {LAYOUT_ADVICE}; known are {names}"
         )
-    told = ", ".join(name[:40] for name in columns[:8])
+    shown = ", ".join(name[:40] for name in columns[:8])
     more = ", ..." if len(columns) > 8 else ""
     return SourceError(
-        f"{path} has the columns {told}{more}; known are {names}; of another: {LAYOUT_ADVICE}"
+        f"{path} has the columns {shown}{more}; known are {names}; of another: {LAYOUT_ADVICE}"
     )

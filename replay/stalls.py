@@ -1,4 +1,4 @@
-"""Stages that were told as stalled against those that truly took longest."""
+"""Stages that raised a stall alert against the stages that truly took longest."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LONGEST_SHARE = 0.05  # of a stage's stays
 
 
 class StageStalls(NamedTuple):
-    """What became of a stage's stays; one that is open counts until the history's end."""
+    """Counts of a stage's stays; an open stay counts until the history's end."""
 
     stage: str
     stays: int
-    told: int
+    alerted: int  # stays that raised an alert
     longest: int  # stays among the longest 5 %
-    found: int  # of the longest that were told
-    days: float  # from the alert to the stay's end, in the middle, of those found
+    found: int  # stays of the longest 5 % that raised an alert
+    days: float  # from the alert to the stay's end, median of those found
 
 
 def compare(
@@ -49,10 +49,11 @@ def compare(
 
 
 def _note(batch: Stages, stays: Stays) -> None:
-    """Keep who entered and left which stage when."""
+    """Keep when each item entered and left each stage."""
     for n in range(len(batch)):
+        section = batch.areas[batch.area[n]]
         name, stage = batch.names[batch.subject[n]], batch.stages[batch.stage[n]]
-        item, at = stays[batch.areas[batch.area[n]], name, stage], int(batch.at[n])
+        item, at = stays[section, name, stage], int(batch.at[n])
         if batch.progress[n] == StageProgress.STARTED:
             item.starts[at] = 0.0, False
         elif batch.progress[n] == StageProgress.FINISHED:
@@ -60,44 +61,42 @@ def _note(batch: Stages, stays: Stays) -> None:
 
 
 def _looked_back(stays: Stays, alerts: Iterable[Alert], end: int) -> list[StageStalls]:
-    """Every stage with what was told of it, the most told first."""
+    """Every stage with its stays and alerts, the most alerts first."""
     raised: dict[tuple[str, str], list[int]] = defaultdict(list)
     for alert in alerts:
         if alert.state != "withdrawn":
             raised[alert.area, alert.subject].append(alert.raised)
-    took: dict[str, list[tuple[int, int]]] = defaultdict(
-        list
-    )  # by stage: how long, and when it was told, 0 for never
+
+    # by stage: how long a stay took, and after how long it was raised, 0 for never
+    took: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for (section, name, stage), item in stays.items():
         item.ends.sort()
-        for visit in item.stays():
-            done = min(visit.done, end)
-            when = next(
-                (
-                    at
-                    for at in raised.get((section, f"{name}/{stage}"), ())
-                    if visit.start < at <= done
-                ),
-                0,
-            )
-            took[stage].append((done - visit.start, when - visit.start if when else 0))
-    stages = []
-    for stage, pairs in took.items():
-        length, told = np.array(pairs).T
-        longest = np.zeros(len(length), bool)
-        longest[
-            np.argsort(-length, kind="stable")[
-                : max(round(LONGEST_SHARE * len(length)), 1)
-            ]
-        ] = True
-        found = longest & (told > 0)
-        days = (
-            float(np.median((length - told)[found])) / DAY_SECONDS
-            if found.any()
-            else float("nan")
-        )
-        many, top, both = (
-            int(np.count_nonzero(stays)) for stays in (told, longest, found)
-        )
-        stages.append(StageStalls(stage, len(length), many, top, both, days))
-    return sorted(stages, key=lambda stage: (-stage.told, stage.stage))
+        moments = raised.get((section, f"{name}/{stage}"), [])
+        for stay in item.stays():
+            done = min(stay.done, end)
+            inside = (at - stay.start for at in moments if stay.start < at <= done)
+            took[stage].append((done - stay.start, next(inside, 0)))
+
+    stages = [_stage_stalls(stage, pairs) for stage, pairs in took.items()]
+    return sorted(stages, key=lambda stage: (-stage.alerted, stage.stage))
+
+
+def _stage_stalls(stage: str, pairs: list[tuple[int, int]]) -> StageStalls:
+    """The counts of a stage from the seconds of its stays, and the seconds until their alerts."""
+    length, alerted = np.array(pairs).T
+    most = max(round(LONGEST_SHARE * len(length)), 1)
+    longest = np.zeros(len(length), bool)
+    longest[np.argsort(-length, kind="stable")[:most]] = True
+    found = longest & (alerted > 0)
+
+    days = float("nan")
+    if found.any():
+        days = float(np.median((length - alerted)[found])) / DAY_SECONDS
+    return StageStalls(
+        stage,
+        len(length),
+        int(np.count_nonzero(alerted)),
+        int(np.count_nonzero(longest)),
+        int(np.count_nonzero(found)),
+        days,
+    )

@@ -1,4 +1,4 @@
-"""Files as Arrow tables, and their cells as numpy columns; what cannot be taken is counted."""
+"""Files as Arrow tables, and cells as numpy columns; unreadable cells are counted."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ from schemas.wire.records import LARGEST_NUMBER, LONGEST_ID
 
 JSON_LINES = ".jsonl"
 MISSING_ID, LOST_DIGITS, NO_ID = -1, -2, -3  # for the number of an id
-RowFault = tuple[
-    Mask, str, str
-]  # rows, why they are refused, and the column that shows it
+# rows, why they are refused, and the column that shows it
+RowFault = tuple[Mask, str, str]
 COMMA_NUMBER = r"^\s*[-+]?\d*,\d+\s*$"
 
 
@@ -49,7 +48,7 @@ File = Path | EmbeddedTable
 
 
 def is_parquet(file: File) -> bool:
-    """Whether the rows stand in Parquet. Raises SourceError."""
+    """True if the rows stand in Parquet. Raises SourceError."""
     return isinstance(file, Path) and contents.is_parquet(file)
 
 
@@ -66,7 +65,10 @@ def columns(file: File) -> tuple[str, ...]:
 
 
 def wanted(path: File, names: Collection[str]) -> list[str]:
-    """Those columns of a file that are among some names, in its order. Raises SourceError where one is there twice."""
+    """The columns of a file that are among the names, in its order.
+
+    Raises SourceError if a column is there twice.
+    """
     found = [name for name in columns(path) if name in names]
     if doubled := sorted({name for name in found if found.count(name) > 1}):
         raise SourceError(
@@ -76,7 +78,7 @@ def wanted(path: File, names: Collection[str]) -> list[str]:
 
 
 def note_unknown(path: File, names: Collection[str], tally: Tally) -> None:
-    """Note the columns of a file that are not among some names, each with the nearest of them."""
+    """Note the columns of a file that are not among the names, each with the nearest of them."""
     known = {name.lower(): name for name in names}
     for column in filter(None, columns(path)):
         if column not in names:
@@ -88,12 +90,13 @@ def note_unknown(path: File, names: Collection[str], tally: Tally) -> None:
 
 
 def read(file: File, names: Collection[str], tally: Tally) -> Sheet:
-    """The named columns of a table, those of CSV as text; rows that do not fit the header are refused."""
+    """The named columns of a table, text if it is CSV; rows that do not fit are refused."""
     names = wanted(file, names)
     if isinstance(file, EmbeddedTable):
         return Sheet(file.table.select(names), file.name, tally)
     if not is_parquet(file):
         return Sheet(delimited.read(file, names, tally), file.name, tally)
+
     try:
         if pq.read_metadata(file).num_rows > contents.MOST_ROWS:
             too_many = f"more than {contents.MOST_ROWS:,} rows that are in no order, too many to be read whole"
@@ -106,15 +109,17 @@ def read(file: File, names: Collection[str], tally: Tally) -> Sheet:
 
 
 class Sheet:
-    """Rows of a file. What a cell cannot give is counted with the file's name and the row, the first of which is 1."""
+    """Rows of a file. Unreadable cells are counted with the file's name and the row, from 1."""
 
     def __init__(
         self, table: pa.Table, name: str, tally: Tally, start: int = 0
     ) -> None:
-        self.table, self.name, self.tally, self._start = table, name, tally, start
-        self._unclear: set[str] = (
-            set()
-        )  # columns of dates of which nobody can tell whether the day comes first
+        self.table = table
+        self.name = name
+        self.tally = tally
+        self._start = start
+        # columns of dates that may have the day or the month first
+        self._unclear: set[str] = set()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -123,60 +128,55 @@ class Sheet:
         """The same rows, with no text in the cells that match a pattern as a whole."""
         table = self.table
         for number, name in enumerate(table.column_names):
-            if _is_text(table[name].type):
-                told = pc.match_substring_regex(table[name], rf"^\s*({pattern})\s*$")
-                table = table.set_column(
-                    number,
-                    name,
-                    pc.if_else(told, pa.scalar(None, table[name].type), table[name]),
-                )
+            cells = table[name]
+            if _is_text(cells.type):
+                matched = pc.match_substring_regex(cells, rf"^\s*({pattern})\s*$")
+                emptied = pc.if_else(matched, pa.scalar(None, cells.type), cells)
+                table = table.set_column(number, name, emptied)
         return Sheet(table, self.name, self.tally, self._start)
 
     def shortened(self, column: str) -> Sheet:
         """The same rows, with texts too long for an id cut to a beginning that no other has."""
         words, cells = self.words(column)
-        cut = [
-            word
-            if len(word) <= LONGEST_ID
-            else f"{word[: LONGEST_ID - 10]} {_digest(word)}"
-            for word in words
-        ]
+        cut = [_shortened(word) for word in words]
         if cut == words:
             return self
-        longer = np.array([*(a != b for a, b in zip(cut, words, strict=True)), False])[
-            cells
-        ]
+
+        differs = [short != word for short, word in zip(cut, words, strict=True)]
+        longer = np.array([*differs, False])[cells]
         self.tally.mend(
             f"{column} is longer than {LONGEST_ID} characters and was cut",
             self.name,
             int(longer.sum()),
         )
-        texts = pa.array([*cut, None], pa.string()).take(
-            pa.array(cells % (len(cut) + 1))
-        )
+
+        texts = pa.array([*cut, None], pa.string())
+        number = self.table.column_names.index(column)
         table = self.table.set_column(
-            self.table.column_names.index(column), column, texts
+            number, column, texts.take(pa.array(cells % (len(cut) + 1)))
         )
         return Sheet(table, self.name, self.tally, self._start)
 
     def ids(self, column: str, seen: Names) -> Codes:
-        """The number of each cell's id among the names seen; MISSING_ID where it is empty, LOST_DIGITS without digits, or NO_ID.
+        """The number of each cell's id among the names seen.
 
-        What programs put around an id is taken off, and counted.
+        MISSING_ID where the cell is empty, LOST_DIGITS where the id has lost digits, NO_ID where it cannot be one.
+        Marks that programs put around an id are taken off, and counted.
         """
         numbers, mended = [np.full(0, MISSING_ID, np.int32)], [np.zeros(0, np.bool_)]
         for chunk in self._distinct(column).chunks:
+            # chunks of a file mostly share their dictionary
             if seen.latest is None or not seen.latest[0].equals(chunk.dictionary):
-                seen.latest = (
-                    chunk.dictionary,
-                    *_numbered(chunk.dictionary.to_pylist(), seen),
-                )
+                words = chunk.dictionary.to_pylist()
+                seen.latest = (chunk.dictionary, *_numbered(words, seen))
             codes = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             numbers.append(seen.latest[1][codes])
             mended.append(seen.latest[2][codes])
+
         rows = np.flatnonzero(np.concatenate(mended))
         if len(rows):
-            place = f"{self.name} row {self._start + rows[0] + 1}: {self.table[column][int(rows[0])].as_py()!r}"
+            cell = self.table[column][int(rows[0])].as_py()
+            place = f"{self.name} row {self._start + rows[0] + 1}: {cell!r}"
             self.tally.mend(f"{column} had something around it", place, len(rows))
         return np.concatenate(numbers)
 
@@ -199,17 +199,14 @@ class Sheet:
         )
 
     def words(self, column: str) -> tuple[list[str], Codes]:
-        """The distinct texts of a column, and which of them each cell holds; -1 where it is empty."""
+        """The distinct texts of a column, and the number of each cell's; -1 where it is empty."""
         seen = Names()
-        parts = [np.full(0, -1, np.int32)]
+        cells = [np.full(0, -1, np.int32)]
         for chunk in self._distinct(column).chunks:
             codes = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-            parts.append(
-                np.append(seen.numbers(chunk.dictionary.to_pylist()), np.int32(-1))[
-                    codes
-                ]
-            )
-        return list(seen.names), np.concatenate(parts)
+            numbers = seen.numbers(chunk.dictionary.to_pylist())
+            cells.append(np.append(numbers, np.int32(-1))[codes])
+        return list(seen.names), np.concatenate(cells)
 
     def _distinct(self, column: str) -> pa.ChunkedArray:
         cells = self.table[column]
@@ -218,60 +215,53 @@ class Sheet:
         return self._cast(column, cells, pa.string()).dictionary_encode()
 
     def numbers(self, column: str) -> NDArray[np.floating[Any]]:
-        """The cells, of a file that tells their precision in that; NaN where empty, or no number of sane size."""
+        """The cells as numbers; NaN where a cell is empty, or no number of sane size.
+
+        A column of floats keeps its precision.
+        """
         cells = self.table[column]
         if _is_text(cells.type):
-            try:
-                cells = (
-                    self._numerals(column, cells)
-                    if self._mark == ","
-                    else cells.cast(pa.float64())
-                )
-            except pa.ArrowInvalid:
-                cells = self._numerals(column, cells)
+            cells = self._parsed(column, cells)
         if not (pa.types.is_float32(cells.type) or pa.types.is_float64(cells.type)):
             cells = self._cast(column, cells, pa.float64())
+
+        # two reductions show whether any cell is too large
         values: NDArray[np.floating[Any]] = cells.to_numpy()
-        if (
-            max(np.fmax.reduce(values, initial=0), -np.fmin.reduce(values, initial=0))
-            > LARGEST_NUMBER
-        ):
+        highest = np.fmax.reduce(values, initial=0)
+        lowest = np.fmin.reduce(values, initial=0)
+        if max(highest, -lowest) > LARGEST_NUMBER:
             wild = np.abs(values) > LARGEST_NUMBER
             self._reject(wild, f"{column} is larger than any quantity", cells)
             values = np.where(wild, np.nan, values)
         return values
 
     def times(self, column: str) -> tuple[Times, Mask]:
-        """Unix seconds and which cells hold a time from 2000 to 2100, in UTC where they name no zone."""
+        """Unix seconds, and which cells hold a time from 2000 to 2100; UTC if they name no zone."""
         return _within(self.moments(column, UTC))
 
     def times_or_none(self, column: str) -> Times:
-        """Unix seconds, 0 where the cell is empty or 0; what else is no time is refused and 0."""
+        """Unix seconds; 0 where the cell is empty or 0, and where it is refused as no time."""
         seconds, good = self.times(column)
         cells = self.table[column]
-        zero = (
-            pc.equal(cells, 0)
-            if pa.types.is_integer(cells.type)
-            else pc.equal(cells.cast(pa.string()), "0")
-        )
+        whole = pa.types.is_integer(cells.type)
+        zero = pc.equal(cells, 0) if whole else pc.equal(cells.cast(pa.string()), "0")
         empty = np.asarray(pc.fill_null(zero, True).to_numpy(), np.bool_)
         self._reject(~good & ~empty, self.no_time(column), cells)
         return seconds
 
     def moments(self, column: str, zone: tzinfo) -> NDArray[np.float64]:
-        """Unix seconds of timestamps, numbers or text, in the zone where they name none; NaN where there is no time."""
+        """Unix seconds of timestamps, numbers or text; NaN where there is no time.
+
+        Cells that name no zone are in the given zone.
+        """
         cells = self.table[column]
         if pa.types.is_date(cells.type):
             cells = cells.cast(pa.timestamp("s"))
         if pa.types.is_timestamp(cells.type):
             return self._timestamps(cells, zone)
         if not _is_text(cells.type):
-            return seconds_of_numbers(
-                np.asarray(
-                    self._cast(column, cells, pa.float64()).to_numpy(), np.float64
-                ),
-                zone,
-            )
+            values = self._cast(column, cells, pa.float64()).to_numpy()
+            return seconds_of_numbers(np.asarray(values, np.float64), zone)
 
         words, numbers = self.words(column)
         seconds, first = seconds_of(words, zone)
@@ -300,14 +290,11 @@ class Sheet:
         return np.asarray(seconds.cast(pa.float64()).to_numpy(), np.float64)
 
     def keep(self, *faults: RowFault) -> Mask:
-        """The rows that have no fault; every other is refused for its first, with a cell of the column named last."""
+        """The rows without a fault; others are refused for their first, with its cell."""
         fine = np.ones(len(self), np.bool_)
         for wrong, reason, column in faults:
-            self._reject(
-                fine & wrong,
-                reason,
-                self.table[column] if column in self.table.column_names else None,
-            )
+            known = column in self.table.column_names
+            self._reject(fine & wrong, reason, self.table[column] if known else None)
             fine &= ~wrong
         return fine
 
@@ -318,25 +305,33 @@ class Sheet:
             column for column in self.table.columns if _is_text(column.type)
         )
 
-    def _numerals(self, column: str, cells: pa.ChunkedArray) -> pa.ChunkedArray:
-        told = numerals.plain(cells, self._mark)
-        wrong = pc.and_(pc.is_null(told), pc.is_valid(cells)).to_numpy()
-        apart = " where others have points" if self._mark == "both" else ""
-        comma = wrong & np.equal(
-            pc.fill_null(
-                pc.match_substring_regex(cells, COMMA_NUMBER), False
-            ).to_numpy(),
-            True,
-        )
-        self._reject(
-            comma, f"{column} has a comma{apart}, of decimals or of thousands", cells
-        )
-        self._reject(wrong & ~comma, f"{column} is no number", cells)
+    def _parsed(self, column: str, cells: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The numbers of a column of text, by the fast way where every cell is plain."""
         if self._mark == ",":
-            self.tally.mend(
-                "a decimal comma", f"{self.name}: {column}", int(pc.count(told).as_py())
-            )
-        return told.cast(pa.float64())
+            return self._numerals(column, cells)
+        try:
+            return cells.cast(pa.float64())
+        except pa.ArrowInvalid:
+            return self._numerals(column, cells)
+
+    def _numerals(self, column: str, cells: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The numbers of a column of text; cells that are none are refused."""
+        plain = numerals.plain(cells, self._mark)
+        wrong = pc.and_(pc.is_null(plain), pc.is_valid(cells)).to_numpy()
+        apart = " where others have points" if self._mark == "both" else ""
+        commas = pc.fill_null(pc.match_substring_regex(cells, COMMA_NUMBER), False)
+        with_comma = wrong & np.equal(commas.to_numpy(), True)
+
+        self._reject(
+            with_comma,
+            f"{column} has a comma{apart}, of decimals or of thousands",
+            cells,
+        )
+        self._reject(wrong & ~with_comma, f"{column} is no number", cells)
+        if self._mark == ",":
+            count = int(pc.count(plain).as_py())
+            self.tally.mend("a decimal comma", f"{self.name}: {column}", count)
+        return plain.cast(pa.float64())
 
     def _cast(
         self, column: str, cells: pa.ChunkedArray, kind: pa.DataType
@@ -354,24 +349,24 @@ class Sheet:
         rows = np.flatnonzero(wrong)
         if len(rows):
             cell = None if cells is None else cells[int(rows[0])].as_py()
-            told = "" if cell is None else f": {cell!r}"
-            self.tally.reject(
-                reason, f"{self.name} row {self._start + rows[0] + 1}{told}", len(rows)
-            )
+            shown = "" if cell is None else f": {cell!r}"
+            place = f"{self.name} row {self._start + rows[0] + 1}{shown}"
+            self.tally.reject(reason, place, len(rows))
 
 
 def _numbered(words: Sequence[str], seen: Names) -> tuple[Codes, Mask]:
-    """The number of each word and whether it was mended; of the last, which stands for empty, too."""
+    """The number of each word, and whether it was mended; the last stands for an empty cell."""
     number = np.append(seen.known(words), np.int32(MISSING_ID))
     mended = np.zeros(len(number), np.bool_)
     fresh = {}
     for k in np.flatnonzero(number[:-1] < 0).tolist():
-        told = clean(words[k])
-        if has_lost_digits(told):
+        text = clean(words[k])
+        if has_lost_digits(text):
             number[k] = LOST_DIGITS
-        elif is_id(told):
-            fresh[k], mended[k] = told, told != words[k]
-        elif told:
+        elif is_id(text):
+            fresh[k] = text
+            mended[k] = text != words[k]
+        elif text:
             number[k] = NO_ID
     number[list(fresh)] = seen.numbers(fresh.values())
     return number, mended
@@ -380,19 +375,25 @@ def _numbered(words: Sequence[str], seen: Names) -> tuple[Codes, Mask]:
 def _written_out(table: pa.Table, file: Path) -> pa.Table:
     """The table with its words in each row. Raises SourceError where that is too much."""
     for number, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type) and _is_text(field.type.value_type):
-            chunks = table[field.name].chunks
-            lengths = (
-                pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py()
-                for chunk in chunks
-            )
-            if sum(filter(None, lengths)) > contents.MOST_BYTES:
-                text = f"more than {contents.MOST_BYTES >> 20:,} MiB of text in the column {field.name}"
-                raise SourceError(f"{file} holds {text}: {contents.SPLIT_ADVICE}")
-            table = table.set_column(
-                number, field.name, table[field.name].cast(field.type.value_type)
-            )
+        if not (pa.types.is_dictionary(field.type) and _is_text(field.type.value_type)):
+            continue
+        cells = table[field.name]
+        lengths = (
+            pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py()
+            for chunk in cells.chunks
+        )
+        if sum(filter(None, lengths)) > contents.MOST_BYTES:
+            text = f"more than {contents.MOST_BYTES >> 20:,} MiB of text in the column {field.name}"
+            raise SourceError(f"{file} holds {text}: {contents.SPLIT_ADVICE}")
+        table = table.set_column(number, field.name, cells.cast(field.type.value_type))
     return table
+
+
+def _shortened(word: str) -> str:
+    """The word, cut to the length of an id; a digest keeps it apart from others."""
+    if len(word) <= LONGEST_ID:
+        return word
+    return f"{word[: LONGEST_ID - 10]} {_digest(word)}"
 
 
 def _digest(word: str) -> str:

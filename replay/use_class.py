@@ -1,16 +1,18 @@
 """Learning the fleet model of the classes of use from a history, by scikit-learn.
 
-The labels are the files' own: a few per cent of them are wrong, which a linear model outvotes. How good it is, is told
-of customers that it was not learned from.
+The labels come from the master data: a few per cent of them are wrong, which a linear model outvotes. The model is
+measured on customers that it was not learned from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
@@ -24,17 +26,13 @@ from models.profiles import USE_CLASS_COUNT, Darkness, Form, Routine
 from models.use_class import shapes
 from replay.history import Source
 from schemas.columns import Codes, Column, Readings
-from schemas.master import Segment
+from schemas.master import Area, Segment
 from schemas.use_class import UseClassModel
 
 CLASS_NAMES: tuple[Segment, ...] = get_args(Segment)
 VALIDATION_FOLDS = 5
 LEAST_CUSTOMERS = 20  # customers of a class
-INVERSE_REGULARISATIONS = (
-    0.01,
-    0.1,
-    1.0,
-)  # inverse regularisation, of which the best is taken
+INVERSE_REGULARISATIONS = (0.01, 0.1, 1.0)  # tried; the best is taken
 REACH_QUANTILE = 0.99  # of each class's meters lie within the model's reach
 
 
@@ -43,12 +41,12 @@ class LearnError(ValueError):
 
 
 class LabelledMeters(NamedTuple):
-    """Meters of which a history tells enough."""
+    """Meters of which a history shows enough."""
 
     shapes: Column  # (meters, features)
     labels: Codes
     customers: list[tuple[str, str]]  # with their areas
-    name: str  # the history, its first and its last day
+    name: str  # the history, with its first and its last day
 
 
 class Lesson(NamedTuple):
@@ -57,11 +55,11 @@ class Lesson(NamedTuple):
     model: UseClassModel
     confusion: Codes  # (filed, likeliest)
     log_loss: float
-    sure: Codes  # the same, of those with the probability at which the rule speaks
+    sure: Codes  # the same, of meters with the probability at which the rule raises
 
     @property
     def alert_count(self) -> int:
-        """How many meters would be told."""
+        """How many meters would raise an alert."""
         return int(self.sure.sum() - self.sure.trace())
 
 
@@ -73,80 +71,84 @@ def labelled_meters(source: Source) -> LabelledMeters:
     for batch in source.batches:
         if isinstance(batch, Readings) and len(batch):
             engine.step(batch)
-            first, last = (
-                min(first, int(batch.at.min())),
-                max(last, int(batch.at.max())),
-            )
-    slots, judge = np.arange(engine.meters), engine.days.live
-    judge.reserve()
-    found: dict[type, Any] = {type(f): f.cells.read(slots) for f in judge.features}
-    told = shapes(
-        *(
-            found[owner][name].astype(np.float64)
-            for owner, name in (
-                (Darkness, "usual"),
-                (Routine, "kinds"),
-                (Form, "variation"),
-            )
-        )
+            first = min(first, int(batch.at.min()))
+            last = max(last, int(batch.at.max()))
+
+    slots = np.arange(engine.meters)
+    found = _remembered(engine, slots)
+    features = shapes(
+        found[Darkness]["usual"].astype(np.float64),
+        found[Routine]["kinds"].astype(np.float64),
+        found[Form]["variation"].astype(np.float64),
     )
-    master = engine.registry.meters.columns_of(
-        engine.registry.meters.rows_in_force(slots, np.full(len(slots), last))
+    registered = engine.registry.meters
+    master = registered.columns_of(
+        registered.rows_in_force(slots, np.full(len(slots), last))
     )
     filed = master["segments"].astype(np.int64) & (1 << USE_CLASS_COUNT) - 1
+
     limits = ALL_RULES["tariff_misuse"].settings
-    enough = (found[Routine]["seen"] >= limits["history"]) & (
-        found[Routine]["level"] >= limits["usual"]
-    )
     rows = np.flatnonzero(
-        enough & (filed > 0) & (master["pv_kva"] == 0) & np.isfinite(told).all(axis=0)
+        (found[Routine]["seen"] >= limits["history"])
+        & (found[Routine]["level"] >= limits["usual"])
+        & (filed > 0)
+        & (master["pv_kva"] == 0)
+        & np.isfinite(features).all(axis=0)
     )
     if not len(rows):
         raise LearnError(
             f"{source.name} has no meter with master data, {limits['history']:.0f} days and enough use"
         )
-    owners = {
-        (area.area, m.meter): m.customer or m.meter
-        for area in source.areas
-        for m in area.meters
-    }
-    pairs = [engine.meter_index.pairs[slot] for slot in rows.tolist()]
+
     days = [
         datetime.fromtimestamp(at, ZoneInfo(source.zone)).date()
         for at in (first, last - 1)
     ]
     return LabelledMeters(
-        told[:, rows].T,
+        features[:, rows].T,
         np.log2(filed[rows]).astype(np.int64),
-        [(p[0], owners[p]) for p in pairs],
+        _customers(engine, source.areas, rows),
         f"{source.name}, {days[0]} to {days[1]}",
     )
 
 
+def _remembered(engine: Engine, slots: NDArray[np.intp]) -> dict[type, Any]:
+    """The state of the engine's features of days, by their class."""
+    judge = engine.days.live
+    judge.reserve()
+    return {type(feature): feature.cells.read(slots) for feature in judge.features}
+
+
+def _customers(
+    engine: Engine, areas: Iterable[Area], rows: NDArray[np.intp]
+) -> list[tuple[str, str]]:
+    """Area and customer of the meters in some rows; a meter without a customer is its own."""
+    owners = {}
+    for area in areas:
+        for meter in area.meters:
+            owners[area.area, meter.meter] = meter.customer or meter.meter
+    pairs = [engine.meter_index.pairs[slot] for slot in rows.tolist()]
+    return [(pair[0], owners[pair]) for pair in pairs]
+
+
 def learn(seen: LabelledMeters) -> Lesson:
-    """Fit a model, and try its like on customers left out. Raises LearnError where a class has too few customers."""
+    """Fit a model, and measure its like on customers left out.
+
+    Raises LearnError where a class has too few customers.
+    """
     classes = np.unique(seen.labels)
     _, groups = np.unique(np.array(seen.customers), axis=0, return_inverse=True)
-    for code in classes.tolist():
-        if (count := len(np.unique(groups[seen.labels == code]))) < LEAST_CUSTOMERS:
-            raise LearnError(
-                f"{CLASS_NAMES[code]} has {count} customers to learn from, {LEAST_CUSTOMERS} are needed"
-            )
-    if len(classes) < 2:
-        raise LearnError(
-            f"all meters are {CLASS_NAMES[classes[0]]}: there is nothing to tell apart"
-        )
-    parts = list(
+    _check_counts(seen, classes, groups)
+    folds = list(
         StratifiedGroupKFold(VALIDATION_FOLDS).split(seen.shapes, seen.labels, groups)
     )
 
     def left_out(strength: float) -> Column:
-        """The probabilities of every meter, by models that saw neither it nor its customer's other meters."""
+        """The probabilities of every meter, by models that saw none of its customer's meters."""
         chances = np.zeros((len(seen.labels), len(classes)))
-        for known, rest in parts:
-            chances[rest] = fitted(
-                seen.shapes[known], seen.labels[known], strength
-            ).predict_proba(seen.shapes[rest])
+        for known, rest in folds:
+            pipeline = fitted(seen.shapes[known], seen.labels[known], strength)
+            chances[rest] = pipeline.predict_proba(seen.shapes[rest])
         return chances
 
     with threadpool_limits(1):
@@ -156,17 +158,29 @@ def learn(seen: LabelledMeters) -> Lesson:
         for strength, chances in tried.items()
     }
     best = min(losses, key=lambda strength: losses[strength])
+
     chances, place = tried[best], np.searchsorted(classes, seen.labels)
-    likeliest, sure = (
-        chances.argmax(axis=1),
-        chances.max(axis=1) >= ALL_RULES["tariff_misuse"].settings["chance"],
-    )
+    likeliest = chances.argmax(axis=1)
+    sure = chances.max(axis=1) >= ALL_RULES["tariff_misuse"].settings["chance"]
     return Lesson(
         _model_of(seen, best),
         _counted(place, likeliest, len(classes)),
         losses[best],
         _counted(place[sure], likeliest[sure], len(classes)),
     )
+
+
+def _check_counts(seen: LabelledMeters, classes: Codes, groups: Codes) -> None:
+    """Raises LearnError where there are too few customers or classes to learn from."""
+    for code in classes.tolist():
+        if (count := len(np.unique(groups[seen.labels == code]))) < LEAST_CUSTOMERS:
+            raise LearnError(
+                f"{CLASS_NAMES[code]} has {count} customers to learn from, {LEAST_CUSTOMERS} are needed"
+            )
+    if len(classes) < 2:
+        raise LearnError(
+            f"all meters are {CLASS_NAMES[classes[0]]}: there is nothing to distinguish"
+        )
 
 
 def fitted(shapes: Column, labels: Codes, strength: float) -> Pipeline:
@@ -177,17 +191,18 @@ def fitted(shapes: Column, labels: Codes, strength: float) -> Pipeline:
 
 
 def _model_of(seen: LabelledMeters, strength: float) -> UseClassModel:
-    """What is learned of all meters, in numbers of six digits."""
+    """The model of all meters, in numbers of six digits."""
     with threadpool_limits(1):
         pipeline = fitted(seen.shapes, seen.labels, strength)
     scaler, regression = pipeline[0], pipeline[-1]
     weights, bias = regression.coef_, regression.intercept_
     if len(weights) == 1:  # of two classes only the second's against the first
-        weights, bias = (
-            np.concatenate([-weights, weights]) / 2,
-            np.concatenate([-bias, bias]) / 2,
-        )
+        weights = np.concatenate([-weights, weights]) / 2
+        bias = np.concatenate([-bias, bias]) / 2
+
     distance = np.mean(scaler.transform(seen.shapes) ** 2, axis=1)
+    by_class = [distance[seen.labels == code] for code in regression.classes_]
+    reach = max(np.quantile(distances, REACH_QUANTILE) for distances in by_class)
 
     def short(values: Any) -> list[float]:
         return [float(f"{value:.6g}") for value in values]
@@ -198,21 +213,12 @@ def _model_of(seen: LabelledMeters, strength: float) -> UseClassModel:
         scale=short(scaler.scale_),
         weights=[short(row) for row in weights],
         bias=short(bias),
-        reach=short(
-            [
-                max(
-                    np.quantile(distance[seen.labels == code], REACH_QUANTILE)
-                    for code in regression.classes_
-                )
-            ]
-        )[0],
+        reach=short([reach])[0],
         learned_from=seen.name,
-        meters=[
-            int(np.count_nonzero(seen.labels == code)) for code in regression.classes_
-        ],
+        meters=[len(distances) for distances in by_class],
     )
 
 
 def _counted(one: Codes, other: Codes, size: int) -> Codes:
-    """How often each pair of classes comes."""
+    """The count of each pair of classes."""
     return np.bincount(one * size + other, minlength=size * size).reshape(size, size)

@@ -174,7 +174,7 @@ def test_later_update_of_a_day_counts(tmp_path):
         by_meter, source = readings_of(written(tmp_path, nem12(register(), *records)))
         assert {kwh for _, kwh in by_meter["6102009999"]} == {2}
         assert source.tally.mended == {
-            "a day of a register is told again: the latest counts": 1
+            "a day of a register comes again: the latest counts": 1
         }
 
 
@@ -674,7 +674,7 @@ def test_a_column_per_meter_with_its_unit_is_read(tmp_path):
         ),
         (
             "Horodate;Valeur\n2021-09-02T00:30:00+02:00;1138\n",
-            "does not tell the delivery point: add a column",
+            "does not name the delivery point: add a column",
         ),
         (
             "TYPE,DATE,START TIME,END TIME,USAGE\nElectric usage,2024-03-01,00:00,00:59,1\n",

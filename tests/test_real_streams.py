@@ -84,9 +84,9 @@ def test_stalled_work_is_among_what_takes_longest():
     stalled = {
         stage.stage: stage
         for stage in compare(source.areas, source.batches, source.zone)
-        if stage.told
+        if stage.alerted
     }
-    assert {name: (stage.told, stage.found) for name, stage in stalled.items()} == {
+    assert {name: (stage.alerted, stage.found) for name, stage in stalled.items()} == {
         "FIN": (6, 6),
         "CODE OK": (1, 1),
     }

@@ -250,8 +250,8 @@ def test_first_of_two_overlapping_files_counts(tmp_path):
     source = open_sources([first, second])
     readings = rows(source)
     assert readings.i[:2].tolist() == [[1, 2], [5, 6]]
-    assert source.rejected == {"an earlier file tells the value too": 1}
-    assert source.tally.first == {"an earlier file tells the value too": "two.csv"}
+    assert source.rejected == {"an earlier file has the value too": 1}
+    assert source.tally.first == {"an earlier file has the value too": "two.csv"}
 
 
 @given(st.data())

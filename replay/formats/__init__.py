@@ -1,1 +1,1 @@
-"""Layouts of others, a file for each family: what it is recognised by, and how it becomes a history."""
+"""Layouts of others, a file for each family: how it is recognised and read."""

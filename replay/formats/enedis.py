@@ -6,7 +6,7 @@ it, or until the row after where that is less; where hours occur twice, the seco
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -29,104 +29,128 @@ from schemas.units import HOUR_SECONDS
 UN_V = 230.0
 AREA_NAME = "Enedis"
 FRANCE_ZONE = "Europe/Paris"
-TIME_COLUMN, VALUE_COLUMN, POINT_COLUMN, UNIT_COLUMN, BUSINESS_COLUMN = (
-    "horodate",
-    "valeur",
-    "identifiant prm",
-    "unite",
-    "grandeur metier",
-)
+TIME_COLUMN = "horodate"
+VALUE_COLUMN = "valeur"
+POINT_COLUMN = "identifiant prm"
+UNIT_COLUMN = "unite"
+BUSINESS_COLUMN = "grandeur metier"
 PLAIN_LETTERS = str.maketrans("éèêàç", "eeeac")
 STEP_SECONDS = (300, 600, 900, 1800, 3600)  # seconds that a power may hold
 
 
 def recognises(columns: Collection[str]) -> bool:
-    """Whether the columns are a load curve's."""
+    """True if the columns are a load curve's."""
     return {TIME_COLUMN, VALUE_COLUMN} <= set(map(_plain, columns))
 
 
 def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The load curves of all files as one history of readings."""
     seen = Names()
-    parts = [_file_rows(path, seen, tally) for path in paths]
+    meter_rows = [_file_rows(path, seen, tally) for path in paths]
     return history(
         " + ".join(path.name for path in paths),
         seen.names,
         AREA_NAME,
         FRANCE_ZONE,
-        parts,
+        meter_rows,
         tally,
         un_v=UN_V,
     )
 
 
 def _file_rows(path: tables.File, seen: Names, tally: Tally) -> MeterRows:
-    told = _above(path)
+    """The rows of a file that have a delivery point, a time, a unit and a value."""
+    above = _above(path)
+    names = _spelling(path, above)
+    sheet = tables.read(path, list(filter(None, names.values())), tally)
+    when, value = names[TIME_COLUMN], names[VALUE_COLUMN]
+    unit = names[UNIT_COLUMN]
+    produced = _is_produced(sheet, names[BUSINESS_COLUMN], above)
+    who = _points(sheet, names[POINT_COLUMN], above, seen)
+    at = _second_hours(who, sheet.moments(when, ZoneInfo(FRANCE_ZONE)))
+    values = sheet.numbers(value).astype(np.float64)
+
+    timed = (at >= EARLIEST_TIME) & (at < LATEST_TIME)
+    durations = _durations(who, at, timed & (who >= 0) & ~produced)
+    factor, no_unit = _factors(sheet, unit, above, durations)
+    keep = sheet.keep(
+        *sheet.id_faults(names[POINT_COLUMN] or POINT_COLUMN, who),
+        (~timed, sheet.no_time(when), when),
+        (produced, NO_FLOW_BACK, names[BUSINESS_COLUMN]),
+        (no_unit, "the unit is none of power or energy", unit),
+        (np.isnan(values), f"{value} is missing", value),
+    )
+    values *= factor
+    return MeterRows(who[keep], at[keep].astype(np.int64), {"kwh": values[keep]})
+
+
+def _points(
+    sheet: tables.Sheet, column: str, above: Mapping[str, str], seen: Names
+) -> Codes:
+    """The number of each row's delivery point, which may stand above the header."""
+    if column:
+        return sheet.ids(column, seen)
+    return np.repeat(seen.numbers([above[POINT_COLUMN]]), len(sheet))
+
+
+def _spelling(path: tables.File, above: Mapping[str, str]) -> dict[str, str]:
+    """The file's spelling of each column, "" where the column is missing.
+
+    Raises SourceError if the delivery point or the unit is neither a column nor above the header.
+    """
     spelt = {_plain(name): name for name in tables.columns(path)}
-    when, value = spelt[TIME_COLUMN], spelt[VALUE_COLUMN]
-    others = {
-        name: spelt.get(name, "")
-        for name in (POINT_COLUMN, UNIT_COLUMN, BUSINESS_COLUMN)
-    }
-    for name, way in (
+    names = {TIME_COLUMN: spelt[TIME_COLUMN], VALUE_COLUMN: spelt[VALUE_COLUMN]}
+    for name in (POINT_COLUMN, UNIT_COLUMN, BUSINESS_COLUMN):
+        names[name] = spelt.get(name, "")
+
+    for name, meaning in (
         (POINT_COLUMN, "the delivery point"),
         (UNIT_COLUMN, "the unit (W)"),
     ):
-        if not others[name] and not told.get(name):
+        if not names[name] and not above.get(name):
             raise SourceError(
-                f"{path} is a load curve that does not tell {way}: add a column {name.capitalize()}"
+                f"{path} is a load curve that does not name {meaning}: add a column {name.capitalize()}"
             )
-    sheet = tables.read(path, [when, value, *filter(None, others.values())], tally)
-    units, business = (
-        _words(sheet, others[name], told.get(name, ""))
-        for name in (UNIT_COLUMN, BUSINESS_COLUMN)
-    )
-    who = (
-        sheet.ids(others[POINT_COLUMN], seen)
-        if others[POINT_COLUMN]
-        else np.repeat(seen.numbers([told[POINT_COLUMN]]), len(sheet))
-    )
-    at = _second_hours(who, sheet.moments(when, ZoneInfo(FRANCE_ZONE)))
-    values = sheet.numbers(value).astype(np.float64)
+    return names
+
+
+def _is_produced(sheet: tables.Sheet, column: str, above: Mapping[str, str]) -> Mask:
+    """The rows of energy that flows back."""
+    words = _words(sheet, column, above.get(BUSINESS_COLUMN, ""))
+    return np.array([word.upper().startswith("PROD") for word in words], np.bool_)
+
+
+def _factors(
+    sheet: tables.Sheet,
+    column: str,
+    above: Mapping[str, str],
+    durations: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], Mask]:
+    """The factor to kWh of each row, and the rows whose unit is none."""
+    units = _words(sheet, column, above.get(UNIT_COLUMN, ""))
     power = np.array([KW_PER_UNIT.get(unit.lower(), np.nan) for unit in units])
     energy = np.array([KWH_PER_UNIT.get(unit.lower(), np.nan) for unit in units])
-    produced = np.array(
-        [word.upper().startswith("PROD") for word in business], np.bool_
-    )
-    timed = (at >= EARLIEST_TIME) & (at < LATEST_TIME)
-    held = _durations(who, at, timed & (who >= 0) & ~produced)
-    keep = sheet.keep(
-        *sheet.id_faults(others[POINT_COLUMN] or POINT_COLUMN, who),
-        (~timed, sheet.no_time(when), when),
-        (produced, NO_FLOW_BACK, others[BUSINESS_COLUMN]),
-        (
-            np.isnan(power) & np.isnan(energy),
-            "the unit is none of power or energy",
-            others[UNIT_COLUMN],
-        ),
-        (np.isnan(values), f"{value} is missing", value),
-    )
-    factor = np.where(np.isnan(energy), power * held / HOUR_SECONDS, energy)
-    return MeterRows(
-        who[keep], at[keep].astype(np.int64), {"kwh": (values * factor)[keep]}
-    )
+    factor = np.where(np.isnan(energy), power * durations / HOUR_SECONDS, energy)
+    return factor, np.isnan(power) & np.isnan(energy)
 
 
 def _above(path: tables.File) -> dict[str, str]:
-    """What a row above the header names, and the row below that tells."""
+    """The names of a row above the header, each with the text below it."""
     rows = path.above if isinstance(path, tables.EmbeddedTable) else ()
-    told: dict[str, str] = {}
+    named: dict[str, str] = {}
     for names, values in pairwise(rows):
         if any(_plain(name) == POINT_COLUMN for name in names):
-            told |= dict(zip(map(_plain, names), values, strict=False))
-    return told
+            named |= dict(zip(map(_plain, names), values, strict=False))
+    return named
 
 
 def _plain(name: str) -> str:
+    """A name in small letters without accents."""
     return name.lower().translate(PLAIN_LETTERS)
 
 
 def _words(sheet: tables.Sheet, column: str, usual: str) -> list[str]:
+    """The text of each row; the usual one where there is no column."""
     if not column:
         return [usual] * len(sheet)
     words, cells = sheet.words(column)
@@ -134,7 +158,7 @@ def _words(sheet: tables.Sheet, column: str, usual: str) -> list[str]:
 
 
 def _second_hours(who: Codes, at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The times, of which a meter's that come again are an hour later where the clocks were put back."""
+    """The times; repeated times of a meter are an hour later where the clocks were put back."""
     order = np.lexsort((np.arange(len(at)), at, who))
     again = np.zeros(len(at), np.bool_)
     again[order[1:]] = (np.diff(at[order]) == 0) & (np.diff(who[order]) == 0)
@@ -145,7 +169,7 @@ def _second_hours(who: Codes, at: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _is_twice(at: float) -> bool:
-    """Whether the hour on the clock comes again."""
+    """True if the hour on the clock comes again."""
     now, later = (
         datetime.fromtimestamp(at + ahead, ZoneInfo(FRANCE_ZONE))
         for ahead in (0, HOUR_SECONDS)
@@ -154,7 +178,7 @@ def _is_twice(at: float) -> bool:
 
 
 def _durations(who: Codes, at: NDArray[np.float64], rows: Mask) -> NDArray[np.float64]:
-    """For how many seconds the power of some rows held; NaN for the others.
+    """The seconds for which the power of some rows holds; NaN for the others.
 
     It is the lesser of the times since the row before and until the row after, so that a hole does not count.
     """
@@ -163,10 +187,10 @@ def _durations(who: Codes, at: NDArray[np.float64], rows: Mask) -> NDArray[np.fl
     gap = np.where(same, np.diff(at[order]), 0)
     usual = gap[np.isin(gap, STEP_SECONDS)]
     step = float(np.median(usual)) if len(usual) else np.nan
+
     between = np.where(np.isin(gap, STEP_SECONDS), gap, np.inf)
-    least = np.minimum(np.append(np.inf, between), np.append(between, np.inf))[
-        : len(order)
-    ]
-    held = np.full(len(rows), np.nan)
-    held[order] = np.where(np.isfinite(least), least, step)
-    return held
+    before, after = np.append(np.inf, between), np.append(between, np.inf)
+    least = np.minimum(before, after)[: len(order)]
+    durations = np.full(len(rows), np.nan)
+    durations[order] = np.where(np.isfinite(least), least, step)
+    return durations

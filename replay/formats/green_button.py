@@ -1,20 +1,21 @@
-"""Green Button, North America's files of a customer's energy: as a spreadsheet (CSV_COLUMNS), and as ESPI's feed (XML).
+"""Green Button, North America's files of a customer's energy: a spreadsheet (CSV), and ESPI's feed (XML).
 
-The CSV_COLUMNS tells days and hours of the customer's clock and names no zone: its days are taken as they stand. The feed
-tells seconds since 1970, and by links which block of readings belongs to which reading type and usage point.
+The CSV has days and hours of the customer's clock and names no zone: its days are taken as they stand. The feed has
+seconds since 1970, and its links lead from a block of readings to its reading type and its usage point.
 """
 
 from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
 from xml.parsers import expat
 
 import numpy as np
+from numpy.typing import NDArray
 
 from replay import contents, tables
 from replay.formats.readings import (
@@ -26,7 +27,7 @@ from replay.formats.readings import (
     history,
 )
 from replay.history import Names, Source, SourceError, Tally
-from schemas.columns import EARLIEST_TIME, LATEST_TIME, Status
+from schemas.columns import EARLIEST_TIME, LATEST_TIME, Mask, Status
 from schemas.units import DAY_SECONDS
 
 UN_V = 240.0  # between the two lines of a house
@@ -53,18 +54,15 @@ LEAF_ELEMENTS = {
     "quality",
 }
 READING_FIELDS = ("start", "duration", "value", "quality")  # of a reading
-WATT_HOURS, FORWARD_FLOW, REVERSE_FLOW, BULK_QUANTITY, DELTA_DATA = (
-    "72",
-    "1",
-    "19",
-    "1",
-    ("4", "0", ""),
-)
+WATT_HOURS = "72"  # uom
+FORWARD_FLOW, REVERSE_FLOW = "1", "19"  # flowDirection
+BULK_QUANTITY = "1"  # accumulationBehaviour of a register
+DELTA_DATA = ("4", "0", "")  # accumulationBehaviour of intervals
 ESTIMATED_QUALITIES, EDITED_QUALITY = (8, 9, 12), 7  # qualities of a reading
 
 
 def recognises_csv(columns: Collection[str]) -> bool:
-    """Whether the columns are those of the spreadsheet."""
+    """True if the columns are the spreadsheet's."""
     return set(CSV_COLUMNS) <= {name.lower() for name in columns} and any(
         map(USAGE_COLUMN.fullmatch, columns)
     )
@@ -73,67 +71,103 @@ def recognises_csv(columns: Collection[str]) -> bool:
 def open_csv(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The spreadsheets as one history of readings."""
     seen = Names()
-    parts = [_spreadsheet(path, seen, tally) for path in paths]
+    meter_rows = [_spreadsheet(path, seen, tally) for path in paths]
     tally.notes.append(f"Green Button: {OWN_CLOCK}")
     return history(
         " + ".join(path.name for path in paths),
         seen.names,
         AREA_NAME,
         "UTC",
-        parts,
+        meter_rows,
         tally,
         un_v=UN_V,
     )
 
 
 def _spreadsheet(path: tables.File, seen: Names, tally: Tally) -> MeterRows:
+    """The electric rows of a spreadsheet that have an end, a unit of energy and a value."""
     header = tables.columns(path)
     spelt = {name.lower(): name for name in header}
     kind, date, start, end = (spelt[name] for name in CSV_COLUMNS)
-    usage, unit = next(
-        (name, found[1]) for name in header if (found := USAGE_COLUMN.fullmatch(name))
-    )
+    usage, unit = _usage(header)
     units = spelt.get("units", "")
     if not unit and not units:
         raise SourceError(
-            f"{path} is Green Button and tells no unit: call its column USAGE (kWh)"
+            f"{path} is Green Button and names no unit: call its column USAGE (kWh)"
         )
-    if exported := next(filter(EXPORT_COLUMN.fullmatch, header), ""):
-        tally.notes.append(f"{path.name}: {exported} is left out: {NO_FLOW_BACK}")
-    names = [kind, date, start, end, usage, *([units] if units else [])]
-    sheet = tables.read(path, names, tally)
-    for name in (start, end):
-        when = day_and_hour(sheet, date, name, MONTH_FIRST)
-        sheet = tables.Sheet(
-            sheet.table.set_column(names.index(name), name, when), path.name, tally
-        )
-    began, ended = sheet.moments(start, UTC), sheet.moments(end, UTC)
-    ended = np.where(ended < began, ended + DAY_SECONDS, ended)
-    ended += np.where(
-        (ended - began) % 300 == 240, 60, 0
-    )  # 00:00 to 00:14 is until 00:15
+    _note_export(header, path, tally)
+    sheet = tables.read(
+        path, list(filter(None, (kind, date, start, end, usage, units))), tally
+    )
+    sheet = _with_dates(sheet, date, (start, end))
 
-    of_kind = np.array(
-        [ELECTRIC_KIND.search(word) is not None for word in _words(sheet, kind)]
-    )
-    factor = np.array(
-        [
-            KWH_PER_UNIT.get((word if units else unit or "").strip().lower(), np.nan)
-            for word in _words(sheet, units or kind)
-        ]
-    )
+    ended = _ends(sheet, start, end)
+    factor = _factors(sheet, units, unit)
     kwh = sheet.numbers(usage).astype(np.float64) * factor
     keep = sheet.keep(
-        (~of_kind, f"{kind} is no electric usage", kind),
-        (~((ended >= EARLIEST_TIME) & (ended < LATEST_TIME)), sheet.no_time(end), end),
+        (~_is_electric(sheet, kind), f"{kind} is no electric usage", kind),
+        (~_is_time(ended), sheet.no_time(end), end),
         (np.isnan(factor), "the unit is none of energy", units or kind),
         (np.isnan(kwh), f"{usage} is missing", usage),
     )
-    who = np.repeat(seen.numbers([_account(path)]), len(sheet))
-    return MeterRows(who[keep], ended[keep].astype(np.int64), {"kwh": kwh[keep]})
+    who = np.repeat(seen.numbers([_account(path)]), keep.sum())
+    return MeterRows(who, ended[keep].astype(np.int64), {"kwh": kwh[keep]})
+
+
+def _usage(header: Sequence[str]) -> tuple[str, str]:
+    """The first column of usage, and its unit; "" if it names none."""
+    found = filter(None, map(USAGE_COLUMN.fullmatch, header))
+    column = next(found)
+    return column[0], column[1] or ""
+
+
+def _note_export(header: Sequence[str], path: tables.File, tally: Tally) -> None:
+    """Note a column of energy that flows back: it is not read."""
+    if exported := next(filter(EXPORT_COLUMN.fullmatch, header), ""):
+        tally.notes.append(f"{path.name}: {exported} is left out: {NO_FLOW_BACK}")
+
+
+def _with_dates(sheet: tables.Sheet, date: str, names: Sequence[str]) -> tables.Sheet:
+    """The same rows, with the date before the hours of some columns."""
+    for name in names:
+        when = day_and_hour(sheet, date, name, MONTH_FIRST)
+        number = sheet.table.column_names.index(name)
+        table = sheet.table.set_column(number, name, when)
+        sheet = tables.Sheet(table, sheet.name, sheet.tally)
+    return sheet
+
+
+def _ends(sheet: tables.Sheet, start: str, end: str) -> NDArray[np.float64]:
+    """Unix seconds of each interval's end; an end before its start is on the next day."""
+    began, ended = sheet.moments(start, UTC), sheet.moments(end, UTC)
+    ended = np.where(ended < began, ended + DAY_SECONDS, ended)
+    # 00:00 to 00:14 is until 00:15
+    return ended + np.where((ended - began) % 300 == 240, 60, 0)
+
+
+def _is_time(seconds: NDArray[np.float64]) -> Mask:
+    """The rows with a time from 2000 to 2100."""
+    return (seconds >= EARLIEST_TIME) & (seconds < LATEST_TIME)
+
+
+def _is_electric(sheet: tables.Sheet, column: str) -> Mask:
+    """The rows whose kind is electric."""
+    words = _words(sheet, column)
+    return np.array(
+        [ELECTRIC_KIND.search(word) is not None for word in words], np.bool_
+    )
+
+
+def _factors(sheet: tables.Sheet, column: str, unit: str) -> NDArray[np.float64]:
+    """The factor to kWh of each row, by its unit, or by one unit if there is no column of units."""
+    words = _words(sheet, column) if column else [unit] * len(sheet)
+    return np.array(
+        [KWH_PER_UNIT.get(word.strip().lower(), np.nan) for word in words], np.float64
+    )
 
 
 def _words(sheet: tables.Sheet, column: str) -> list[str]:
+    """The text of each row."""
     words, cells = sheet.words(column)
     return [[*words, ""][cell] for cell in cells.tolist()]
 
@@ -147,28 +181,27 @@ def _account(path: tables.File) -> str:
 
 
 def recognises_feed(beginning: str) -> bool:
-    """Whether a text begins as an ESPI feed does."""
+    """True if a text begins as an ESPI feed does."""
     return beginning.lstrip().startswith("<") and "naesb.org/espi" in beginning
 
 
 @dataclass
 class _FeedEntry:
-    """An entry of a feed: what it is, where it stands and what it tells."""
+    """An entry of a feed: its kind, its links and its content."""
 
     kind: str = ""
-    own: str = ""
-    up: str = ""
+    link: str = ""  # its own
+    up: str = ""  # the link of the entry above it
     related: list[str] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
-    rows: array[float] = field(
-        default_factory=lambda: array("d")
-    )  # of each reading its numbers, by READING_FIELDS
+    # the numbers of each reading, by READING_FIELDS
+    rows: array[float] = field(default_factory=lambda: array("d"))
 
 
 def open_feed(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The feeds as one history of readings."""
     seen = Names()
-    parts, offsets = [], set()
+    meter_rows, offsets = [], set()
     for path in paths:
         if isinstance(path, tables.EmbeddedTable):
             raise SourceError(
@@ -176,38 +209,47 @@ def open_feed(paths: Sequence[tables.File], tally: Tally) -> Source:
             )
         entries = _FeedParser(path).entries
         offsets |= {entry.texts.get("tzOffset", "") for entry in entries} - {""}
-        parts += _feed_rows(entries, path, seen, tally)
+        meter_rows += _feed_rows(entries, path, seen, tally)
+
+    # names the columns if no block has rows
     empty = np.zeros(0)
     nothing = MeterRows(
         empty.astype(np.int32),
         empty.astype(np.int64),
         {"kwh": empty, "register": empty, "status": empty.astype(np.uint8)},
     )
-    name = " + ".join(path.name for path in paths)
     return history(
-        name, seen.names, AREA_NAME, _zone(offsets), [nothing, *parts], tally, un_v=UN_V
+        " + ".join(path.name for path in paths),
+        seen.names,
+        AREA_NAME,
+        _zone(offsets),
+        [nothing, *meter_rows],
+        tally,
+        un_v=UN_V,
     )
 
 
 class _FeedParser:
-    """The entries of a feed. An XML file that defines entities or has a document type is refused before it unfolds."""
+    """The entries of a feed. XML with entities or a document type is refused before it unfolds."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.entries = path, [_FeedEntry()]
+        self.path = path
+        self.entries = [_FeedEntry()]
         self._stack: list[str] = []
         self._text: list[str] = []
+
         parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._refuse
-        parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._character
+
         content = contents.whole(path, contents.MOST_UNFOLDED)
         try:
             for place in range(0, len(content), contents.CHUNK_BYTES):
-                parser.Parse(
-                    content[place : place + contents.CHUNK_BYTES],
-                    place + contents.CHUNK_BYTES >= len(content),
-                )
+                end = place + contents.CHUNK_BYTES
+                parser.Parse(content[place:end], end >= len(content))
         except expat.ExpatError as error:
             why = f"line {error.lineno}, {expat.ErrorString(error.code)}"
             raise SourceError(f"{path} is no whole XML: {why}") from error
@@ -223,6 +265,7 @@ class _FeedParser:
         if len(self._stack) > DEEPEST_NESTING or len(self.entries) > MOST_ENTRIES:
             too_much = f"more than {DEEPEST_NESTING} elements within one another, or {MOST_ENTRIES:,} entries"
             raise SourceError(f"{self.path} has {too_much}: it is no Green Button file")
+
         entry = self.entries[-1]
         if tag == "entry":
             self.entries.append(_FeedEntry())
@@ -236,7 +279,7 @@ class _FeedParser:
 
     def _link(self, entry: _FeedEntry, relation: str, href: str) -> None:
         if relation == "self":
-            entry.own = href
+            entry.link = href
         elif relation == "up":
             entry.up = href
         elif relation == "related":
@@ -250,62 +293,63 @@ class _FeedParser:
         tag = self._stack.pop()
         if tag not in LEAF_ELEMENTS:
             return
+
         entry, text = self.entries[-1], "".join(self._text).strip()
         if "IntervalReading" in self._stack:
             if tag in READING_FIELDS:
-                entry.rows[READING_FIELDS.index(tag) - len(READING_FIELDS)] = _number(
-                    text
-                )
+                place = READING_FIELDS.index(tag) - len(READING_FIELDS)
+                entry.rows[place] = _number(text)
         elif "interval" not in self._stack:
             entry.texts[tag] = text
 
 
 def _feed_rows(
     entries: Sequence[_FeedEntry], path: Path, seen: Names, tally: Tally
-) -> list[MeterRows]:
-    types = {entry.own: entry for entry in entries if entry.kind == "ReadingType"}
+) -> Iterator[MeterRows]:
+    """The readings of each block whose reading type is known and counts energy."""
+    types = {entry.link: entry for entry in entries if entry.kind == "ReadingType"}
     series = _by_link(entry for entry in entries if entry.kind == "MeterReading")
     points = _by_link(entry for entry in entries if entry.kind == "UsagePoint")
-    parts = []
-    for block in (entry for entry in entries if entry.rows):
+
+    for block in entries:
+        if not block.rows:
+            continue
         reading = _leading(series, block.up) or _FeedEntry()
-        kind = next(
-            (types[place] for place in reading.related if place in types), None
-        ) or _only(types)
+        related = (types[link] for link in reading.related if link in types)
+        kind = next(related, None) or _only(types)
         fault = "no reading type leads to the block" if kind is None else _fault(kind)
         if kind is None or fault:
             tally.reject(fault, path.name, len(block.rows) // len(READING_FIELDS))
             continue
+
         point = _leading(points, reading.up) or _only(points)
-        meter = _meter(point.own if point else "") or path.stem
-        parts.append(
-            _block_rows(block, kind, int(seen.numbers([meter])[0]), path, tally)
-        )
-    return parts
+        meter = _meter(point.link if point else "") or path.stem
+        who = int(seen.numbers([meter])[0])
+        yield _block_rows(block, kind, who, path, tally)
 
 
 def _by_link(entries: Iterable[_FeedEntry]) -> dict[str, _FeedEntry]:
-    """The entries by where they stand and by what they relate to."""
-    return {
-        place: entry
-        for entry in entries
-        for place in (entry.own, *entry.related)
-        if place
-    }
+    """The entries by their own link and by every related one."""
+    by_link = {}
+    for entry in entries:
+        for link in filter(None, (entry.link, *entry.related)):
+            by_link[link] = entry
+    return by_link
 
 
 def _leading(entries: Mapping[str, _FeedEntry], up: str) -> _FeedEntry | None:
-    """The entry that leads to what stands there: it says so, or stands above."""
+    """The entry that a link leads up to: the link is its own or a related one, or stands below."""
     return entries.get(up) or entries.get(up.rpartition("/")[0])
 
 
 def _only(entries: Mapping[str, _FeedEntry]) -> _FeedEntry | None:
+    """The only entry; None if there are none or several."""
     distinct = {id(entry): entry for entry in entries.values()}
     return next(iter(distinct.values())) if len(distinct) == 1 else None
 
 
 def _fault(kind: _FeedEntry) -> str:
-    """Why the readings of a type are left out, "" when they are not."""
+    """The reason why the readings of a type are left out, "" if they are not."""
     if kind.texts.get("uom", "") != WATT_HOURS:
         return "the unit is none of energy (uom 72)"
     flow = kind.texts.get("flowDirection", FORWARD_FLOW)
@@ -321,35 +365,29 @@ def _fault(kind: _FeedEntry) -> str:
 def _block_rows(
     block: _FeedEntry, kind: _FeedEntry, who: int, path: Path, tally: Tally
 ) -> MeterRows:
+    """The readings of a block that have a time and a value."""
     start, duration, value, quality = (
         np.array(block.rows).reshape(-1, len(READING_FIELDS)).T
     )
-    duration = np.where(
-        np.isnan(duration), _number(kind.texts.get("intervalLength", "")), duration
-    )
+    usual = _number(kind.texts.get("intervalLength", ""))
+    duration = np.where(np.isnan(duration), usual, duration)
     ended = start + np.where(duration > 0, duration, np.nan)
-    kwh = value * 10.0 ** (
-        np.clip(_number(kind.texts.get("powerOfTenMultiplier", "0") or "0"), -12, 12)
-        - 3
-    )
-    timed = (ended >= EARLIEST_TIME) & (ended < LATEST_TIME)
+    power_of_ten = _number(kind.texts.get("powerOfTenMultiplier", "0") or "0")
+    kwh = value * 10.0 ** (np.clip(power_of_ten, -12, 12) - 3)
+
+    timed = _is_time(ended)
     tally.reject(
         "the time or the duration of a reading is none", path.name, int((~timed).sum())
     )
     tally.reject("a value is no number", path.name, int((timed & np.isnan(kwh)).sum()))
     keep = timed & np.isfinite(kwh)
-    estimated = np.where(
-        np.isin(quality, ESTIMATED_QUALITIES), Status.ESTIMATED, Status.MEASURED
-    )
-    status = np.where(quality == EDITED_QUALITY, Status.EDITED, estimated).astype(
-        np.uint8
-    )
-    bulk = kind.texts.get("accumulationBehaviour") == BULK_QUANTITY
+
     none = np.full(len(kwh), np.nan)
+    bulk = kind.texts.get("accumulationBehaviour") == BULK_QUANTITY
     columns = {
         "kwh": none if bulk else kwh,
         "register": kwh if bulk else none,
-        "status": status,
+        "status": _status(quality),
     }
     return MeterRows(
         np.full(keep.sum(), who, np.int32),
@@ -358,11 +396,22 @@ def _block_rows(
     )
 
 
+def _status(quality: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The status of each reading, by its quality."""
+    estimated = np.where(
+        np.isin(quality, ESTIMATED_QUALITIES), Status.ESTIMATED, Status.MEASURED
+    )
+    edited = quality == EDITED_QUALITY
+    return np.where(edited, Status.EDITED, estimated).astype(np.uint8)
+
+
 def _meter(link: str) -> str:
     """The customer and the usage point of a link, as one id.
 
-    >>> _meter("https://x.org/RetailCustomer/9b6c/UsagePoint/01"), _meter("UsagePoint/01")
-    ('9b6c-01', '01')
+    >>> _meter("https://x.org/RetailCustomer/9b6c/UsagePoint/01")
+    '9b6c-01'
+    >>> _meter("UsagePoint/01")
+    '01'
     """
     words = link.strip("/").split("/")
     found = [
@@ -374,7 +423,7 @@ def _meter(link: str) -> str:
 
 
 def _zone(offsets: Collection[str]) -> str:
-    """The zone so many seconds ahead of UTC, all year; "" where the feeds tell none, or several."""
+    """The zone so many seconds ahead of UTC, all year; "" if the feeds name none, or several."""
     hours = [
         int(offset) / 3600 for offset in offsets if re.fullmatch(r"-?\d{1,5}", offset)
     ]
@@ -384,6 +433,7 @@ def _zone(offsets: Collection[str]) -> str:
 
 
 def _number(text: str) -> float:
+    """The number, NaN where the text is none."""
     try:
         return float(text)
     except ValueError:

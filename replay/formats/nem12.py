@@ -1,6 +1,6 @@
 """NEM12, Australia's file of interval energy: records 200 (a register), 300 (a day of it), 400 (its quality).
 
-A day is one of market time, ten hours ahead of UTC all year, and its intervals are told by their order. The meter is
+A day is a day of market time, ten hours ahead of UTC all year, and its intervals stand in their order. The meter is
 the NMI; registers of imported energy (E1, E2 ...) add up, each other register is left out and counted.
 """
 
@@ -45,22 +45,22 @@ REJECTED_REGISTERS = {
     "K": "reactive energy has no column per interval",
 }
 
-Day = tuple[
-    NDArray[np.float64], NDArray[np.uint8], str
-]  # kWh and quality of each interval, and when it was updated
+# kWh and quality of each interval, and the text of the day's last update
+Day = tuple[NDArray[np.float64], NDArray[np.uint8], str]
 
 
 class _RegisterRecord:
-    """What a record 200 tells."""
+    """A record 200: the register of the days that follow."""
 
     def __init__(self, cells: Sequence[str]) -> None:
-        self.nmi, self.suffix = cells[1].strip(), cells[4].strip().upper()
+        self.nmi = cells[1].strip()
+        self.suffix = cells[4].strip().upper()
         self.factor = KWH_PER_UNIT.get(cells[7].strip().lower(), np.nan)
         self.minutes = int(cells[8]) if cells[8].strip().isdigit() else 0
         self.reject_reason = self._fault()
 
     def _fault(self) -> str:
-        """Why its days are left out, "" when they are not."""
+        """The reason why its days are left out, "" if they are not."""
         if not self.nmi:
             return "the NMI is missing"
         if not self.suffix.startswith("E"):
@@ -69,20 +69,18 @@ class _RegisterRecord:
             )
         if np.isnan(self.factor):
             return "the unit is none of energy"
-        return (
-            ""
-            if self.minutes in INTERVAL_MINUTES
-            else "the interval is none of 5, 15 and 30 minutes"
-        )
+        if self.minutes not in INTERVAL_MINUTES:
+            return "the interval is none of 5, 15 and 30 minutes"
+        return ""
 
 
 def recognises(beginning: str) -> bool:
-    """Whether a text begins as NEM12 does."""
+    """True if a text begins as NEM12 does."""
     return NEM12_BEGINNING.match(beginning) is not None
 
 
 def is_nem13(beginning: str) -> bool:
-    """Whether a text begins as NEM13 does, which tells registers as they were read by hand."""
+    """True if a text begins as NEM13 does, the format of registers read by hand."""
     return NEM13_BEGINNING.match(beginning) is not None
 
 
@@ -95,49 +93,54 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
                 f"{path} is NEM12 on a sheet: give the CSV file that it came from"
             )
         _read(path, days, tally)
+
     seen = Names()
-    parts = [
+    meter_rows = [
         _day_rows(nmi, day, registers, seen) for (nmi, day), registers in days.items()
     ]
-    empty = MeterRows(
+    # names the columns if no day has rows
+    nothing = MeterRows(
         np.zeros(0, np.int32),
         np.zeros(0, np.int64),
         {"kwh": np.zeros(0), "status": np.zeros(0, np.uint8)},
     )
-    name = " + ".join(path.name for path in paths)
     return history(
-        name, seen.names, AREA_NAME, MARKET_ZONE, [empty, *parts], tally, un_v=UN_V
+        " + ".join(path.name for path in paths),
+        seen.names,
+        AREA_NAME,
+        MARKET_ZONE,
+        [nothing, *meter_rows],
+        tally,
+        un_v=UN_V,
     )
 
 
 def _read(
     path: Path, days: dict[tuple[str, int], dict[str, Day]], tally: Tally
 ) -> None:
+    """Adds the days of a file to `days`."""
     register: _RegisterRecord | None = None
-    told: Day | None = None
+    day: Day | None = None
     ended = False
     for number, cells in _records(path):
         record, where = cells[0], f"{path.name} line {number}"
         if record == "200":
-            told, register = None, _RegisterRecord(cells) if len(cells) > 8 else None
+            day = None
+            register = _RegisterRecord(cells) if len(cells) > 8 else None
             if register is None:
                 tally.reject("a record 200 of too few fields", where)
         elif record == "300":
-            told = _day(register, cells, where, tally)
-            if told and register:
-                _keep(
-                    days.setdefault((register.nmi, _midnight(cells[1])), {}),
-                    register.suffix,
-                    told,
-                    where,
-                    tally,
-                )
-        elif record == "400" and told:
-            _qualify(told, cells, where, tally)
+            day = _day(register, cells, where, tally)
+            if day and register:
+                key = (register.nmi, _midnight(cells[1]))
+                _keep(days.setdefault(key, {}), register.suffix, day, where, tally)
+        elif record == "400" and day:
+            _qualify(day, cells, where, tally)
         elif record == "900":
             ended = True
         elif record not in ("100", "400", "500"):
             tally.reject("a record of no known kind", where)
+
     if not ended:
         tally.notes.append(
             f"{path.name} has no record 900, which ends it: it may have been cut"
@@ -145,6 +148,7 @@ def _read(
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number and the cells of every line that is not empty."""
     content = contents.whole(path, contents.MOST_UNFOLDED)
     text = content.decode(encoding(content), "replace").lstrip("\ufeff")
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
@@ -160,12 +164,10 @@ def _day(
         tally.reject("a record 300 without its record 200", where)
         return None
     if register.reject_reason:
-        tally.reject(
-            register.reject_reason,
-            where,
-            DAY_MINUTES // register.minutes if register.minutes else 1,
-        )
+        count = DAY_MINUTES // register.minutes if register.minutes else 1
+        tally.reject(register.reject_reason, where, count)
         return None
+
     count = DAY_MINUTES // register.minutes
     if _midnight(cells[1] if len(cells) > 1 else "") < 0:
         tally.reject("the day is none", where, count)
@@ -178,46 +180,43 @@ def _day(
             count,
         )
         return None
-    values = np.array([_number(cell) for cell in cells[2 : 2 + count]])
+
+    texts = cells[2 : 2 + count]
+    values = np.array([_number(text) for text in texts])
     values[np.abs(values) > 1e9] = np.nan
-    wrong = np.isnan(values) & np.array([bool(cell) for cell in cells[2 : 2 + count]])
+    wrong = np.isnan(values) & np.array([bool(text) for text in texts])
     tally.reject("a value is no number", where, int(wrong.sum()))
-    told = (
-        values * register.factor,
-        np.zeros(count, np.uint8),
-        cells[5 + count] if len(cells) > 5 + count else "",
-    )
-    _mark(told, slice(None), quality)
-    return told
+    updated = cells[5 + count] if len(cells) > 5 + count else ""
+    day = (values * register.factor, np.zeros(count, np.uint8), updated)
+    _mark(day, slice(None), quality)
+    return day
 
 
 def _qualify(day: Day, cells: Sequence[str], where: str, tally: Tally) -> None:
     """Give the intervals of a record 400 their quality."""
     first, last, quality = (*cells[1:4], "", "", "")[:3]
-    fits = (
-        first.isdigit()
-        and last.isdigit()
-        and 1 <= int(first) <= int(last) <= len(day[0])
-    )
+    numbered = first.isdigit() and last.isdigit()
+    fits = numbered and 1 <= int(first) <= int(last) <= len(day[0])
     if not fits or quality[:1].upper() not in {*QUALITY_STATUS, "N"}:
         tally.reject("a record 400 of no intervals of its day", where)
         return
     _mark(day, slice(int(first) - 1, int(last)), quality[:1].upper())
 
 
-def _mark(day: Day, where: slice, quality: str) -> None:
-    day[1][where] = QUALITY_STATUS.get(quality, Status.MEASURED)
+def _mark(day: Day, intervals: slice, quality: str) -> None:
+    """Give some intervals of a day a quality; N is none, so they have no value."""
+    day[1][intervals] = QUALITY_STATUS.get(quality, Status.MEASURED)
     if quality == "N":
-        day[0][where] = np.nan
+        day[0][intervals] = np.nan
 
 
 def _keep(
     registers: dict[str, Day], suffix: str, day: Day, where: str, tally: Tally
 ) -> None:
-    """Of a day that is told twice the one that was updated last counts, else the later one."""
+    """Keep a day of a register; of two the one updated last counts, else the later one."""
     before = registers.get(suffix)
     if before:
-        tally.mend("a day of a register is told again: the latest counts", where)
+        tally.mend("a day of a register comes again: the latest counts", where)
     if before is None or day[2] >= before[2]:
         registers[suffix] = day
 
@@ -225,17 +224,12 @@ def _keep(
 def _day_rows(nmi: str, day: int, registers: dict[str, Day], seen: Names) -> MeterRows:
     """A day of an NMI: its registers together, by the longest of their intervals."""
     count = min(len(values) for values, *_ in registers.values())
-    kwh = np.sum(
-        [values.reshape(count, -1).sum(axis=1) for values, *_ in registers.values()],
-        axis=0,
-    )
-    status = np.max(
-        [
-            quality.reshape(count, -1).max(axis=1)
-            for _, quality, _ in registers.values()
-        ],
-        axis=0,
-    )
+    energies, qualities = [], []
+    for values, quality, _ in registers.values():
+        energies.append(values.reshape(count, -1).sum(axis=1))
+        qualities.append(quality.reshape(count, -1).max(axis=1))
+    kwh, status = np.sum(energies, axis=0), np.max(qualities, axis=0)
+
     known = np.isfinite(kwh)
     who = np.repeat(seen.numbers([nmi]), count)
     at = day + (np.arange(count) + 1) * (DAY_MINUTES // count * 60)
@@ -245,7 +239,7 @@ def _day_rows(nmi: str, day: int, registers: dict[str, Day], seen: Names) -> Met
 
 
 def _midnight(text: str) -> int:
-    """When a day of market time begins, -1 where the text is no day."""
+    """The second at which a day of market time begins, -1 where the text is no day."""
     try:
         day = datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)
     except ValueError:
@@ -254,6 +248,7 @@ def _midnight(text: str) -> int:
 
 
 def _number(text: str) -> float:
+    """The number, NaN where the text is none."""
     try:
         return float(text)
     except ValueError:

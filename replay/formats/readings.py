@@ -1,4 +1,4 @@
-"""What every format ends in: readings of meters in one area, in order of time."""
+"""The common end of every format: readings of meters in one area, in order of time."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ NO_FLOW_BACK = "energy that flows back has no column of its own per interval"
 
 
 class MeterRows(NamedTuple):
-    """Rows of one file."""
+    """Rows of meters, of one file or a part of it."""
 
-    who: Codes  # into the names of all parts
+    who: Codes  # into the names of all files
     at: Times  # when the interval ended
     columns: dict[str, NDArray[Any]]  # of Readings
 
@@ -42,42 +42,38 @@ def history(
     un_v: float = 0.0,
     interval: int = 0,
 ) -> Source:
-    """The parts as one history. Raises SourceError when there is no row.
+    """The rows as one history. Raises SourceError when there is no row.
 
-    Where the nominal voltage is told, each meter is its own customer, directly metered, and known from the first day.
+    Where the nominal voltage is given, each meter is its own customer, directly metered, and known from the first day.
     """
-    who, at = (
-        np.concatenate([getattr(part, column) for part in meter_rows])
-        for column in ("who", "at")
-    )
+    who = np.concatenate([rows.who for rows in meter_rows])
+    at = np.concatenate([rows.at for rows in meter_rows])
     if not len(at):
         raise nothing_read(name, tally)
+
     order = np.lexsort((who, at))
-    columns = {
-        column: np.concatenate([part.columns[column] for part in meter_rows], axis=-1)[
-            ..., order
-        ]
-        for column in meter_rows[0].columns
-    }
+    columns = {}
+    for column in meter_rows[0].columns:
+        values = np.concatenate([rows.columns[column] for rows in meter_rows], axis=-1)
+        columns[column] = values[..., order]
     readings = Readings.build(
         names, who[order], [area], np.zeros(len(order)), at[order], **columns
     )
+
     steps = sure_steps(readings)
-    known = (
-        [Area(area=area, meters=_meters(readings, steps, un_v, interval or USUAL_STEP))]
-        if un_v
-        else []
-    )
+    areas = []
+    if un_v:
+        meters = _meters(readings, steps, un_v, interval or USUAL_STEP)
+        areas.append(Area(area=area, meters=meters))
+    by_name = {(area, readings.names[number]): step for number, step in steps.items()}
     return Source(
         name=name,
-        areas=known,
+        areas=areas,
         batches=split_batch(readings),
         rows=len(readings),
         zone=zone,
         interval=interval,
-        steps={(area, readings.names[number]): step for number, step in steps.items()}
-        if not interval
-        else {},
+        steps={} if interval else by_name,
         tally=tally,
     )
 
@@ -85,10 +81,11 @@ def history(
 def _meters(
     readings: Readings, steps: Mapping[int, int], un_v: float, usual: int
 ) -> list[Meter]:
-    """The record of each meter, of a current that lets through what the readings show."""
+    """The record of each meter, with a highest current that its readings do not exceed."""
     there, first = np.unique(readings.subject, return_index=True)
     most = np.zeros(len(readings.names))
     np.fmax.at(most, readings.subject, readings.kwh.astype(np.float64))
+
     meters = []
     for number, row in zip(there.tolist(), first.tolist(), strict=True):
         step = steps.get(number, usual)
@@ -107,13 +104,12 @@ def _meters(
 
 
 def day_and_hour(sheet: Sheet, day: str, hour: str, order: str) -> pa.ChunkedArray:
-    """The texts of a day and an hour together; a day with slashes is told in the order that the layout is known for."""
+    """The texts of a day and an hour together; a day with slashes has the order of the layout."""
     days, hours = (sheet.table[name].cast(pa.string()) for name in (day, hour))
-    return pc.binary_join_element_wise(
-        pc.replace_substring_regex(days, SLASH_DATE, order), hours, " "
-    )
+    dates = pc.replace_substring_regex(days, SLASH_DATE, order)
+    return pc.binary_join_element_wise(dates, hours, " ")
 
 
 def one_phase(values: NDArray[Any]) -> NDArray[np.float32]:
-    """The values as phase A, of which alone a meter of one phase knows."""
+    """The values as phase A, the only phase of a single-phase meter."""
     return np.stack([values, *np.full((2, len(values)), np.nan)]).astype(np.float32)

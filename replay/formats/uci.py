@@ -2,14 +2,14 @@
 
 *Individual household electric power consumption* is one meter near Paris; it names no zone, and its days are taken as
 they stand. *ElectricityLoadDiagrams20112014* is a column per client, kW of the quarter of an hour that ends then, on
-Portugal's clock: the hour that spring skips is told as 0 and the hour that autumn repeats holds the use of two, so
-both are left out, as are a client's zeros before it was one.
+Portugal's clock: the hour that spring skips is given as 0 and the hour that autumn repeats holds the use of two, so
+both are left out, as are zeros before a client's first use.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -44,40 +44,13 @@ QUARTER_HOUR_SECONDS = 900  # seconds
 
 
 def recognises_household(columns: Collection[str]) -> bool:
-    """Whether the columns are the household's."""
+    """True if the columns are the household's."""
     return set(HOUSEHOLD_COLUMNS) <= set(columns)
 
 
 def open_household(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The household's minutes as a history of readings."""
-    parts = []
-    for path in paths:
-        sheet = tables.read(path, HOUSEHOLD_COLUMNS, tally).without("[?]")
-        when = day_and_hour(sheet, "Date", "Time", DAY_FIRST)
-        sheet = tables.Sheet(
-            sheet.table.append_column("Date Time", when), path.name, tally
-        )
-        at, timed = sheet.times("Date Time")
-        active, reactive, voltage, current = (
-            sheet.numbers(name) for name in HOUSEHOLD_COLUMNS[2:]
-        )
-        keep = sheet.keep(
-            (~timed, sheet.no_time("Date Time"), "Date"),
-            (
-                np.isnan(active) & np.isnan(voltage),
-                "the minute was not measured",
-                "Date",
-            ),
-        )
-        columns: dict[str, NDArray[Any]] = {
-            "kwh": active / 60,
-            "u": one_phase(voltage),
-            "i": one_phase(current),
-            "p": one_phase(active),
-            "q": one_phase(reactive),
-        }
-        kept = {name: values[..., keep] for name, values in columns.items()}
-        parts.append(MeterRows(np.zeros(keep.sum(), np.int32), at[keep], kept))
+    meter_rows = [_household_rows(path, tally) for path in paths]
     tally.notes.append(
         "UCI household power: times name no zone: days are those of the file's own clock"
     )
@@ -86,14 +59,41 @@ def open_household(paths: Sequence[tables.File], tally: Tally) -> Source:
         ["household"],
         AREA_NAME,
         "UTC",
-        parts,
+        meter_rows,
         tally,
         un_v=UN_V,
     )
 
 
+def _household_rows(path: tables.File, tally: Tally) -> MeterRows:
+    """The minutes of a file that were measured."""
+    sheet = tables.read(path, HOUSEHOLD_COLUMNS, tally).without("[?]")
+    when = day_and_hour(sheet, "Date", "Time", DAY_FIRST)
+    table = sheet.table.append_column("Date Time", when)
+    sheet = tables.Sheet(table, path.name, tally)
+    at, timed = sheet.times("Date Time")
+    active, reactive, voltage, current = (
+        sheet.numbers(name) for name in HOUSEHOLD_COLUMNS[2:]
+    )
+
+    unmeasured = np.isnan(active) & np.isnan(voltage)
+    keep = sheet.keep(
+        (~timed, sheet.no_time("Date Time"), "Date"),
+        (unmeasured, "the minute was not measured", "Date"),
+    )
+    columns: dict[str, NDArray[Any]] = {
+        "kwh": active / 60,
+        "u": one_phase(voltage),
+        "i": one_phase(current),
+        "p": one_phase(active),
+        "q": one_phase(reactive),
+    }
+    kept = {name: values[..., keep] for name, values in columns.items()}
+    return MeterRows(np.zeros(keep.sum(), np.int32), at[keep], kept)
+
+
 def recognises_clients(columns: Collection[str]) -> bool:
-    """Whether the columns are the clients'."""
+    """True if the columns are the clients'."""
     named = list(filter(None, columns))
     return (
         bool(named)
@@ -105,47 +105,49 @@ def recognises_clients(columns: Collection[str]) -> bool:
 def open_clients(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The clients' loads as one history of readings."""
     seen = Names()
-    parts = []
+    meter_rows: list[MeterRows] = []
     for path in paths:
-        header = tables.columns(path)
-        sheet = tables.read(path, header, tally)
-        wall, timed = sheet.times("")
-        told = [
-            _of_quarter(one) for one in np.where(timed, wall, EARLIEST_TIME).tolist()
-        ]
-        at, odd = np.array(told, np.float64).reshape(-1, 2).T
-        keep = sheet.keep(
-            (~timed, "the first column is no time", ""),
-            (odd > 0, "an hour that the change of the clocks skips or repeats", ""),
-        )
-        for name in filter(None, header):
-            kwh = sheet.numbers(name).astype(np.float64) / 4
-            there = keep & np.isfinite(kwh) & (np.cumsum(np.nan_to_num(kwh) > 0) > 0)
-            who = np.full(there.sum(), seen.numbers([name])[0], np.int32)
-            parts.append(
-                MeterRows(who, at[there].astype(np.int64), {"kwh": kwh[there]})
-            )
+        meter_rows += _client_rows(path, seen, tally)
     return history(
         " + ".join(path.name for path in paths),
         seen.names,
         AREA_NAME,
         str(PORTUGAL_ZONE),
-        parts,
+        meter_rows,
         tally,
         un_v=UN_V,
     )
 
 
-def _of_quarter(wall: float) -> tuple[float, bool]:
-    """When a quarter of an hour ended that a clock in Portugal tells, and whether its hour is skipped or comes twice.
+def _client_rows(path: tables.File, seen: Names, tally: Tally) -> Iterator[MeterRows]:
+    """The rows of each client of a file, from its first use on."""
+    header = tables.columns(path)
+    sheet = tables.read(path, header, tally)
+    wall, timed = sheet.times("")
+    known_walls = np.where(timed, wall, EARLIEST_TIME).tolist()
+    ends = [_of_quarter(moment) for moment in known_walls]
+    at, odd = np.array(ends, np.float64).reshape(-1, 2).T
+    keep = sheet.keep(
+        (~timed, "the first column is no time", ""),
+        (odd > 0, "an hour that the change of the clocks skips or repeats", ""),
+    )
 
-    >>> [_of_quarter(datetime(2013, 10, 27, *clock, tzinfo=UTC).timestamp())[1] for clock in ((1, 0), (1, 15), (2, 0))]
+    for name in filter(None, header):
+        kwh = sheet.numbers(name).astype(np.float64) / 4
+        there = keep & np.isfinite(kwh) & (np.cumsum(np.nan_to_num(kwh) > 0) > 0)
+        who = np.full(there.sum(), seen.numbers([name])[0], np.int32)
+        yield MeterRows(who, at[there].astype(np.int64), {"kwh": kwh[there]})
+
+
+def _of_quarter(wall: float) -> tuple[float, bool]:
+    """When a quarter of an hour on Portugal's clock ended, and whether its hour is skipped or repeated.
+
+    >>> clocks = [datetime(2013, 10, 27, *clock, tzinfo=UTC) for clock in ((1, 0), (1, 15), (2, 0))]
+    >>> [_of_quarter(moment.timestamp())[1] for moment in clocks]
     [False, True, True]
     """
     begins = datetime.fromtimestamp(wall - QUARTER_HOUR_SECONDS, UTC).replace(
         tzinfo=PORTUGAL_ZONE
     )
-    return (
-        begins.timestamp() + QUARTER_HOUR_SECONDS,
-        begins.utcoffset() != begins.replace(fold=1).utcoffset(),
-    )
+    odd = begins.utcoffset() != begins.replace(fold=1).utcoffset()
+    return begins.timestamp() + QUARTER_HOUR_SECONDS, odd

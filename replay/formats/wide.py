@@ -1,15 +1,16 @@
 """Tables that are wide: a row per meter and day with a column per time, or a column per meter with its unit.
 
-Neither is read where it does not tell its unit, which would be a guess.
+A table without a unit is not read: the unit would be a guess.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from replay import tables
 from replay.formats.readings import KW_PER_UNIT, KWH_PER_UNIT, MeterRows, history
@@ -59,13 +60,13 @@ FEWEST_TIMES = 12  # times of a day that make it wide
 
 
 def recognises_days(columns: Collection[str]) -> bool:
-    """Whether there is a row per day: most columns are times, some column is a day."""
+    """True if there is a row per day: most columns are times, and a column is a day."""
     clocks = [name for name in columns if TIME_PATTERN.fullmatch(name)]
     return len(clocks) >= FEWEST_TIMES and _named(columns, DAY_COLUMNS) != ""
 
 
 def recognises_meters(columns: Collection[str]) -> bool:
-    """Whether there is a column per meter: one is a time, each other one an id with its unit."""
+    """True if there is a column per meter: the first is a time, each other an id with its unit."""
     first, *others = [*columns, ""]
     named = list(filter(None, others))
     return (
@@ -78,14 +79,16 @@ def recognises_meters(columns: Collection[str]) -> bool:
 def open_days(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The rows of days of all files as one history of readings."""
     seen = Names()
-    parts = [part for path in paths for part in _days(path, seen, tally)]
+    meter_rows: list[MeterRows] = []
+    for path in paths:
+        meter_rows += _days(path, seen, tally)
     tally.notes.append("times name no zone: days are those of the file's own clock")
     return history(
         " + ".join(path.name for path in paths),
         seen.names,
         AREA_NAME,
         "UTC",
-        parts,
+        meter_rows,
         tally,
     )
 
@@ -93,101 +96,115 @@ def open_days(paths: Sequence[tables.File], tally: Tally) -> Source:
 def open_meters(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The columns of meters of all files as one history of readings."""
     seen = Names()
-    parts = []
+    meter_rows: list[MeterRows] = []
     for path in paths:
-        first, *others = tables.columns(path)
-        sheet = tables.read(path, [first, *filter(None, others)], tally)
-        at, timed = sheet.times(first)
-        keep = sheet.keep((~timed, sheet.no_time(first), first))
-        step = _step(at[keep])
-        for name in filter(None, others):
-            if found := OF_METER.fullmatch(name):
-                kwh = sheet.numbers(name).astype(np.float64) * _factor(found[2], step)
-                there = keep & np.isfinite(kwh)
-                who = np.full(
-                    there.sum(), seen.numbers([found[1].strip()])[0], np.int32
-                )
-                parts.append(MeterRows(who, at[there], {"kwh": kwh[there]}))
+        meter_rows += _columns(path, seen, tally)
     return history(
         " + ".join(path.name for path in paths),
         seen.names,
         AREA_NAME,
         "UTC",
-        parts,
+        meter_rows,
         tally,
     )
 
 
-def _days(path: tables.File, seen: Names, tally: Tally) -> list[MeterRows]:
+def _columns(path: tables.File, seen: Names, tally: Tally) -> Iterator[MeterRows]:
+    """The rows of each meter of a file that has a column per meter."""
+    first, *others = tables.columns(path)
+    sheet = tables.read(path, [first, *filter(None, others)], tally)
+    at, timed = sheet.times(first)
+    keep = sheet.keep((~timed, sheet.no_time(first), first))
+    step = _step(at[keep])
+
+    for name in filter(None, others):
+        if found := OF_METER.fullmatch(name):
+            kwh = sheet.numbers(name).astype(np.float64) * _factor(found[2], step)
+            there = keep & np.isfinite(kwh)
+            number = seen.numbers([found[1].strip()])[0]
+            who = np.full(there.sum(), number, np.int32)
+            yield MeterRows(who, at[there], {"kwh": kwh[there]})
+
+
+def _days(path: tables.File, seen: Names, tally: Tally) -> Iterator[MeterRows]:
+    """The rows of each time of a file that has a row per meter and day."""
     header = tables.columns(path)
-    meter, day, unit = (
-        _named(header, METER_COLUMNS),
-        _named(header, DAY_COLUMNS),
-        _named(header, ("unit", "units", "uom")),
-    )
-    if not meter or not unit:
-        wanted = {"`meter`": meter, "`unit` (kWh, Wh, kW or W)": unit}
-        missing = " and ".join(name for name, column in wanted.items() if not column)
-        told = "a row per day and a column per time"
-        raise SourceError(
-            f"{path} has {told}, and lacks a column {missing}: add it, or rename the one that is it"
-        )
+    meter, day, unit = _needed(header, path)
     clocks = {name: _seconds(name) for name in header if TIME_PATTERN.fullmatch(name)}
     seconds = _ends(list(clocks.values()), path)
     sheet = tables.read(path, [meter, day, unit, *clocks], tally)
-    who, (midnight, timed) = sheet.ids(meter, seen), sheet.times(day)
-    words, cells = sheet.words(unit)
-    step = seconds[1] - seconds[0]
-    factor = np.array([*(_factor(word.strip(), step) for word in words), np.nan])[cells]
+    who = sheet.ids(meter, seen)
+    midnight, timed = sheet.times(day)
+
+    factor = _factors(sheet, unit, seconds[1] - seconds[0])
     keep = sheet.keep(
         *sheet.id_faults(meter, who),
         (~timed, sheet.no_time(day), day),
         (np.isnan(factor), "the unit is none of power or energy", unit),
     )
-    parts = []
     for name, ended in zip(clocks, seconds, strict=True):
         kwh = sheet.numbers(name).astype(np.float64) * factor
         there = keep & np.isfinite(kwh)
-        parts.append(
-            MeterRows(who[there], midnight[there] + ended, {"kwh": kwh[there]})
+        yield MeterRows(who[there], midnight[there] + ended, {"kwh": kwh[there]})
+
+
+def _factors(sheet: tables.Sheet, column: str, step: float) -> NDArray[np.float64]:
+    """The factor to kWh of each row, by its unit; NaN where the unit is none."""
+    words, cells = sheet.words(column)
+    return np.array([*(_factor(word.strip(), step) for word in words), np.nan])[cells]
+
+
+def _needed(header: Sequence[str], path: tables.File) -> tuple[str, str, str]:
+    """The columns of the meter, the day and the unit. Raises SourceError where one is missing."""
+    meter = _named(header, METER_COLUMNS)
+    unit = _named(header, ("unit", "units", "uom"))
+    needed = {"`meter`": meter, "`unit` (kWh, Wh, kW or W)": unit}
+    missing = " and ".join(name for name, column in needed.items() if not column)
+    if missing:
+        shape = "a row per day and a column per time"
+        raise SourceError(
+            f"{path} has {shape}, and lacks a column {missing}: add it, or rename the one that is it"
         )
-    return parts
+    return meter, _named(header, DAY_COLUMNS), unit
 
 
 def _ends(begins: Sequence[int], path: object) -> list[int]:
-    """When each column's interval ends, in seconds after midnight; from 00:00 on columns tell when theirs begins.
+    """When each column's interval ends, in seconds after midnight.
+
+    Columns from 00:00 on name the beginning of an interval.
 
     >>> _ends([28800, 57600, 0], "x"), _ends([0, 28800, 57600], "x")
     ([28800, 57600, 86400], [28800, 57600, 86400])
     """
-    told = [*begins[:-1], begins[-1] or DAY_SECONDS]
-    steps = {b - a for a, b in pairwise(told)}
+    named = [*begins[:-1], begins[-1] or DAY_SECONDS]
+    steps = {later - earlier for earlier, later in pairwise(named)}
     if len(steps) != 1 or min(steps) <= 0:
         raise SourceError(
             f"{path} has columns of times that are in no order, or not equally far apart"
         )
     step = steps.pop()
-    return [second + step for second in told] if told[0] == 0 else told
+    return [second + step for second in named] if named[0] == 0 else named
 
 
 def _seconds(name: str) -> int:
+    """The seconds after midnight that a column names, -1 where it is no time."""
     found = TIME_PATTERN.fullmatch(name)
     return 3600 * int(found[1]) + 60 * int(found[2]) if found else -1
 
 
 def _factor(unit: str, step: float) -> float:
-    """What makes kWh of a value that holds for so many seconds; NaN where the unit is none."""
-    return KWH_PER_UNIT.get(
-        unit.lower(), KW_PER_UNIT.get(unit.lower(), np.nan) * step / 3600
-    )
+    """The factor to kWh of a value that holds for so many seconds; NaN where the unit is none."""
+    power = KW_PER_UNIT.get(unit.lower(), np.nan)
+    return KWH_PER_UNIT.get(unit.lower(), power * step / 3600)
 
 
 def _step(at: Times) -> float:
+    """The median seconds between times, NaN where there is only one."""
     gaps = np.diff(np.unique(at))
     return float(np.median(gaps)) if len(gaps) else np.nan
 
 
 def _named(columns: Collection[str], names: Sequence[str]) -> str:
-    """The column that has one of the names, "" where none has."""
+    """The column that has one of the names, "" if there is none."""
     spelt = {name.lower().replace(" ", "_"): name for name in columns}
     return next((spelt[name] for name in names if name in spelt), "")

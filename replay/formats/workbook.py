@@ -1,6 +1,7 @@
 """Workbooks (xlsx): each sheet is a table, whose cells become the text that CSV would hold.
 
-Rows are read one by one. What would unfold beyond any sheet's size, or has a document type, is refused before it does.
+Rows are read one by one. A file that would unfold beyond any sheet's size, or has a document type, is refused before
+it unfolds.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
@@ -20,8 +21,8 @@ from replay.history import SourceError, Tally
 from replay.tables import EmbeddedTable
 
 MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384  # of a sheet
-CHUNK_ROWS = 50_000  # that are turned into columns at a time
-CHUNK_BYTES = 1 << 20  # bytes of a part that are looked through at a time
+CHUNK_ROWS = 50_000  # rows that are turned into columns at a time
+CHUNK_BYTES = 1 << 20  # bytes of a member that are searched at a time
 LONG_NUMBER = 10**15  # from which on a workbook has lost digits
 DOCTYPE_MARKS = (
     b"<!DOCTYPE",
@@ -32,7 +33,7 @@ SheetRow = list[str | None]
 
 
 def is_workbook(path: Path) -> bool:
-    """Whether the file is a workbook. Raises SourceError for any other zip."""
+    """True if the file is a workbook. Raises SourceError for any other zip."""
     if not contents.magic(path).startswith(b"PK\x03\x04"):
         return False
     try:
@@ -42,12 +43,9 @@ def is_workbook(path: Path) -> bool:
         raise SourceError(f"{path} cannot be read: {error}") from error
     if any(name.startswith("xl/") for name in names):
         return True
-    what = (
-        "an OpenDocument sheet: save it as xlsx"
-        if "mimetype" in names
-        else "a zip: unpack it first"
-    )
-    raise SourceError(f"{path} is {what}")
+    if "mimetype" in names:
+        raise SourceError(f"{path} is an OpenDocument sheet: save it as xlsx")
+    raise SourceError(f"{path} is a zip: unpack it first")
 
 
 def sheets(
@@ -61,6 +59,7 @@ def sheets(
         raise SourceError(
             f"{path} is a workbook, which needs one more package: {way}"
         ) from error
+
     _check(path)
     found, others = [], []
     try:
@@ -69,19 +68,19 @@ def sheets(
             closing(load_workbook(file, read_only=True, data_only=True)) as book,
         ):
             for sheet in book.worksheets:
-                held = _embedded_table(
-                    f"{path.name} {sheet.title}", _rows(sheet, path), known
-                )
-                found += [held] if held else []
-                others += [] if held else [sheet.title]
+                name = f"{path.name} {sheet.title}"
+                if table := _embedded_table(name, _rows(sheet, path), known):
+                    found.append(table)
+                else:
+                    others.append(sheet.title)
     except SourceError:
         raise
-    except (
-        Exception
-    ) as error:  # openpyxl raises whatever its parsers do on a damaged part
+    # openpyxl raises whatever its parsers do on a damaged part
+    except Exception as error:
         raise SourceError(
             f"{path} cannot be read as a workbook: {type(error).__name__}"
         ) from error
+
     if not found:
         raise SourceError(
             f"{path} has no sheet with the columns of a known layout in its first {SEARCHED_LINES} rows"
@@ -94,29 +93,38 @@ def sheets(
 
 
 def _check(path: Path) -> None:
-    """Raises SourceError where a part has a document type, or all unpack to more than is read whole."""
+    """Raises SourceError if a member has a document type, or all unpack to too much."""
     left = contents.MOST_BYTES
     try:
         with ZipFile(path) as file:
-            for part in file.infolist():
-                is_xml = part.filename.endswith((".xml", ".rels"))
-                with file.open(part) as stream:
-                    before = b""
-                    while left >= 0 and (chunk := stream.read(CHUNK_BYTES)):
-                        left -= len(chunk)
-                        if is_xml and any(
-                            mark in before + chunk for mark in DOCTYPE_MARKS
-                        ):
-                            raise SourceError(
-                                f"{path} has a document type (DTD), as no workbook has: it is not read"
-                            )
-                        before = chunk[-32:]
+            for member in file.infolist():
+                is_xml = member.filename.endswith((".xml", ".rels"))
+                with file.open(member) as stream:
+                    left = _left_after(stream, left, path if is_xml else None)
     except (BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
+
     if left < 0:
         raise SourceError(
             f"{path} unpacks to more than {contents.MOST_BYTES >> 20:,} MiB: save its sheets as CSV"
         )
+
+
+def _left_after(stream: IO[bytes], left: int, xml: Path | None) -> int:
+    """The bytes that are left to read after a member, below 0 if it has more.
+
+    Raises SourceError if the workbook's member is XML and has a document type.
+    """
+    before = b""
+    while left >= 0 and (chunk := stream.read(CHUNK_BYTES)):
+        left -= len(chunk)
+        searched = before + chunk if xml else b""
+        if any(mark in searched for mark in DOCTYPE_MARKS):
+            raise SourceError(
+                f"{xml} has a document type (DTD), as no workbook has: it is not read"
+            )
+        before = chunk[-32:]  # a mark may begin in this chunk
+    return left
 
 
 def _rows(sheet: Any, path: Path) -> Iterator[SheetRow]:
@@ -135,7 +143,7 @@ def _rows(sheet: Any, path: Path) -> Iterator[SheetRow]:
 def _embedded_table(
     name: str, rows: Iterator[SheetRow], known: Callable[[Collection[str]], bool]
 ) -> EmbeddedTable | None:
-    """The table below the first row that a layout knows; None where none of the first rows is known."""
+    """The table below the first row that a layout knows; None if it knows none of the first."""
     above: list[tuple[str, ...]] = []
     for row in rows:
         header = tuple(clean(cell or "") for cell in row)
@@ -146,31 +154,34 @@ def _embedded_table(
             return None
     else:
         return None
-
     while header and not header[-1]:
         header = header[:-1]
-    parts, held = [], []
+
+    tables, chunk = [], []
     for row in rows:
-        held.append([*row[: len(header)], *[None] * (len(header) - len(row))])
-        if len(held) == CHUNK_ROWS:
-            parts.append(_table(header, held))
-            held = []
-    parts.append(_table(header, held))
-    return EmbeddedTable(name, pa.concat_tables(parts), tuple(above))
+        missing = len(header) - len(row)
+        chunk.append([*row[: len(header)], *[None] * missing])
+        if len(chunk) == CHUNK_ROWS:
+            tables.append(_table(header, chunk))
+            chunk = []
+    tables.append(_table(header, chunk))
+    return EmbeddedTable(name, pa.concat_tables(tables), tuple(above))
 
 
 def _table(header: tuple[str, ...], rows: list[SheetRow]) -> pa.Table:
+    """Rows as columns of text."""
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
-    return pa.Table.from_arrays(
-        [pa.array(list(column), pa.string()) for column in columns], list(header)
-    )
+    cells = [pa.array(list(column), pa.string()) for column in columns]
+    return pa.Table.from_arrays(cells, list(header))
 
 
-def _text_of(value: object, shown: str = "") -> str | None:  # noqa: PLR0911 - a return for each type
+def _text_of(value: object, shown: str = "") -> str | None:  # noqa: PLR0911
     """A cell as CSV would hold it; a number that is shown with leading zeros has them.
 
-    >>> _text_of(231282.0), _text_of(7, "00000"), _text_of(0.25), _text_of(datetime(2024, 3, 1, 0, 15)), _text_of(" ")
-    ('231282', '00007', '0.25', '2024-03-01 00:15:00', None)
+    >>> _text_of(231282.0), _text_of(7, "00000"), _text_of(0.25), _text_of(" ")
+    ('231282', '00007', '0.25', None)
+    >>> _text_of(datetime(2024, 3, 1, 0, 15))
+    '2024-03-01 00:15:00'
     """
     match value:
         case None:
@@ -180,15 +191,12 @@ def _text_of(value: object, shown: str = "") -> str | None:  # noqa: PLR0911 - a
         case int() | float() if abs(value) >= LONG_NUMBER:
             return f"{value:E}"
         case int() | float() if value == int(value):
-            return str(int(value)).zfill(
-                len(shown) if shown and not shown.strip("0") else 0
-            )
+            # a format of zeros alone gives the digits
+            zeros = len(shown) if shown and not shown.strip("0") else 0
+            return str(int(value)).zfill(zeros)
         case datetime():
-            return (
-                (value + timedelta(milliseconds=500))
-                .replace(microsecond=0)
-                .isoformat(" ")
-            )
+            rounded = value + timedelta(milliseconds=500)
+            return rounded.replace(microsecond=0).isoformat(" ")
         case date() | time():
             return value.isoformat()
         case timedelta():
