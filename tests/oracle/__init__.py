@@ -1,8 +1,8 @@
-"""The slow twin: what must be told of a stream at its end, in plain loops over plain numbers.
+"""The oracle: the alerts that must stand at the end of a stream, in plain loops over plain numbers.
 
-Written from the rules' docstrings, the catalogue and the design; it knows no batch, no slot, no wave and no amendment:
-it looks at everything that arrived, and works out how every episode ends. Area windows are taken from all rows that
-came within the grace period; the order of arrival matters for which reading of a meter comes first alone.
+Written from the rules' docstrings, the catalogue and the design. It knows no batch, no index and no amendment: it looks
+at every row that arrived, and works out how every episode ends. Windows of an area contain all rows that came within
+the grace period; the order of arrival decides only which reading of a meter comes first.
 """
 
 from __future__ import annotations
@@ -37,53 +37,73 @@ __all__ = ["Ending", "Endings", "expected"]
 
 def expected(stream: Stream) -> Endings:
     """Every episode of a stream, as it stands at its end."""
-    told: Endings = {}
+    endings: Endings = {}
     areas = {area.area: area for area in stream.areas}
     nights = midnights(stream)
-    once: dict[str, Row] = {}
+    unique: dict[str, Row] = {}
     for row in stream.rows:
-        once.setdefault(repr(row), row)
+        unique.setdefault(repr(row), row)
+
     for name in dict.fromkeys(row.area for row in stream.rows):
-        rows = [row for row in once.values() if row.area == name]
-        reads = [row for row in rows if row.kind is Readings]
-        area = areas.get(name)
-        believed: dict[str, list[Facts]] = {}
-        for meter in dict.fromkeys(row.subject for row in reads):
-            mine = [row for row in reads if row.subject == meter]
-            endings, believed[meter] = reading_endings(
-                area, name, meter, mine, stream.interval
-            )
-            told |= endings
-        clock = area_watermark(
-            reads, area is not None and len({m.meter for m in area.meters}) == 1
-        )
-        turn = (
-            HOUR_SECONDS + crc32(name.encode()) % 16 * HOUR_SECONDS // 4
-        )  # of closing days, after midnight
-        days = [(start, end) for start, end in pairwise(nights) if end + turn <= clock]
-        told |= day_endings(name, area, believed, days, stream.interval, stream.zone)
-        told |= interval_endings(
-            area or Area(area=name),
-            believed,
-            nights,
-            stream.interval,
-            clock - stream.interval,
-        )
-        newest: dict[str, int] = {}
-        for row in [row for row in rows if row.kind in (Payments, Stages)]:
+        rows = [row for row in unique.values() if row.area == name]
+        endings |= area_endings(stream, name, areas.get(name), rows, nights)
+    return endings
+
+
+def area_endings(
+    stream: Stream, name: str, area: Area | None, rows: list[Row], nights: list[int]
+) -> Endings:
+    """Every episode of one area: of its readings, its windows, its office and its devices."""
+    endings: Endings = {}
+    interval, zone = stream.interval, stream.zone
+    readings = of_kind(rows, Readings)
+    validated: dict[str, list[Facts]] = {}
+    for meter in dict.fromkeys(row.subject for row in readings):
+        own_rows = [row for row in readings if row.subject == meter]
+        found, validated[meter] = reading_endings(area, name, meter, own_rows, interval)
+        endings |= found
+
+    watermark = area_watermark(readings, has_one_meter(area))
+    days = closed_days(name, nights, watermark)
+    endings |= day_endings(name, area, validated, days, interval, zone)
+    last = watermark - interval
+    endings |= interval_endings(
+        area or Area(area=name), validated, nights, interval, last
+    )
+
+    now = office_watermark(rows, watermark)
+    payments = of_kind(rows, Payments)
+    endings |= customer_endings(name, payments)
+    endings |= bill_endings(name, area, zone, payments, now)
+    endings |= transfer_endings(name, payments, now)
+    endings |= work_endings(name, area, zone, of_kind(rows, Stages), now)
+    if area:
+        endings |= master_data_endings(area, days)
+    used = energy_of(area, validated, nights, interval, watermark)
+    events = of_kind(rows, DeviceEvents)
+    return endings | device_endings(name, events, now, used, nights)
+
+
+def of_kind(rows: list[Row], kind: type) -> list[Row]:
+    """The rows of one topic."""
+    return [row for row in rows if row.kind is kind]
+
+
+def has_one_meter(area: Area | None) -> bool:
+    """Whether the master data has a single meter in the area."""
+    return area is not None and len({meter.meter for meter in area.meters}) == 1
+
+
+def closed_days(name: str, nights: list[int], watermark: int) -> list[tuple[int, int]]:
+    """The days that an area has closed: from one to five hours after midnight, by its name."""
+    delay = HOUR_SECONDS + crc32(name.encode()) % 16 * HOUR_SECONDS // 4
+    return [(start, end) for start, end in pairwise(nights) if end + delay <= watermark]
+
+
+def office_watermark(rows: list[Row], watermark: int) -> int:
+    """The watermark, or the second-highest event time of customers and work items if it is later."""
+    newest: dict[str, int] = {}
+    for row in rows:
+        if row.kind in (Payments, Stages):
             newest[row.subject] = max(newest.get(row.subject, 0), row.at)
-        now = max([clock, *sorted(newest.values())[-2:-1]])
-        paid = [row for row in rows if row.kind is Payments]
-        told |= customer_endings(name, paid) | bill_endings(
-            name, area, stream.zone, paid, now
-        )
-        told |= transfer_endings(name, paid, now)
-        told |= work_endings(
-            name, area, stream.zone, [row for row in rows if row.kind is Stages], now
-        )
-        used = energy_of(area, believed, nights, stream.interval, clock)
-        told |= master_data_endings(area, days) if area else {}
-        told |= device_endings(
-            name, [row for row in rows if row.kind is DeviceEvents], now, used, nights
-        )
-    return told
+    return max([watermark, *sorted(newest.values())[-2:-1]])

@@ -1,4 +1,4 @@
-"""What meters report, looked at by a clerk who has all reports before him and walks through every moment."""
+"""The device events of every meter, looked at again whenever an event comes or falls due."""
 
 from __future__ import annotations
 
@@ -12,198 +12,201 @@ from tests.oracle.scores import INCIDENT_RULES
 from tests.oracle.watch import Endings, Facts, judge
 
 OPENING_EVENTS = (Event.COVER_OPEN, Event.TERMINAL_OPEN, Event.DOOR_OPEN)
-Used = dict[
-    str, dict[int, tuple[int, float]]
-]  # by meter and day: the day's end, and what was used
+ARRANGED_EVENTS = (Event.WORK_ORDER, Event.PLANNED_OUTAGE)
+ORDER_EVENTS = (Event.WORK_ORDER, Event.INSPECTED, Event.METER_CHANGE)
+RELAY_EVENTS = (Event.RELAY_OPENED, Event.RELAY_CLOSED)
+DISTURBANCE_EVENTS = (Event.VOLTAGE_SAG, Event.VOLTAGE_SWELL, Event.INTERRUPTION)
+GRACE_SECONDS = 3 * DAY_SECONDS  # after which a day is sealed
+OUTAGE_LEAD = 900  # s by which a meter may report an outage before its area does
+Used = dict[str, dict[int, tuple[int, float]]]  # by meter and day: its end, its kWh
+Falls = dict[
+    int, tuple[int, float]
+]  # by event: when the fall of use is known, its share
 
 
 def device_endings(
     area: str, rows: list[Row], watermark: int, used: Used, nights: list[int]
 ) -> Endings:
-    """How the episodes end that stem from reports of meters, as far as the area's clock has come."""
-    told: Endings = {}
-    arranged = (Event.WORK_ORDER, Event.PLANNED_OUTAGE)
-    off = {
-        (row.subject, row.columns["event"], row.at)
-        for row in rows
-        if row.columns["until"] == row.at and row.columns["event"] in arranged
-    }
-    rows = [
-        row for row in rows if (row.subject, row.columns["event"], row.at) not in off
-    ]
-    wide = [row for row in rows if not row.subject]
+    """How the episodes of device events end, up to the watermark."""
+    endings: Endings = {}
+    rows = not_cancelled(rows)
+    area_rows = [row for row in rows if not row.subject]
     for subject in dict.fromkeys(row.subject for row in rows):
-        mine = sorted(
-            (row for row in rows if row.subject == subject), key=lambda row: row.at
-        )
-        others = wide if subject else []
+        own_rows = [row for row in rows if row.subject == subject]
+        own_rows.sort(key=lambda row: row.at)
         falls = {
             row.at: fall(row.at, used.get(subject, {}), nights)
-            for row in mine
-            if row.columns["event"] in (*OPENING_EVENTS, Event.MAGNETIC_FIELD)
+            for row in own_rows
+            if event_of(row) in (*OPENING_EVENTS, Event.MAGNETIC_FIELD)
         }
-        moments = {
-            row.at + later
-            for row in mine
-            for later in (0, 60, DAY_SECONDS, 30 * DAY_SECONDS)
-        }
-        moments |= {seen for seen, _ in falls.values()}
-        moments |= {
-            math.ceil(row.at + lasted(row, mine))
-            for row in mine
-            if lasted(row, mine) < math.inf
-        }
+        wide = area_rows if subject else []
         facts = [
-            at_moment(at, mine, others, falls)
-            for at in sorted(moments)
+            at_moment(at, own_rows, wide, falls)
+            for at in moments(own_rows, falls)
             if at <= watermark
         ]
-        judge(INCIDENT_RULES, area, subject, facts, told)
-    return told
+        judge(INCIDENT_RULES, area, subject, facts, endings)
+    return endings
+
+
+def event_of(row: Row) -> Event:
+    """The event of a row."""
+    event: Event = row.columns["event"]
+    return event
+
+
+def not_cancelled(rows: list[Row]) -> list[Row]:
+    """The rows without orders and planned outages that end as they begin."""
+    cancelled = {
+        (row.subject, event_of(row), row.at)
+        for row in rows
+        if row.columns["until"] == row.at and event_of(row) in ARRANGED_EVENTS
+    }
+    return [
+        row for row in rows if (row.subject, event_of(row), row.at) not in cancelled
+    ]
+
+
+def moments(own_rows: list[Row], falls: Falls) -> list[int]:
+    """The times at which a fact may change: an event, the end of its time, of its field, or a fall that is known."""
+    times: set[int] = set()
+    for row in own_rows:
+        times |= {row.at + later for later in (0, 60, DAY_SECONDS, 30 * DAY_SECONDS)}
+        length = lasted(row, own_rows)
+        if length < math.inf:
+            times.add(math.ceil(row.at + length))
+    return sorted(times | {seen for seen, _ in falls.values()})
 
 
 def fall(
     at: int, days: dict[int, tuple[int, float]], nights: list[int]
 ) -> tuple[int, float]:
-    """When it is known by how much use fell after a time, and by how much; 0 where too little is known."""
-    day = next(
-        (n for n in range(len(nights) - 1) if nights[n] < at <= nights[n + 1]), -1
-    )
-    if day < 0 or day + 7 not in days:
+    """When the fall of use after an event is known, and its share; 0 where too little is known."""
+    today = [n for n in range(len(nights) - 1) if nights[n] < at <= nights[n + 1]]
+    if not today or today[0] + 7 not in days:
         return 0, 0.0
-    before, after = (
-        [days[d][1] for d in span if d in days and not math.isnan(days[d][1])]
-        for span in (range(day - 7, day), range(day + 1, day + 8))
-    )
-    seen = days[day + 7][0] + 3 * DAY_SECONDS
+    day = today[0]
+
+    def known(span: range) -> list[float]:
+        used = [days[n][1] for n in span if n in days]
+        return [kwh for kwh in used if not math.isnan(kwh)]
+
+    before = known(range(day - 7, day))
+    after = known(range(day + 1, day + 8))
     if len(before) < 6 or len(after) < 6 or sum(before) / len(before) <= 0.5:
         return 0, 0.0
+    seen = days[day + 7][0] + GRACE_SECONDS
     return seen, 1 - (sum(after) / len(after)) / (sum(before) / len(before))
 
 
-def lasted(row: Row, mine: list[Row]) -> float:
-    """How long a field lasted."""
-    told: Any = row.columns
+def lasted(row: Row, own_rows: list[Row]) -> float:
+    """How long a field lasted, in seconds."""
+    columns: Any = row.columns
+    length = columns["until"] - row.at if columns["until"] else math.inf
+    if not math.isnan(columns["seconds"]):
+        length = columns["seconds"]
     ends = [
-        r.at - row.at
-        for r in mine
-        if r.columns["event"] == Event.MAGNETIC_FIELD_END and r.at >= row.at
+        other.at - row.at
+        for other in own_rows
+        if event_of(other) == Event.MAGNETIC_FIELD_END and other.at >= row.at
     ]
-    length = told["until"] - row.at if told["until"] else math.inf
-    return min([length if math.isnan(told["seconds"]) else told["seconds"], *ends])
+    return min([length, *ends])
 
 
-def at_moment(
-    at: int, mine: list[Row], wide: list[Row], falls: dict[int, tuple[int, float]]
-) -> Facts:
-    """What counts at a moment."""
-    so_far = [row for row in mine if row.at <= at]
-    visited = max(
-        (row.at for row in so_far if row.columns["event"] == Event.INSPECTED),
-        default=-1,
-    )
+def at_moment(at: int, own_rows: list[Row], wide: list[Row], falls: Falls) -> Facts:
+    """The facts of a device at a moment; an inspection ends all openings, changes and fields before it."""
+    so_far = [row for row in own_rows if row.at <= at]
+    inspections = [row.at for row in so_far if event_of(row) == Event.INSPECTED]
+    since = max(inspections, default=-1)
+
+    def unordered(*events: Event) -> list[Row]:
+        found = without_order(events, own_rows, wide)
+        return [row for row in found if since < row.at <= at]
+
+    def worst_fall(rows: list[Row]) -> float:
+        known = [falls[row.at] for row in rows if 0 < falls[row.at][0] <= at]
+        return max((share for _, share in known), default=0)
+
+    openings = unordered(*OPENING_EVENTS)
     fields = [
         row
         for row in so_far
-        if row.columns["event"] == Event.MAGNETIC_FIELD and row.at > visited
+        if event_of(row) == Event.MAGNETIC_FIELD and row.at > since
     ]
-    openings = [
-        r for r in without_order(OPENING_EVENTS, mine, wide) if visited < r.at <= at
-    ]
-    long = [row for row in fields if lasted(row, mine) >= 60]
-    failures = 0
-    for row in so_far:
-        if row.columns["event"] in (Event.RELAY_OPENED, Event.RELAY_CLOSED):
-            failures = 0
-        failures += row.columns["event"] == Event.RELAY_FAILED
+    lengths = [min(lasted(row, own_rows), at - row.at) for row in fields]
+    day = [row for row in so_far if row.at > at - DAY_SECONDS]
+    month = [row for row in so_far if row.at > at - 30 * DAY_SECONDS]
     return {
         "at": at,
         "openings": len(openings),
-        "failures": failures,
-        "changes": len(
-            [
-                r
-                for r in without_order((Event.PARAM_CHANGE,), mine, wide)
-                if visited < r.at <= at
-            ]
+        "failures": relay_failures(so_far),
+        "changes": len(unordered(Event.PARAM_CHANGE)),
+        "field_s": max(lengths, default=0),
+        "drop_opened": worst_fall(openings),
+        "drop_field": worst_fall(
+            [row for row in fields if lasted(row, own_rows) >= 60]
         ),
-        "field_s": max(
-            (min(lasted(row, mine), at - row.at) for row in fields), default=0
-        ),
-        "drop_opened": max(
-            (falls[r.at][1] for r in openings if 0 < falls[r.at][0] <= at), default=0
-        ),
-        "drop_field": max(
-            (falls[r.at][1] for r in long if 0 < falls[r.at][0] <= at), default=0
-        ),
-        "disturbances": len(
-            [r for r in so_far if short(r) and r.at > at - DAY_SECONDS]
-        ),
-        "outages": len(
-            [
-                r
-                for r in so_far
-                if r.at > at - 30 * DAY_SECONDS and unplanned(r, mine, wide)
-            ]
-        ),
+        "disturbances": sum(is_short(row) for row in day),
+        "outages": sum(is_unplanned(row, own_rows, wide) for row in month),
     }
 
 
+def relay_failures(so_far: list[Row]) -> int:
+    """The failures of a relay since it last moved."""
+    failures = 0
+    for row in so_far:
+        if event_of(row) in RELAY_EVENTS:
+            failures = 0
+        failures += event_of(row) == Event.RELAY_FAILED
+    return failures
+
+
 def without_order(
-    events: tuple[Event, ...], mine: list[Row], wide: list[Row]
+    events: tuple[Event, ...], own_rows: list[Row], wide: list[Row]
 ) -> list[Row]:
-    """What was done though nobody had been sent, a day before or after."""
-    sent = [
-        r
-        for r in mine + wide
-        if r.columns["event"] in (Event.WORK_ORDER, Event.INSPECTED, Event.METER_CHANGE)
-    ]
-    return [
-        row
-        for row in mine
-        if row.columns["event"] in events
-        and not any(
-            v.at - DAY_SECONDS <= row.at <= max(v.at, v.columns["until"]) + DAY_SECONDS
-            for v in sent
-        )
-    ]
+    """The events without an order, inspection or meter change from a day before to a day after."""
 
-
-def short(row: Row) -> bool:
-    """Whether it is a short disturbance of the voltage."""
-    told: Any = row.columns
-    if told["event"] not in (
-        Event.VOLTAGE_SAG,
-        Event.VOLTAGE_SWELL,
-        Event.INTERRUPTION,
-    ):
+    def ordered(row: Row) -> bool:
+        for order in own_rows + wide:
+            if event_of(order) in ORDER_EVENTS:
+                end = max(order.at, order.columns["until"])
+                if order.at - DAY_SECONDS <= row.at <= end + DAY_SECONDS:
+                    return True
         return False
-    return 0.01 <= told["seconds"] <= 60 and (
-        told["residual"] <= 0.9 or told["residual"] >= 1.1
-    )
+
+    return [row for row in own_rows if event_of(row) in events and not ordered(row)]
 
 
-def unplanned(row: Row, mine: list[Row], wide: list[Row]) -> bool:
-    """Whether it is an outage that was not planned, and of a meter not that of its whole area."""
-    if row.columns["event"] != Event.POWER_OFF:
+def is_short(row: Row) -> bool:
+    """Whether an event is a disturbance of the voltage from 10 ms to a minute."""
+    columns: Any = row.columns
+    if event_of(row) not in DISTURBANCE_EVENTS:
         return False
-    for other in mine + wide:
-        until = other.columns["until"] or other.at + DAY_SECONDS
-        if (
-            other.columns["event"] == Event.PLANNED_OUTAGE
-            and other.at <= row.at <= until
-        ):
-            return False
+    deep = columns["residual"] <= 0.9 or columns["residual"] >= 1.1
+    return bool(0.01 <= columns["seconds"] <= 60 and deep)
+
+
+def is_unplanned(row: Row, own_rows: list[Row], wide: list[Row]) -> bool:
+    """Whether an event is an outage that was not planned and is not the outage of the whole area."""
+    if event_of(row) != Event.POWER_OFF:
+        return False
+    for other in own_rows + wide:
+        if event_of(other) == Event.PLANNED_OUTAGE:
+            until = other.columns["until"] or other.at + DAY_SECONDS
+            if other.at <= row.at <= until:
+                return False
     for other in wide:
-        back = [
-            w.at
-            for w in wide
-            if w.columns["event"] == Event.POWER_ON and w.at > other.at
-        ]
-        until = other.columns["until"] or min(back, default=other.at + DAY_SECONDS)
-        if (
-            other.columns["event"] == Event.POWER_OFF
-            and other.at - 900 <= row.at <= until
-        ):
+        began = other.at - OUTAGE_LEAD
+        is_outage = event_of(other) == Event.POWER_OFF
+        if is_outage and began <= row.at <= outage_end(other, wide):
             return False
     return True
+
+
+def outage_end(outage: Row, wide: list[Row]) -> int:
+    """When an area's outage ended: as reported, by the power's return, else after a day."""
+    until: int = outage.columns["until"]
+    returns = [
+        row.at for row in wide if event_of(row) == Event.POWER_ON and row.at > outage.at
+    ]
+    return until or min(returns, default=outage.at + DAY_SECONDS)

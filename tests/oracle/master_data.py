@@ -1,4 +1,4 @@
-"""What is wrong with the files of an area, day by day, as a clerk would find who lays them side by side."""
+"""The master-data audit: the faults of every record at the end of every day."""
 
 from __future__ import annotations
 
@@ -15,70 +15,82 @@ SEGMENT_TRADES = {
     "industrial": "BCD",
     "commercial": "EFGHIJKLMNOPQRST",
 }
+MISSING_GATEWAY: Facts = {
+    "late": None,
+    "left": None,
+    "gaps": 0,
+    "off": 0.0,
+    "faults": 1,
+}
 
 
 def master_data_endings(area: Area, days: list[tuple[int, int]]) -> Endings:
     """How the episodes end that stem from master data."""
-    told: Endings = {}
     diaries: dict[str, list[Facts]] = {}
     for _, end in days:
-        there = {
-            name: m
-            for name in dict.fromkeys(m.meter for m in area.meters)
-            if (m := record(area, name, end)) and not 0 < m.until < end
-        }
-        users = [m for m in there.values() if m.meter != area.gateway]
-        for name, m in there.items():
-            diaries.setdefault(name, []).append(record_facts(m, area, users, end))
-        if area.gateway and area.gateway not in there:
-            fact = {
-                "at": end,
-                "late": None,
-                "left": None,
-                "gaps": 0,
-                "off": 0.0,
-                "faults": 1,
-            }
-            diaries.setdefault(area.gateway, []).append(fact)
+        connected: dict[str, Meter] = {}
+        for name in dict.fromkeys(meter.meter for meter in area.meters):
+            meter = record(area, name, end)
+            if meter and not 0 < meter.until < end:
+                connected[name] = meter
+
+        users = [meter for meter in connected.values() if meter.meter != area.gateway]
+        for name, meter in connected.items():
+            diaries.setdefault(name, []).append(record_facts(meter, area, users, end))
+        if area.gateway and area.gateway not in connected:
+            diaries.setdefault(area.gateway, []).append({"at": end} | MISSING_GATEWAY)
+
+    endings: Endings = {}
     for name, diary in diaries.items():
-        judge(MASTER_DATA_RULES, area.area, name, diary, told)
-    return told
+        judge(MASTER_DATA_RULES, area.area, name, diary, endings)
+    return endings
 
 
-def record_facts(m: Meter, area: Area, users: list[Meter], end: int) -> Facts:
-    """One file at the end of a day."""
-    gateway = m.meter == area.gateway
-    faults = (
-        sum(
-            other.meter == m.meter and other.effective == m.effective
-            for other in area.meters
-        )
-        - 1
-    )
-    faults += not gateway and not m.customer and any(u.customer for u in users)
-    faults += not gateway and (
-        m.contract_kva == 0 or (m.contract_kva is None and m.segment != "residential")
-    )
-    faults += (
-        m.ct < 1
-        or m.pt < 1
-        or m.ct > 2000
-        or (m.ct > 1 and m.wiring == "1P2W")
-        or (m.pt > 1 and m.un_v > 200)
-    )
-    faults += bool(m.trade) and m.trade not in SEGMENT_TRADES.get(m.segment, "")
-    gaps = 0
-    if not gateway:
-        gaps += not m.tariff and any(u.tariff for u in users)
-        gaps += not m.contract_until and any(u.contract_until for u in users)
-        gaps += not m.signed_kva and any(u.signed_kva for u in users)
+def record_facts(meter: Meter, area: Area, users: list[Meter], end: int) -> Facts:
+    """One record at the end of a day."""
+    due, until = meter.calibration_due, meter.contract_until
+    signed, contract = meter.signed_kva, meter.contract_kva
+    is_gateway = meter.meter == area.gateway
     return {
         "at": end,
-        "late": (end - m.calibration_due) / DAY_SECONDS if m.calibration_due else None,
-        "left": (m.contract_until - end) / DAY_SECONDS if m.contract_until else None,
-        "gaps": gaps,
-        "faults": faults,
-        "off": abs(m.signed_kva - m.contract_kva) / m.contract_kva
-        if m.signed_kva and m.contract_kva
-        else -math.inf,
+        "late": (end - due) / DAY_SECONDS if due else None,
+        "left": (until - end) / DAY_SECONDS if until else None,
+        "gaps": 0 if is_gateway else contract_gaps(meter, users),
+        "faults": record_faults(meter, area, users),
+        "off": abs(signed - contract) / contract if signed and contract else -math.inf,
     }
+
+
+def record_faults(meter: Meter, area: Area, users: list[Meter]) -> int:
+    """The number of faults in a record: a duplicate, no customer, no contract, a wrong ratio, another class's trade."""
+    same = [
+        other
+        for other in area.meters
+        if other.meter == meter.meter and other.effective == meter.effective
+    ]
+    faults = len(same) - 1
+    if meter.meter != area.gateway:
+        faults += not meter.customer and any(user.customer for user in users)
+        residential = meter.segment == "residential"
+        faults += meter.contract_kva == 0
+        faults += meter.contract_kva is None and not residential
+
+    wrong_ct = meter.ct < 1 or meter.ct > 2000 or (meter.ct > 1 and is_single(meter))
+    wrong_pt = meter.pt < 1 or (meter.pt > 1 and meter.un_v > 200)
+    faults += wrong_ct or wrong_pt
+    trades = SEGMENT_TRADES.get(meter.segment, "")
+    faults += bool(meter.trade) and meter.trade not in trades
+    return faults
+
+
+def is_single(meter: Meter) -> bool:
+    """Whether a meter measures a single phase."""
+    return meter.wiring == "1P2W"
+
+
+def contract_gaps(meter: Meter, users: list[Meter]) -> int:
+    """The number of contract fields that a record lacks and another user's record has."""
+    gaps = not meter.tariff and any(user.tariff for user in users)
+    gaps += not meter.contract_until and any(user.contract_until for user in users)
+    gaps += not meter.signed_kva and any(user.signed_kva for user in users)
+    return int(gaps)

@@ -1,4 +1,4 @@
-"""The highest of a meter's day, its loads and how unbalanced its voltages were; the heat of a transformer."""
+"""The peaks of a meter's day, of its load and its voltage unbalance; the heat of a transformer."""
 
 from __future__ import annotations
 
@@ -11,82 +11,87 @@ from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from tests.adversarial import NOT_A_NUMBER
 from tests.oracle.watch import Facts
 
+OIL_RISE, WINDING_RISE = 55, 23  # K at rated load, IEC 60076-7
+OIL_SECONDS, WINDING_SECONDS = 180 * 60, 8 * 60  # time constants
+
 
 def day_peaks(
-    m: Meter | None, read: list[Facts], start: int, end: int, interval: int
+    meter: Meter | None, readings: list[Facts], start: int, end: int, interval: int
 ) -> Facts:
-    """What the highest readings of a day tell; the first of an interval that was read speaks for it."""
-    own = max(m.interval_s if m else 0, interval)
-    expected = (end - start) / own
+    """The peaks of a day's load and unbalance; of several readings in an interval the first counts."""
+    step = max(meter.interval_s if meter else 0, interval)
+    expected = (end - start) / step
     first: dict[int, Facts] = {}
-    for f in read:
-        if not f["estimated"]:
-            first.setdefault((f["at"] - start - 1) // interval, f)
-    loads = sorted(
-        (f["kva"] for f in first.values() if not math.isnan(f["kva"])), reverse=True
-    )
-    factors = [
-        found for f in first.values() if not math.isnan((found := unbalance(f))[0])
-    ]
-    values = sorted((value for value, _ in factors), reverse=True)
-    told: Facts = {
-        "kva_p99": NOT_A_NUMBER,
-        "kva_2h": NOT_A_NUMBER,
-        "unbalance": NOT_A_NUMBER,
-        "unbalance_top": NOT_A_NUMBER,
-        "stand_in": False,
-    }
+    for reading in readings:
+        if not reading["estimated"]:
+            first.setdefault((reading["at"] - start - 1) // interval, reading)
+
+    # Loads: the highest hundredth, and the highest that lasted for two hours.
+    peaks: Facts = {"kva_p99": NOT_A_NUMBER, "kva_2h": NOT_A_NUMBER}
+    loads = [reading["kva"] for reading in first.values()]
+    loads = sorted((kva for kva in loads if not math.isnan(kva)), reverse=True)
     if len(loads) >= 0.9 * expected:
-        hours = [n for n in range(1, len(loads) + 1) if n * own >= 2 * HOUR_SECONDS]
-        told |= {
-            "kva_p99": loads[max(int(expected / 100), 1)],
-            "kva_2h": loads[hours[0] - 1],
-        }
-    if len(values) >= 0.9 * expected:
-        told |= {"unbalance": values[int(expected / 20)], "unbalance_top": values[0]}
-        told["stand_in"] = any(by_magnitude for _, by_magnitude in factors)
-    return told
+        counts = range(1, len(loads) + 1)
+        lasting = next(n for n in counts if n * step >= 2 * HOUR_SECONDS)
+        peaks["kva_p99"] = loads[max(int(expected / 100), 1)]
+        peaks["kva_2h"] = loads[lasting - 1]
+
+    # Unbalance: the 95th percentile of EN 50160, and the highest.
+    peaks |= {"unbalance": NOT_A_NUMBER, "unbalance_top": NOT_A_NUMBER}
+    factors = [unbalance(reading) for reading in first.values()]
+    factors = [factor for factor in factors if not math.isnan(factor[0])]
+    values = sorted((value for value, _ in factors), reverse=True)
+    enough = len(values) >= 0.9 * expected
+    if enough:
+        peaks["unbalance"] = values[int(expected / 20)]
+        peaks["unbalance_top"] = values[0]
+    peaks["stand_in"] = enough and any(by_size for _, by_size in factors)
+    return peaks
 
 
-def unbalance(f: Facts) -> tuple[float, bool]:
-    """Negative over positive sequence, and whether for want of angles another measure stands in for it."""
-    m = f["record"]
-    if m is None or m.wiring == "1P2W" or any(u < 0.78 * m.un_v for u in f["u"]):
+def unbalance(reading: Facts) -> tuple[float, bool]:
+    """Negative over positive sequence; without angles the largest departure from the mean, and True."""
+    meter, volts = reading["record"], reading["u"]
+    if meter is None or meter.wiring == "1P2W":
         return NOT_A_NUMBER, False
-    volts = [
-        cmath.rect(u, math.radians(angle))
-        for u, angle in zip(f["u"], f["u_angle"], strict=True)
+    if any(voltage < 0.78 * meter.un_v for voltage in volts):
+        return NOT_A_NUMBER, False
+
+    # Of three wires the voltages between the lines.
+    phasors = [
+        cmath.rect(U, math.radians(angle))
+        for U, angle in zip(volts, reading["u_angle"], strict=True)
     ]
-    if m.wiring == "3P3W":
-        volts = [volts[0], -volts[2], volts[2] - volts[0]]
+    if meter.wiring == "3P3W":
+        phasors = [phasors[0], -phasors[2], phasors[2] - phasors[0]]
     turn = cmath.rect(1, math.radians(120))
-    sequences = sorted(
-        abs(volts[0] + turn**n * volts[1] + turn ** (2 * n) * volts[2]) for n in (1, 2)
+    negative, positive = sorted(
+        abs(phasors[0] + turn**n * phasors[1] + turn ** (2 * n) * phasors[2])
+        for n in (1, 2)
     )
-    if not math.isnan(sequences[0]):
-        return sequences[0] / sequences[1], False
-    mean = sum(f["u"]) / 3
-    return max(
-        (abs(u - mean) for u in f["u"]), key=lambda x: -1 if math.isnan(x) else x
-    ) / mean, True
+    if not math.isnan(negative):
+        return negative / positive, False
+
+    mean = sum(volts) / 3
+    sizes = [abs(U - mean) for U in volts]
+    return max(sizes, key=lambda size: -1 if math.isnan(size) else size) / mean, True
 
 
 def exceeded(diary: list[Facts]) -> Iterator[Facts]:
     """A customer's days with the fifth highest share of its contract in thirty days, in whole per cent."""
-    shares: list[float] = []
+    shares: list[int] = []
     for day in diary:
-        changed = bool(m := day["record"]) and m.effective > day["at"] - DAY_SECONDS
-        share = (
-            NOT_A_NUMBER
-            if changed
-            else day["kva_p99"] / max(day["contract"] - day["suspended"], 1)
-        )
-        shares = [
-            *shares,
-            0 if math.isnan(share) else min(math.floor(100 * share), 255),
-        ][-30:]
+        meter = day["record"]
+        changed = meter and meter.effective > day["at"] - DAY_SECONDS
+        share = NOT_A_NUMBER
+        if not changed:
+            share = day["kva_p99"] / max(day["contract"] - day["suspended"], 1)
+
+        known = not math.isnan(share)
+        shares.append(min(math.floor(100 * share), 255) if known else 0)
+        shares = shares[-30:]
         fifth = sorted([0, 0, 0, 0, 0, *shares])[-5] / 100
-        yield day | {"fifth": NOT_A_NUMBER if math.isnan(share) else fifth or -math.inf}
+        yield day | {"fifth": (fifth or -math.inf) if known else NOT_A_NUMBER}
 
 
 def heated(rows: list[Facts], interval: int) -> Iterator[Facts]:
@@ -95,36 +100,34 @@ def heated(rows: list[Facts], interval: int) -> Iterator[Facts]:
     then = since = felt = 0
     air = NOT_A_NUMBER
     for row in rows:
+        at = row["at"]
         if not math.isnan(row["temperature"]):
-            air, felt = row["temperature"], row["at"]
-        row |= {"air": air if row["at"] - felt <= 6 * HOUR_SECONDS else math.inf}
+            air, felt = row["temperature"], at
+        facts = row | {"air": air if at - felt <= 6 * HOUR_SECONDS else math.inf}
         load = row.get("kva", NOT_A_NUMBER) / row["rating_kva"]
         if math.isnan(load) or row["coverage"] < 0.9:
-            yield row | {
-                "oil": NOT_A_NUMBER,
-                "winding": NOT_A_NUMBER,
-                "heated": NOT_A_NUMBER,
-            }
+            yield facts | dict.fromkeys(("oil", "winding", "heated"), NOT_A_NUMBER)
             continue
-        spent = row["at"] - then if then else interval
-        if spent > max(HOUR_SECONDS, interval):
-            oil, winding = warmed(oil, winding, 0, spent - interval)
-            spent = interval
+
+        # It cools through a gap, and is heated afresh.
+        passed = at - then if then else interval
+        if passed > max(HOUR_SECONDS, interval):
+            oil, winding = warmed(oil, winding, 0, passed - interval)
+            passed = interval
             since = 0
-        since = since or row["at"] - interval
-        oil, winding = warmed(oil, winding, load, spent)
-        then = row["at"]
-        yield row | {"oil": oil, "winding": winding, "heated": then - since}
+        since = since or at - interval
+        oil, winding = warmed(oil, winding, load, passed)
+        then = at
+        yield facts | {"oil": oil, "winding": winding, "heated": then - since}
 
 
 def warmed(
     oil: float, winding: float, load: float, seconds: int
 ) -> tuple[float, float]:
     """Rises after some time of a load: an oil-filled distribution transformer of IEC 60076-7."""
-    ends = 55 * ((1 + 5 * load * load) / 6) ** 0.8, 23 * load**1.6
-    times = 180 * 60, 8 * 60
-    now = zip((oil, winding), ends, times, strict=True)
-    first, second = (
-        end - (end - rise) * math.exp(-seconds / time) for rise, end, time in now
+    last_oil = OIL_RISE * ((1 + 5 * load * load) / 6) ** 0.8
+    last_winding = WINDING_RISE * load**1.6
+    return (
+        last_oil - (last_oil - oil) * math.exp(-seconds / OIL_SECONDS),
+        last_winding - (last_winding - winding) * math.exp(-seconds / WINDING_SECONDS),
     )
-    return first, second

@@ -1,4 +1,4 @@
-"""The rules' scores of plain numbers, by what they judge."""
+"""The score of every rule, from plain numbers: first the functions, then a table of rules for each subject judged."""
 
 from __future__ import annotations
 
@@ -17,698 +17,769 @@ from tests.oracle.watch import (
     whole,
 )
 
+LITTLE_LEFT_LOG = math.log(0.1)  # of the expected use, where little is left
 
-def voltage_deviation(f: Facts, n: int) -> float:
-    ratio, low = f["u"][n] / f["un"], 0.93 if f["phases"] == 3 else 0.90
+
+# Rules on readings: one phase or the whole meter.
+
+
+def voltage_loss(facts: Facts, n: int) -> float:
+    volts = facts["u"][n]
+    amps = abs(facts["i"][n])
+    return between(
+        volts < 0.78 * facts["un"] and amps > 0.005 * facts["ib"],
+        volts > 0.85 * facts["un"],
+    )
+
+
+def phase_break(facts: Facts, n: int) -> float:
+    volts = facts["u"][n]
+    amps = abs(facts["i"][n])
+    dead = volts < 0.6 * facts["un"] and amps < 0.005 * facts["ib"]
+    return between(
+        dead and facts["most_u"] > 0.7 * facts["un"], volts > 0.7 * facts["un"]
+    )
+
+
+def current_loss(facts: Facts, n: int) -> float:
+    amps = abs(facts["i"][n])
+    idle = facts["u"][n] > 0.7 * facts["un"] and amps < 0.005 * facts["ib"]
+    return between(
+        idle and facts["most_i"] > 0.05 * facts["ib"], amps > 0.05 * facts["ib"]
+    )
+
+
+def reverse_polarity(facts: Facts, n: int) -> float:
+    """One phase feeds back while another draws; two elements are judged by their sum, one alone."""
+    power = facts["p"][n]
+    others_draw = facts["most_p"] > 0 or facts["elements"] == 1
+    wrong = total(facts["p"]) < 0 if facts["elements"] == 2 else others_draw
+    fed_back = power < -0.005 * facts["un"] * facts["ib"] / 1000
+    return between(fed_back and facts["pv_kva"] == 0 and wrong, power >= 0)
+
+
+def meter_current_unbalance(facts: Facts, n: int) -> float:
+    mean = facts["mean_i"]
+    if not mean:
+        return NOT_A_NUMBER
+    departure = abs(abs(facts["i"][n]) - mean) / mean
+    return gated(departure / 0.3, facts["most_i"] > 0.05 * facts["ib"])
+
+
+def voltage_deviation(facts: Facts, n: int) -> float:
+    ratio = facts["u"][n] / facts["un"]
+    low = 0.93 if facts["phases"] == 3 else 0.90
     return between(ratio > 1.07 or 0.60 < ratio < low, low + 0.01 < ratio < 1.07 - 0.01)
 
 
-def suspended_use(f: Facts) -> float:
-    if f["suspended_kva"] == 0:
+def over_contract_capacity(facts: Facts) -> float:
+    return (
+        facts["kva"] / max(facts["contract_kva"] - facts["suspended_kva"], 1.0) / 1.05
+    )
+
+
+def low_power_factor(facts: Facts) -> float:
+    if facts["pv_kva"] != 0 or not facts["kva"]:
+        return NOT_A_NUMBER
+    factor = abs(facts["total_p"]) * facts["ratio"] / facts["kva"]
+    return gated(1.3 - factor, facts["most_i"] > 0.05 * facts["ib"])
+
+
+def suspended_use(facts: Facts) -> float:
+    if facts["suspended_kva"] == 0:
         return 0.0
-    left = f["contract_kva"] - f["suspended_kva"]
-    return f["kva"] / max(1.05 * left, 0.005 * f["contract_kva"], 1.0)
+    left = facts["contract_kva"] - facts["suspended_kva"]
+    return facts["kva"] / max(1.05 * left, 0.005 * facts["contract_kva"], 1.0)
 
 
-def thermal(f: Facts) -> float:
-    air = f["air"] if math.isfinite(f["air"]) else 20
-    score = 1 + max(f["oil"] + f["winding"] - 120 + air, f["oil"] - 105 + air) / 100
-    return score if score >= 1 or f["heated"] >= 12 * HOUR_SECONDS else NOT_A_NUMBER
-
-
-def load_unbalance(f: Facts) -> float:
-    if f["gateway"] != 1:
+def customer_transformer_overload(facts: Facts) -> float:
+    if not facts["own_kva"] > facts["suspended_kva"]:
         return NOT_A_NUMBER
-    amps, limit = [abs(a) for a in f["current"]], 0.25 if f["dyn11"] else 0.15
-    if any(math.isnan(a) for a in amps) or max(amps) == 0:
+    return facts["kva"] / (facts["own_kva"] - facts["suspended_kva"]) / 0.8
+
+
+def meter_overcurrent(facts: Facts, n: int) -> float:
+    limit = min(facts["imax"], 5) if facts["ct"] > 1 else facts["imax"]
+    return abs(facts["i"][n]) / limit / 1.2
+
+
+def harmonics_thd(facts: Facts, n: int) -> float:
+    return facts["thd"][n] / 5
+
+
+def meter_stopped(facts: Facts) -> float:
+    return between(facts["delta"] == 0 and facts["still"] >= 0.1, facts["delta"] > 0)
+
+
+def register_decrease(facts: Facts) -> float:
+    return between(facts["drop"] > 0.01, facts["drop"] <= 0.01)
+
+
+def clock_drift(facts: Facts) -> float:
+    return abs(facts["offset"]) / 300
+
+
+# Rules on intervals of a transformer.
+
+
+def transformer_overload(facts: Facts) -> float:
+    if not facts["coverage"] >= 0.9:
         return NOT_A_NUMBER
+    return facts["kva"] / facts["rating_kva"] / 0.8
+
+
+def transformer_thermal(facts: Facts) -> float:
+    air = facts["air"] if math.isfinite(facts["air"]) else 20
+    winding_excess = facts["oil"] + facts["winding"] - 120 + air
+    oil_excess = facts["oil"] - 105 + air
+    score = 1 + max(winding_excess, oil_excess) / 100
+    return score if score >= 1 or facts["heated"] >= 12 * HOUR_SECONDS else NOT_A_NUMBER
+
+
+def frequency_deviation(facts: Facts) -> float:
+    return max(facts["above"], facts["below"]) / 0.2
+
+
+def area_load_unbalance(facts: Facts) -> float:
+    if facts["gateway"] != 1:
+        return NOT_A_NUMBER
+    amps = [abs(current) for current in facts["current"]]
+    if any(math.isnan(current) for current in amps) or max(amps) == 0:
+        return NOT_A_NUMBER
+
+    limit = 0.25 if facts["dyn11"] else 0.15
     spread = 1 - min(amps) / max(amps)
-    return gated(
-        between(False, spread < limit - 0.05) if spread <= limit else spread / limit,
-        f["kva"] > 0.5 * f["rating_kva"],
+    score = between(False, spread < limit - 0.05) if spread <= limit else spread / limit
+    return gated(score, facts["kva"] > 0.5 * facts["rating_kva"])
+
+
+# Rules on a customer's days.
+
+
+def established(facts: Facts) -> bool:
+    """Whether a customer has been known for four weeks, uses something and has no panels."""
+    return bool(facts["known"] >= 28 and facts["expected"] >= 1 and facts["pv"] == 0)
+
+
+def well_established(facts: Facts) -> bool:
+    """As `established`, with 3 kWh a day or more."""
+    return bool(facts["known"] >= 28 and facts["expected"] >= 3 and facts["pv"] == 0)
+
+
+def vacant(facts: Facts) -> bool:
+    """Whether the home looks empty, or its use cannot be compared."""
+    empty = facts["emptied"] or facts["used"] < 0.1 * facts["before"]
+    stands = not facts["kept_standing"] <= min(0.75, 1.5 * facts["kept"])
+    little = facts["beyond"] < LITTLE_LEFT_LOG
+    return bool(empty or stands or little or facts["suspended"] > 0)
+
+
+def worse_in_lossy_area(score: float, facts: Facts) -> float:
+    """One more where the area loses energy beyond the usual; at most 1.9 elsewhere."""
+    return score + 1 if score >= 1 and facts["excess"] > 0 else min(score, 1.9)
+
+
+def zero_usage(facts: Facts) -> float:
+    """How long a customer has used nothing."""
+    days = 30 if facts["residential"] else 7
+    return worse_in_lossy_area(
+        gated(facts["zero_days"] / days, facts["usual"] > 0.5), facts
     )
 
 
-def burst(f: Facts) -> float:
-    if f["attempts"] < 40 or math.isnan(f["usual"]):
-        return NOT_A_NUMBER
-    spread = math.sqrt(max(f["usual"] * (1 - f["usual"]), 1e-4) / f["attempts"])
-    return min(
-        f["share"] / max(0.05, f["usual"] + 3 * spread), f["share"] * f["attempts"] / 5
-    )
+def read_failure(facts: Facts) -> float:
+    return facts["missing_days"] / (3 + facts["unread_usual"])
 
 
-def suspicion(f: Facts) -> float:
-    """How far a user's energy explains a loss, beyond what chance makes of as few days."""
-    line = max(0.6, math.tanh(3.5 / math.sqrt(max(f["suspect_days"] - 5, 1))))
-    score = min(f["rho"] / line, f["explained"] / 10) if f["excess"] > 0 else 0.0
-    return (
-        1 + score
-        if score >= 1 and (f["unexplained"] >= 1.8 or f["slide"] >= 8)
-        else min(score, 1.9)
-    )
+def area_loss_correlation(facts: Facts) -> float:
+    """How far a user's energy explains a loss, beyond what chance makes of so few days."""
+    line = max(0.6, math.tanh(3.5 / math.sqrt(max(facts["suspect_days"] - 5, 1))))
+    lossy = facts["excess"] > 0
+    score = min(facts["rho"] / line, facts["explained"] / 10) if lossy else 0.0
+    if score >= 1 and (facts["unexplained"] >= 1.8 or facts["slide"] >= 8):
+        return 1 + score
+    return min(score, 1.9)
 
 
-def usual_line(f: Facts) -> float:
-    """Above which line loss is too high: 10 % until six days are known, then by habit."""
-    return (
-        min(max(f["mean"] + max(3 * f["spread"], 0.01), 0.07), 0.10)
-        if f["seen"] >= 6
-        else 0.10
-    )
+def near_zero_usage(facts: Facts) -> float:
+    """How far a day is below a tenth of the usual use."""
+    all_year = facts["used"] > 0.3 * facts["least"]
+    fell = facts["used"] > 0 and not facts["suspended"] > 0 and not all_year
+    score = gated(0.1 / max(facts["left"], 0.001), fell and established(facts))
+    return worse_in_lossy_area(score, facts)
 
 
-def known(f: Facts) -> bool:
-    """Whether a customer is known for four weeks, and uses something."""
-    return bool(f["known"] >= 28 and f["expected"] >= 1)
+def step_drop(facts: Facts) -> float:
+    """How far the last days are below the usual use, and below last year's."""
+    kept = facts["kept"]
+    if facts["kept_year"] >= 0:
+        kept = max(kept, facts["kept_year"])
+    score = min(facts["slide"] / 8, 0.6 / max(kept, 0.01))
+    return gated(score, not vacant(facts) and established(facts))
 
 
-def flatness(f: Facts) -> float:
-    """How flat a day is beside what is usual."""
-    variation, rhythm = (f["shape"][name] for name in ("variation", "rhythm"))
-    if math.isnan(variation) or math.isnan(rhythm):
-        return NOT_A_NUMBER
-    calm = min(
-        0.2 * f["usual_rhythm"] / max(rhythm, 0.005),
-        0.5 * f["usual_variation"] / max(variation, 0.005),
-    )
-    usual = (
-        math.log(0.35) <= f["beyond"] <= math.log(1.2) and f["usual_variation"] >= 0.2
-    )
-    known = f["known"] >= 28 and f["expected"] >= 3
-    return gated(
-        max(0.05 / max(variation, 0.005), calm), usual and known and f["pv"] == 0
-    )
+def usage_fluctuation(facts: Facts) -> float:
+    """How far a day is from the usual use, and from last year's."""
+    rises = facts["beyond"] > 0
+    beyond = abs(facts["beyond"])
 
-
-def vacant(f: Facts) -> bool:
-    """Whether what is left is what was left when nobody was there, or nothing may be asked of it."""
-    still = f["emptied"] or f["used"] < 0.1 * f["before"]
-    stands = not f["kept_standing"] <= min(0.75, 1.5 * f["kept"])
-    return bool(still or stands or f["beyond"] < LITTLE_LEFT_LOG or f["suspended"] > 0)
-
-
-def dropped(f: Facts) -> float:
-    """How far the last days are below what is usual, and below last year's."""
-    kept = max(f["kept"], f["kept_year"]) if f["kept_year"] >= 0 else f["kept"]
-    score = min(f["slide"] / 8, 0.6 / max(kept, 0.01))
-    return gated(score, not vacant(f) and known(f) and f["pv"] == 0)
-
-
-def fluctuation(f: Facts) -> float:
-    """How far a day is from what is usual, and from last year's."""
-    rises = f["beyond"] > 0
-    beyond = abs(f["beyond"])
-    year = f["over_year"] if rises else f["kept_year"]
+    # A day like last year's is no fluctuation.
+    year = facts["over_year"] if rises else facts["kept_year"]
     if year >= 0:
         beyond = max(min(beyond, math.log(max(year, 0.01)) * (1 if rises else -1)), 0)
-    times = 2 if f["residential"] else 1.5
-    counts = not f["used"] <= times * f["before"] if rises else not vacant(f)
+
+    # Nor is the return after an absence.
+    times = 2 if facts["residential"] else 1.5
+    counts = not vacant(facts)
+    if rises:
+        counts = not facts["used"] <= times * facts["before"]
+    limit = max(math.log(times), 3 * facts["spread"])
+    return gated(beyond / limit, counts and established(facts))
+
+
+def timed_zero_block(facts: Facts) -> float:
+    supplied = facts["live"] >= 0.9
+    usual = facts["known"] >= 28 and facts["pv"] == 0
     return gated(
-        beyond / max(math.log(times), 3 * f["spread"]),
-        counts and known(f) and f["pv"] == 0,
+        facts["dark_days"] / 3, facts["dark_before"] <= 0.15 and supplied and usual
     )
 
 
-def nearly_nothing(f: Facts) -> float:
-    """How far a day is below a tenth of what is usual; a lossy area makes it worse."""
-    fell = f["used"] > 0 and not f["suspended"] > 0 and not f["used"] > 0.3 * f["least"]
-    score = gated(0.1 / max(f["left"], 0.001), fell and known(f) and f["pv"] == 0)
-    return score + 1 if score >= 1 and f["excess"] > 0 else min(score, 1.9)
+def clipped_profile(facts: Facts) -> float:
+    score = min(facts["clipped"] / 5, facts["usual_high"] / 1.3 / facts["clip"])
+    return gated(score, facts["beyond"] >= math.log(0.5) and well_established(facts))
 
 
-def unused(f: Facts) -> float:
-    """How long a customer has used nothing; a lossy area makes it worse."""
-    score = gated(f["zero_days"] / (30 if f["residential"] else 7), f["usual"] > 0.5)
-    return score + 1 if score >= 1 and f["excess"] > 0 else min(score, 1.9)
+def flat_profile(facts: Facts) -> float:
+    """How flat a day is beside the usual days."""
+    variation = facts["shape"]["variation"]
+    rhythm = facts["shape"]["rhythm"]
+    if math.isnan(variation) or math.isnan(rhythm):
+        return NOT_A_NUMBER
+
+    calm = min(
+        0.2 * facts["usual_rhythm"] / max(rhythm, 0.005),
+        0.5 * facts["usual_variation"] / max(variation, 0.005),
+    )
+    as_usual = math.log(0.35) <= facts["beyond"] <= math.log(1.2)
+    lively = facts["usual_variation"] >= 0.2
+    return gated(
+        max(0.05 / max(variation, 0.005), calm),
+        as_usual and lively and well_established(facts),
+    )
 
 
-LITTLE_LEFT_LOG = math.log(0.1)  # of the expected use, where little is left
+def tou_inversion(facts: Facts) -> float:
+    as_much = abs(math.log(max(facts["kept_week"], 0.01))) <= math.log(1.1)
+    return gated(facts["valley_rise"] / 0.2, as_much and well_established(facts))
+
+
+def peer_shortfall(facts: Facts) -> float:
+    lively = facts["usual_rhythm"] >= 0.15 and facts["month"] > 0
+    return gated(facts["below"] / 3, facts["peers"] >= 30 and lively)
+
+
+def low_usage(facts: Facts) -> float:
+    by_own = 0.1 / max(facts["own_share"], 0.001)
+    by_peers = 0.05 / max(facts["peer_share"], 0.001)
+    return gated(max(by_own, by_peers), facts["month"] > 0)
+
+
+def tariff_misuse(facts: Facts) -> float:
+    usual = facts["known"] >= 14 and facts["expected"] >= 1 and facts["pv"] == 0
+    return facts["chance"] / 0.9 if usual else NOT_A_NUMBER
+
+
+def new_install_check(facts: Facts) -> float:
+    least = 0.002 if facts["residential"] else 0.02
+    return max(facts["unread"] / 3, least / max(facts["load"], 1e-6))
+
+
+def capacity_expansion(facts: Facts) -> float:
+    capacity = max(facts["contract"] - facts["suspended"], 1)
+    return max(facts["fifth"] / 1.1, facts["kva_2h"] / capacity / 1.5)
+
+
+def pq_voltage_unbalance(facts: Facts) -> float:
+    score = max(facts["unbalance"] / 0.02, facts["unbalance_top"] / 0.04)
+    return score / (2 if facts["stand_in"] else 1)
+
+
+# Rules on an area's days.
+
+
+def usual_line(facts: Facts) -> float:
+    """The line loss that is too high: 10 % until six days are known, then the usual loss and a margin."""
+    if not facts["seen"] >= 6:
+        return 0.10
+    return min(max(facts["mean"] + max(3 * facts["spread"], 0.01), 0.07), 0.10)
+
+
+def area_loss_high(facts: Facts) -> float:
+    return max(facts["third"] / usual_line(facts), facts["least"] / -0.01)
+
+
+def read_success_rate(facts: Facts) -> float:
+    if facts["usual_read"] < 0.5 and facts["others_share"] <= 0.98:
+        return NOT_A_NUMBER
+    return (1 - facts["others_share"]) / 0.02
+
+
+# Rules on payments and bills.
+
+
+def payment_failure_repeat(facts: Facts) -> float:
+    return between(facts["failures"] >= 3, facts["failures"] == 0)
+
+
+def payment_failure_burst(facts: Facts) -> float:
+    usual = facts["usual"]
+    if facts["attempts"] < 40 or math.isnan(usual):
+        return NOT_A_NUMBER
+    spread = math.sqrt(max(usual * (1 - usual), 1e-4) / facts["attempts"])
+    return min(
+        facts["share"] / max(0.05, usual + 3 * spread),
+        facts["share"] * facts["attempts"] / 5,
+    )
+
+
+def arrears_tier(facts: Facts) -> float:
+    return facts["days"] * facts["weight"] if facts["unpaid"] > 0 else 0.0
+
+
+def low_balance(facts: Facts) -> float:
+    return 2 - facts["balance"] / max(20, 3 * facts["daily"])
+
+
+def bill_overpaid(facts: Facts) -> float:
+    return facts["overpaid"]
+
+
+def payment_reconcile(facts: Facts) -> float:
+    return facts["hours"] / 24
+
+
+def payment_conflict(facts: Facts) -> float:
+    return abs(round(facts["off"], 2)) / 0.01
+
+
+def read_date_wrong(facts: Facts) -> float:
+    return max(facts["off"] / (1 if facts["by_demand"] else 24), facts["short"])
+
+
+def bill_recalc_mismatch(facts: Facts) -> float:
+    return abs(facts["billed"] - facts["recomputed"]) / max(
+        1, 0.005 * facts["recomputed"]
+    )
+
+
+# Rules on work items.
+
+
+def stage_overdue(facts: Facts) -> float:
+    return facts["share"] / 0.8
+
+
+def stage_stall(facts: Facts) -> float:
+    return facts["stalled"] / 2
+
+
+def stage_batch_stuck(facts: Facts) -> float:
+    return min(facts["stuck"] / 5, facts["share"] / 0.05)
+
+
+def stage_disorder(facts: Facts) -> float:
+    return between(facts["unfinished"] >= 1, facts["unfinished"] == 0)
+
+
+# Rules on device events.
+
+
+def seal_or_cover_event(facts: Facts) -> float:
+    if not facts["openings"]:
+        return 0.0
+    return 1 + facts["drop_opened"] / 0.4 if facts["drop_opened"] >= 0.4 else 1.0
+
+
+def magnetic_field(facts: Facts) -> float:
+    if facts["field_s"] < 60:
+        return facts["field_s"] / 60
+    return 1 + facts["drop_field"] / 0.3 if facts["drop_field"] >= 0.3 else 1.0
+
+
+def param_change_unordered(facts: Facts) -> float:
+    return min(facts["changes"], 1.0)
+
+
+def relay_unanswered(facts: Facts) -> float:
+    return facts["failures"] / 3
+
+
+def voltage_sag(facts: Facts) -> float:
+    return facts["disturbances"]
+
+
+def frequent_outage(facts: Facts) -> float:
+    return facts["outages"] / 3
+
+
+# Rules on master data.
+
+
+def calibration_due(facts: Facts) -> float:
+    late = facts["late"]
+    if late is None:
+        return NOT_A_NUMBER
+    return 1 + late if late > 0 else between(False, late < 0)
+
+
+def file_inconsistency(facts: Facts) -> float:
+    return float(facts["faults"])
+
+
+def contract_gap(facts: Facts) -> float:
+    return max(facts["gaps"], facts["off"] / 0.01)
+
+
+def contract_expiry(facts: Facts) -> float:
+    """3 after the end, 2 in the last 30 days, 1 at 60 days before."""
+    left = facts["left"]
+    if left is None:
+        return NOT_A_NUMBER
+    if left <= 0:
+        return 3.0
+    return 2.0 if left <= 30 else max(1 + (60 - left) / 30, 0.0)
+
+
+# The tables: how bad, how long to hold and to release, and which needs make a score NaN.
+
 READING_RULES = {
     "voltage_loss": OracleRule(
-        by_phase(
-            lambda f, n: between(
-                f["u"][n] < 0.78 * f["un"] and abs(f["i"][n]) > 0.005 * f["ib"],
-                f["u"][n] > 0.85 * f["un"],
-            ),
-            "u",
-            "i",
-            "un",
-            "ib",
-        ),
-        1,
-        MINUTE_SECONDS,
-        MINUTE_SECONDS,
+        by_phase(voltage_loss, "u", "i", "un", "ib"),
+        severity=1,
+        hold=MINUTE_SECONDS,
+        release=MINUTE_SECONDS,
         lull=2 * HOUR_SECONDS,
     ),
     "phase_break": OracleRule(
-        by_phase(
-            lambda f, n: between(
-                f["u"][n] < 0.6 * f["un"]
-                and abs(f["i"][n]) < 0.005 * f["ib"]
-                and f["most_u"] > 0.7 * f["un"],
-                f["u"][n] > 0.7 * f["un"],
-            ),
-            "u",
-            "i",
-            "un",
-            "ib",
-        ),
-        2,
-        MINUTE_SECONDS,
-        MINUTE_SECONDS,
+        by_phase(phase_break, "u", "i", "un", "ib"),
+        severity=2,
+        hold=MINUTE_SECONDS,
+        release=MINUTE_SECONDS,
         lull=2 * HOUR_SECONDS,
     ),
     "current_loss": OracleRule(
-        by_phase(
-            lambda f, n: between(
-                f["u"][n] > 0.7 * f["un"]
-                and abs(f["i"][n]) < 0.005 * f["ib"]
-                and f["most_i"] > 0.05 * f["ib"],
-                abs(f["i"][n]) > 0.05 * f["ib"],
-            ),
-            "u",
-            "i",
-            "un",
-            "ib",
-        ),
-        1,
-        MINUTE_SECONDS,
-        MINUTE_SECONDS,
+        by_phase(current_loss, "u", "i", "un", "ib"),
+        severity=1,
+        hold=MINUTE_SECONDS,
+        release=MINUTE_SECONDS,
         lull=2 * HOUR_SECONDS,
     ),
     "reverse_polarity": OracleRule(
-        by_phase(
-            lambda f, n: between(
-                f["p"][n] < -0.005 * f["un"] * f["ib"] / 1000
-                and f["pv_kva"] == 0
-                and (
-                    total(f["p"]) < 0
-                    if f["elements"] == 2
-                    else f["most_p"] > 0 or f["elements"] == 1
-                ),
-                f["p"][n] >= 0,
-            ),
-            "p",
-            "un",
-            "ib",
-            "pv_kva",
-        ),
-        1,
-        15 * MINUTE_SECONDS,
-        RETURN_SECONDS,
+        by_phase(reverse_polarity, "p", "un", "ib", "pv_kva"),
+        severity=1,
+        hold=15 * MINUTE_SECONDS,
+        release=RETURN_SECONDS,
         lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "meter_current_unbalance": OracleRule(
-        by_phase(
-            lambda f, n: (
-                gated(
-                    abs(abs(f["i"][n]) - f["mean_i"]) / f["mean_i"] / 0.3,
-                    f["most_i"] > 0.05 * f["ib"],
-                )
-                if f["mean_i"]
-                else NOT_A_NUMBER
-            ),
-            "i",
-            "mean_i",
-            "ib",
-        ),
-        3,
-        HOUR_SECONDS,
-        RETURN_SECONDS,
+        by_phase(meter_current_unbalance, "i", "mean_i", "ib"),
+        severity=3,
+        hold=HOUR_SECONDS,
+        release=RETURN_SECONDS,
         worse=((3.0, 2, HOUR_SECONDS),),
         lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "voltage_deviation": OracleRule(
         by_phase(voltage_deviation, "u", "un"),
-        3,
-        HOUR_SECONDS // 2,
-        RETURN_SECONDS,
+        severity=3,
+        hold=HOUR_SECONDS // 2,
+        release=RETURN_SECONDS,
         lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "over_contract_capacity": OracleRule(
-        whole(
-            lambda f: (
-                f["kva"] / max(f["contract_kva"] - f["suspended_kva"], 1.0) / 1.05
-            ),
-            "kva",
-            "contract_kva",
-        ),
-        3,
-        2 * HOUR_SECONDS,
-        RETURN_SECONDS,
-        1 / 1.05,
-        ((1.2 / 1.05, 2, 2 * HOUR_SECONDS),),
-        2 * HOUR_SECONDS,
+        whole(over_contract_capacity, "kva", "contract_kva"),
+        severity=3,
+        hold=2 * HOUR_SECONDS,
+        release=RETURN_SECONDS,
+        clear=1 / 1.05,
+        worse=((1.2 / 1.05, 2, 2 * HOUR_SECONDS),),
+        lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "low_power_factor": OracleRule(
-        whole(
-            lambda f: (
-                gated(
-                    1.3 - abs(f["total_p"]) * f["ratio"] / f["kva"],
-                    f["most_i"] > 0.05 * f["ib"],
-                )
-                if f["pv_kva"] == 0 and f["kva"]
-                else NOT_A_NUMBER
-            ),
-            "total_p",
-            "kva",
-            "ratio",
-            "most_i",
-            "ib",
-            "pv_kva",
-        ),
-        3,
-        HOUR_SECONDS,
-        RETURN_SECONDS,
+        whole(low_power_factor, "total_p", "kva", "ratio", "most_i", "ib", "pv_kva"),
+        severity=3,
+        hold=HOUR_SECONDS,
+        release=RETURN_SECONDS,
         lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "suspended_use": OracleRule(
         whole(suspended_use, "kva", "contract_kva", "suspended_kva"),
-        1,
-        HOUR_SECONDS,
-        RETURN_SECONDS,
-        1 / 1.05,
+        severity=1,
+        hold=HOUR_SECONDS,
+        release=RETURN_SECONDS,
+        clear=1 / 1.05,
         lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "customer_transformer_overload": OracleRule(
-        whole(
-            lambda f: (
-                f["kva"] / (f["own_kva"] - f["suspended_kva"]) / 0.8
-                if f["own_kva"] > f["suspended_kva"]
-                else NOT_A_NUMBER
-            ),
-            "kva",
-            "own_kva",
-            "suspended_kva",
-        ),
-        3,
-        2 * HOUR_SECONDS,
-        RETURN_SECONDS,
-        0.75 / 0.8,
-        ((1 / 0.8, 2, 2 * HOUR_SECONDS), (1.5 / 0.8, 1, 15 * MINUTE_SECONDS)),
-        2 * HOUR_SECONDS,
+        whole(customer_transformer_overload, "kva", "own_kva", "suspended_kva"),
+        severity=3,
+        hold=2 * HOUR_SECONDS,
+        release=RETURN_SECONDS,
+        clear=0.75 / 0.8,
+        worse=((1 / 0.8, 2, 2 * HOUR_SECONDS), (1.5 / 0.8, 1, 15 * MINUTE_SECONDS)),
+        lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "meter_overcurrent": OracleRule(
-        by_phase(
-            lambda f, n: (
-                abs(f["i"][n]) / (min(f["imax"], 5) if f["ct"] > 1 else f["imax"]) / 1.2
-            ),
-            "i",
-            "imax",
-        ),
-        2,
-        MINUTE_SECONDS,
-        RETURN_SECONDS,
-        1.05 / 1.2,
+        by_phase(meter_overcurrent, "i", "imax"),
+        severity=2,
+        hold=MINUTE_SECONDS,
+        release=RETURN_SECONDS,
+        clear=1.05 / 1.2,
         lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "harmonics_thd": OracleRule(
-        by_phase(lambda f, n: f["thd"][n] / 5, "thd", "un"),
-        3,
-        5 * MINUTE_SECONDS,
-        RETURN_SECONDS,
-        0.95,
+        by_phase(harmonics_thd, "thd", "un"),
+        severity=3,
+        hold=5 * MINUTE_SECONDS,
+        release=RETURN_SECONDS,
+        clear=0.95,
         lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "meter_stopped": OracleRule(
-        whole(
-            lambda f: between(f["delta"] == 0 and f["still"] >= 0.1, f["delta"] > 0),
-            "delta",
-            "still",
-        ),
-        1,
-        4 * HOUR_SECONDS,
+        whole(meter_stopped, "delta", "still"),
+        severity=1,
+        hold=4 * HOUR_SECONDS,
         lull=2 * HOUR_SECONDS,
     ),
     "register_decrease": OracleRule(
-        whole(lambda f: between(f["drop"] > 0.01, f["drop"] <= 0.01), "drop"),
-        1,
+        whole(register_decrease, "drop"),
+        severity=1,
         release=30 * DAY_SECONDS,
         lull=2 * HOUR_SECONDS,
     ),
 }
 CLOCK_RULES = {
     "clock_drift": OracleRule(
-        lambda f: abs(f["offset"]) / 300, 4, 1, 0, 0.4, ((2.0, 3, 1),), 3 * DAY_SECONDS
-    )
+        clock_drift,
+        severity=4,
+        hold=1,
+        release=0,
+        clear=0.4,
+        worse=((2.0, 3, 1),),
+        lull=3 * DAY_SECONDS,
+    ),
 }
 INTERVAL_RULES = {
     "transformer_overload": OracleRule(
-        lambda f: (
-            f["kva"] / f["rating_kva"] / 0.8 if f["coverage"] >= 0.9 else NOT_A_NUMBER
-        ),
-        3,
-        2 * HOUR_SECONDS,
-        RETURN_SECONDS,
-        0.75 / 0.8,
-        ((1 / 0.8, 2, 2 * HOUR_SECONDS), (1.5 / 0.8, 1, 15 * MINUTE_SECONDS)),
-        2 * HOUR_SECONDS,
+        transformer_overload,
+        severity=3,
+        hold=2 * HOUR_SECONDS,
+        release=RETURN_SECONDS,
+        clear=0.75 / 0.8,
+        worse=((1 / 0.8, 2, 2 * HOUR_SECONDS), (1.5 / 0.8, 1, 15 * MINUTE_SECONDS)),
+        lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "transformer_thermal": OracleRule(
-        thermal,
-        1,
-        15 * MINUTE_SECONDS,
-        RETURN_SECONDS,
-        0.95,
+        transformer_thermal,
+        severity=1,
+        hold=15 * MINUTE_SECONDS,
+        release=RETURN_SECONDS,
+        clear=0.95,
         lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "frequency_deviation": OracleRule(
-        whole(lambda f: max(f["above"], f["below"]) / 0.2, "above", "below"),
-        3,
-        MINUTE_SECONDS,
-        MINUTE_SECONDS,
+        whole(frequency_deviation, "above", "below"),
+        severity=3,
+        hold=MINUTE_SECONDS,
+        release=MINUTE_SECONDS,
         lull=2 * HOUR_SECONDS,
     ),
     "area_load_unbalance": OracleRule(
-        load_unbalance,
-        3,
-        2 * HOUR_SECONDS,
-        RETURN_SECONDS,
+        area_load_unbalance,
+        severity=3,
+        hold=2 * HOUR_SECONDS,
+        release=RETURN_SECONDS,
         lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
 }
 DAY_RULES = {
-    "zero_usage": OracleRule(unused, 3, 0, 2 * DAY_SECONDS, worse=((2.0, 2, 0),)),
-    "read_failure": OracleRule(
-        lambda f: f["missing_days"] / (3 + f["unread_usual"]), 3
+    "zero_usage": OracleRule(
+        zero_usage, severity=3, hold=0, release=2 * DAY_SECONDS, worse=((2.0, 2, 0),)
     ),
+    "read_failure": OracleRule(read_failure, severity=3),
     "area_loss_correlation": OracleRule(
-        whole(suspicion, "rho", "excess"),
-        2,
-        2 * DAY_SECONDS,
-        6 * DAY_SECONDS,
+        whole(area_loss_correlation, "rho", "excess"),
+        severity=2,
+        hold=2 * DAY_SECONDS,
+        release=6 * DAY_SECONDS,
         worse=((2.0, 1, 0),),
     ),
     "near_zero_usage": OracleRule(
-        whole(nearly_nothing, "left", "expected", "known", "pv"),
-        3,
-        6 * DAY_SECONDS,
-        2 * DAY_SECONDS,
+        whole(near_zero_usage, "left", "expected", "known", "pv"),
+        severity=3,
+        hold=6 * DAY_SECONDS,
+        release=2 * DAY_SECONDS,
         worse=((2.0, 2, 6 * DAY_SECONDS),),
     ),
     "step_drop": OracleRule(
-        whole(dropped, "slide", "beyond", "kept", "expected", "known", "pv"),
-        3,
-        4 * DAY_SECONDS,
-        14 * DAY_SECONDS,
+        whole(step_drop, "slide", "beyond", "kept", "expected", "known", "pv"),
+        severity=3,
+        hold=4 * DAY_SECONDS,
+        release=14 * DAY_SECONDS,
         worse=((1.0, 2, 7 * DAY_SECONDS),),
     ),
     "usage_fluctuation": OracleRule(
-        whole(fluctuation, "beyond", "spread", "kept", "expected", "known", "pv"),
-        3,
-        2 * DAY_SECONDS,
-        5 * DAY_SECONDS,
+        whole(usage_fluctuation, "beyond", "spread", "kept", "expected", "known", "pv"),
+        severity=3,
+        hold=2 * DAY_SECONDS,
+        release=5 * DAY_SECONDS,
     ),
     "timed_zero_block": OracleRule(
-        whole(
-            lambda f: gated(
-                f["dark_days"] / 3,
-                f["dark_before"] <= 0.15
-                and f["live"] >= 0.9
-                and f["known"] >= 28
-                and f["pv"] == 0,
-            ),
-            "dark_days",
-            "dark_before",
-            "live",
-            "known",
-            "pv",
-        ),
-        2,
-        0,
-        7 * DAY_SECONDS,
+        whole(timed_zero_block, "dark_days", "dark_before", "live", "known", "pv"),
+        severity=2,
+        hold=0,
+        release=7 * DAY_SECONDS,
     ),
     "clipped_profile": OracleRule(
         whole(
-            lambda f: gated(
-                min(f["clipped"] / 5, f["usual_high"] / 1.3 / f["clip"]),
-                f["beyond"] >= math.log(0.5)
-                and f["known"] >= 28
-                and f["expected"] >= 3
-                and f["pv"] == 0,
-            ),
-            "clipped",
-            "clip",
-            "usual_high",
-            "beyond",
-            "known",
-            "pv",
+            clipped_profile, "clipped", "clip", "usual_high", "beyond", "known", "pv"
         ),
-        2,
-        0,
-        7 * DAY_SECONDS,
+        severity=2,
+        hold=0,
+        release=7 * DAY_SECONDS,
     ),
     "flat_profile": OracleRule(
-        whole(flatness, "usual_variation", "usual_rhythm", "beyond", "known", "pv"),
-        3,
-        2 * DAY_SECONDS,
-        4 * DAY_SECONDS,
+        whole(flat_profile, "usual_variation", "usual_rhythm", "beyond", "known", "pv"),
+        severity=3,
+        hold=2 * DAY_SECONDS,
+        release=4 * DAY_SECONDS,
     ),
     "tou_inversion": OracleRule(
-        whole(
-            lambda f: gated(
-                f["valley_rise"] / 0.2,
-                abs(math.log(max(f["kept_week"], 0.01))) <= math.log(1.1)
-                and f["known"] >= 28
-                and f["expected"] >= 3
-                and f["pv"] == 0,
-            ),
-            "valley_rise",
-            "kept_week",
-            "known",
-            "pv",
-        ),
-        3,
-        2 * DAY_SECONDS,
-        14 * DAY_SECONDS,
+        whole(tou_inversion, "valley_rise", "kept_week", "known", "pv"),
+        severity=3,
+        hold=2 * DAY_SECONDS,
+        release=14 * DAY_SECONDS,
     ),
     "peer_shortfall": OracleRule(
-        whole(
-            lambda f: gated(
-                f["below"] / 3,
-                f["peers"] >= 30 and f["usual_rhythm"] >= 0.15 and f["month"] > 0,
-            ),
-            "below",
-            "peers",
-            "usual_rhythm",
-            "month",
-        ),
-        3,
-        31 * DAY_SECONDS,
+        whole(peer_shortfall, "below", "peers", "usual_rhythm", "month"),
+        severity=3,
+        hold=31 * DAY_SECONDS,
     ),
     "low_usage": OracleRule(
-        whole(
-            lambda f: gated(
-                max(
-                    0.1 / max(f["own_share"], 0.001), 0.05 / max(f["peer_share"], 0.001)
-                ),
-                f["month"] > 0,
-            ),
-            "own_share",
-            "peer_share",
-            "month",
-        ),
-        3,
-        31 * DAY_SECONDS,
+        whole(low_usage, "own_share", "peer_share", "month"),
+        severity=3,
+        hold=31 * DAY_SECONDS,
     ),
     "tariff_misuse": OracleRule(
-        whole(
-            lambda f: (
-                f["chance"] / 0.9
-                if f["known"] >= 14 and f["expected"] >= 1 and f["pv"] == 0
-                else NOT_A_NUMBER
-            ),
-            "chance",
-            "known",
-            "expected",
-            "pv",
-        ),
-        2,
-        30 * DAY_SECONDS,
-        DAY_SECONDS,
+        whole(tariff_misuse, "chance", "known", "expected", "pv"),
+        severity=2,
+        hold=30 * DAY_SECONDS,
+        release=DAY_SECONDS,
     ),
     "new_install_check": OracleRule(
-        whole(
-            lambda f: max(
-                f["unread"] / 3,
-                (0.002 if f["residential"] else 0.02) / max(f["load"], 1e-6),
-            ),
-            "unread",
-            "load",
-        ),
-        2,
+        whole(new_install_check, "unread", "load"), severity=2
     ),
     "capacity_expansion": OracleRule(
-        whole(
-            lambda f: max(
-                f["fifth"] / 1.1,
-                f["kva_2h"] / max(f["contract"] - f["suspended"], 1) / 1.5,
-            ),
-            "fifth",
-            "contract",
-        ),
-        2,
-        0,
-        30 * DAY_SECONDS,
+        whole(capacity_expansion, "fifth", "contract"),
+        severity=2,
+        hold=0,
+        release=30 * DAY_SECONDS,
     ),
     "pq_voltage_unbalance": OracleRule(
-        lambda f: (
-            max(f["unbalance"] / 0.02, f["unbalance_top"] / 0.04)
-            / (2 if f["stand_in"] else 1)
-        ),
-        3,
-        0,
-        2 * DAY_SECONDS,
+        pq_voltage_unbalance, severity=3, hold=0, release=2 * DAY_SECONDS
     ),
 }
 AREA_DAY_RULES = {
     "area_loss_high": OracleRule(
-        whole(
-            lambda f: max(f["third"] / usual_line(f), f["least"] / -0.01),
-            "third",
-            "least",
-            "mean",
-        ),
-        2,
-        0,
-        6 * DAY_SECONDS,
+        whole(area_loss_high, "third", "least", "mean"),
+        severity=2,
+        hold=0,
+        release=6 * DAY_SECONDS,
     ),
     "read_success_rate": OracleRule(
-        lambda f: (
-            NOT_A_NUMBER
-            if f["usual_read"] < 0.5 and f["others_share"] <= 0.98
-            else (1 - f["others_share"]) / 0.02
-        ),
-        3,
-        DAY_SECONDS,
-        clear=0.5,
+        read_success_rate, severity=3, hold=DAY_SECONDS, clear=0.5
     ),
 }
 PAYMENT_RULES = {
-    "payment_failure_repeat": OracleRule(
-        lambda f: between(f["failures"] >= 3, f["failures"] == 0), 2
-    )
+    "payment_failure_repeat": OracleRule(payment_failure_repeat, severity=2),
 }
 ATTEMPT_RULES = {
     "payment_failure_burst": OracleRule(
-        burst, 2, 10 * MINUTE_SECONDS, HOUR_SECONDS // 2
-    )
+        payment_failure_burst,
+        severity=2,
+        hold=10 * MINUTE_SECONDS,
+        release=HOUR_SECONDS // 2,
+    ),
 }
 ARREARS_RULES = {
     "arrears_tier": OracleRule(
-        lambda f: f["days"] * f["weight"] if f["unpaid"] > 0 else 0.0,
-        4,
-        worse=((7.0, 3, 0), (15.0, 2, 0), (30.0, 1, 0)),
-    )
+        arrears_tier, severity=4, worse=((7.0, 3, 0), (15.0, 2, 0), (30.0, 1, 0))
+    ),
 }
 PREPAID_RULES = {
-    "low_balance": OracleRule(lambda f: 2 - f["balance"] / max(20, 3 * f["daily"]), 4)
+    "low_balance": OracleRule(low_balance, severity=4),
 }
-OVERPAID_RULES = {"bill_overpaid": OracleRule(lambda f: f["overpaid"], 3)}
+OVERPAID_RULES = {
+    "bill_overpaid": OracleRule(bill_overpaid, severity=3),
+}
 TRANSFER_RULES = {
-    "payment_reconcile": OracleRule(lambda f: f["hours"] / 24, 3),
-    "payment_conflict": OracleRule(lambda f: abs(round(f["off"], 2)) / 0.01, 3),
+    "payment_reconcile": OracleRule(payment_reconcile, severity=3),
+    "payment_conflict": OracleRule(payment_conflict, severity=3),
 }
 BILL_ISSUE_RULES = {
     "read_date_wrong": OracleRule(
-        whole(
-            lambda f: max(f["off"] / (1 if f["by_demand"] else 24), f["short"]),
-            "off",
-            "short",
-        ),
-        2,
-        DAY_SECONDS,
+        whole(read_date_wrong, "off", "short"), severity=2, hold=DAY_SECONDS
     ),
     "bill_recalc_mismatch": OracleRule(
-        whole(
-            lambda f: (
-                abs(f["billed"] - f["recomputed"]) / max(1, 0.005 * f["recomputed"])
-            ),
-            "recomputed",
-        ),
-        2,
+        whole(bill_recalc_mismatch, "recomputed"), severity=2
     ),
 }
 OVERDUE_RULES = {
     "stage_overdue": OracleRule(
-        lambda f: f["share"] / 0.8, 3, worse=((1.25, 2, 0), (2.5, 1, 0))
-    )
+        stage_overdue, severity=3, worse=((1.25, 2, 0), (2.5, 1, 0))
+    ),
 }
-STALL_RULES = {"stage_stall": OracleRule(lambda f: f["stalled"] / 2, 2)}
+STALL_RULES = {
+    "stage_stall": OracleRule(stage_stall, severity=2),
+}
 BACKLOG_RULES = {
-    "stage_batch_stuck": OracleRule(lambda f: min(f["stuck"] / 5, f["share"] / 0.05), 2)
+    "stage_batch_stuck": OracleRule(stage_batch_stuck, severity=2),
 }
 DISORDER_RULES = {
-    "stage_disorder": OracleRule(
-        lambda f: between(f["unfinished"] >= 1, f["unfinished"] == 0), 2
-    )
+    "stage_disorder": OracleRule(stage_disorder, severity=2),
 }
-
-
-def opened(f: Facts) -> float:
-    return (
-        0.0
-        if not f["openings"]
-        else 1 + f["drop_opened"] / 0.4
-        if f["drop_opened"] >= 0.4
-        else 1.0
-    )
-
-
-def magnetic(f: Facts) -> float:
-    if f["field_s"] < 60:
-        return f["field_s"] / 60
-    return 1 + f["drop_field"] / 0.3 if f["drop_field"] >= 0.3 else 1.0
-
-
 INCIDENT_RULES = {
-    "seal_or_cover_event": OracleRule(opened, 2, DAY_SECONDS, worse=((2.0, 1, 0),)),
-    "magnetic_field": OracleRule(magnetic, 2, worse=((2.0, 1, 0),)),
-    "param_change_unordered": OracleRule(
-        lambda f: min(f["changes"], 1.0), 2, DAY_SECONDS
+    "seal_or_cover_event": OracleRule(
+        seal_or_cover_event, severity=2, hold=DAY_SECONDS, worse=((2.0, 1, 0),)
     ),
-    "relay_unanswered": OracleRule(lambda f: f["failures"] / 3, 2),
-    "voltage_sag": OracleRule(lambda f: f["disturbances"], 3, worse=((3.0, 2, 0),)),
-    "frequent_outage": OracleRule(lambda f: f["outages"] / 3, 3),
+    "magnetic_field": OracleRule(magnetic_field, severity=2, worse=((2.0, 1, 0),)),
+    "param_change_unordered": OracleRule(
+        param_change_unordered, severity=2, hold=DAY_SECONDS
+    ),
+    "relay_unanswered": OracleRule(relay_unanswered, severity=2),
+    "voltage_sag": OracleRule(voltage_sag, severity=3, worse=((3.0, 2, 0),)),
+    "frequent_outage": OracleRule(frequent_outage, severity=3),
 }
-
-
-def near_end(f: Facts) -> float:
-    if f["left"] <= 0:
-        return 3.0
-    return 2.0 if f["left"] <= 30 else max(1 + (60 - f["left"]) / 30, 0.0)
-
-
 MASTER_DATA_RULES = {
     "calibration_due": OracleRule(
-        lambda f: (
-            NOT_A_NUMBER
-            if f["late"] is None
-            else 1 + f["late"]
-            if f["late"] > 0
-            else between(False, f["late"] < 0)
-        ),
-        4,
-        worse=((31.0, 3, 0), (91.0, 2, 0)),
+        calibration_due, severity=4, worse=((31.0, 3, 0), (91.0, 2, 0))
     ),
-    "file_inconsistency": OracleRule(lambda f: float(f["faults"]), 4),
-    "contract_gap": OracleRule(lambda f: max(f["gaps"], f["off"] / 0.01), 4),
+    "file_inconsistency": OracleRule(file_inconsistency, severity=4),
+    "contract_gap": OracleRule(contract_gap, severity=4),
     "contract_expiry": OracleRule(
-        lambda f: NOT_A_NUMBER if f["left"] is None else near_end(f),
-        4,
-        worse=((2.0, 3, 0), (3.0, 2, 0)),
+        contract_expiry, severity=4, worse=((2.0, 3, 0), (3.0, 2, 0))
     ),
 }

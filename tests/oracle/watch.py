@@ -1,4 +1,4 @@
-"""What an episode is to a clerk with a notebook: scores, runs, calms and how each ends."""
+"""An episode by its definition: a score, runs above a line, calm below another, and how the episode ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Endings = dict[Key, Ending]
 
 @dataclass
 class OracleRule:
-    """A raise line at 1 with its hold, worse lines, a clear line with its release, and what silence ends a run."""
+    """A raise line at 1 with its hold, worse lines, a clear line with its release, and the lull that ends a run."""
 
     score: Callable[[Facts], float | list[float]]
     severity: int
@@ -39,18 +39,16 @@ class OracleRule:
     release: int = 0
     clear: float = 0.9
     worse: tuple[tuple[float, int, int], ...] = ()  # score, severity, hold
-    lull: float = math.inf
-    chronic: bool = False  # told again after a day, then every week
+    lull: float = math.inf  # s
+    chronic: bool = False  # published again after a day, then every week
 
 
 @dataclass
 class EpisodeTracker:
-    """One rule on one subject: what it would remember if it were a clerk with a notebook."""
+    """The episodes of one rule on one subject."""
 
     rule: OracleRule
-    runs: dict[int, int] = field(
-        default_factory=dict
-    )  # since when each level has been reached, by its number
+    runs: dict[int, int] = field(default_factory=dict)  # since when, by level
     calm: int | None = None
     severity: int = 0
     since: int = 0
@@ -58,96 +56,93 @@ class EpisodeTracker:
     endings: dict[int, Ending] = field(default_factory=dict)
 
     def see(self, at: int, score: float, phase: str, gap: float) -> None:
-        """Take one observation; one that cannot tell changes nothing."""
-        rule = self.rule
+        """Take one score; NaN cannot tell and changes nothing."""
         if math.isnan(score):
             return
+        worst = self.worst_level(at, score, gap)
+
+        # Below the clear line: calm, and cleared at the end of the release.
+        if self.severity and score < self.rule.clear:
+            self.calm = at if self.calm is None else min(self.calm, at)
+            if at - self.calm >= self.rule.release or score == -math.inf:
+                self.clear_at(at)
+            return
+
+        # Raised or escalated; a chronic episode is published again.
+        self.calm = None
+        if worst and (not self.severity or worst < self.severity):
+            raised = self.endings[self.since].raised if self.severity else at
+            self.severity = worst
+            self.since = self.runs[0]
+            self.endings[self.since] = Ending("raised", worst, raised, at, score, phase)
+            self.published_at = at
+        elif self.severity and score >= 1 and self.may_repeat(at):
+            ending = self.endings[self.since]
+            self.endings[self.since] = ending._replace(at=at, score=score, phase=phase)
+            self.published_at = at
+
+    def worst_level(self, at: int, score: float, gap: float) -> int:
+        """The severity of the worst level that has held long enough; 0 if none has."""
+        rule = self.rule
         if not self.severity and gap > max(rule.lull, rule.hold):
             self.runs = {}
+
         levels = [(1.0, rule.severity, rule.hold), *rule.worse]
         for n, (line, _, _) in enumerate(levels):
             if score >= line:
                 self.runs.setdefault(n, at)
             elif n or not self.severity:
                 self.runs.pop(n, None)
-        worst = min(
-            (
-                s
-                for n, (line, s, hold) in enumerate(levels)
-                if score >= line and at - self.runs[n] >= hold
-            ),
-            default=0,
-        )
-        if self.severity and score < rule.clear:
-            self.calm = at if self.calm is None else min(self.calm, at)
-            if at - self.calm >= rule.release or score == -math.inf:
-                self.endings[self.since] = self.endings[self.since]._replace(
-                    state="cleared", at=at
-                )
-                self.severity, self.calm, self.runs = 0, None, {}
-        else:
-            self.calm = None
-            if worst and (not self.severity or worst < self.severity):
-                raised = self.endings[self.since].raised if self.severity else at
-                self.severity, self.since = worst, self.runs[0]
-                self.endings[self.since], self.published_at = (
-                    Ending("raised", worst, raised, at, score, phase),
-                    at,
-                )
-            elif (
-                rule.chronic
-                and self.severity
-                and score >= 1
-                and at - self.published_at >= self.pause()
-            ):
-                told = self.endings[self.since]
-                self.endings[self.since], self.published_at = (
-                    told._replace(at=at, score=score, phase=phase),
-                    at,
-                )
 
-    def pause(self) -> int:
-        """Seconds after which a chronic state is told again."""
-        return (
-            DAY_SECONDS
-            if self.published_at - self.since < DAY_SECONDS
-            else WEEK_SECONDS
-        )
+        reached = [
+            severity
+            for n, (line, severity, hold) in enumerate(levels)
+            if score >= line and at - self.runs[n] >= hold
+        ]
+        return min(reached, default=0)
+
+    def clear_at(self, at: int) -> None:
+        """End the episode."""
+        ending = self.endings[self.since]
+        self.endings[self.since] = ending._replace(state="cleared", at=at)
+        self.severity = 0
+        self.calm = None
+        self.runs = {}
+
+    def may_repeat(self, at: int) -> bool:
+        """Whether a chronic episode is due again: a day after it was raised, then every week."""
+        first_day = self.published_at - self.since < DAY_SECONDS
+        pause = DAY_SECONDS if first_day else WEEK_SECONDS
+        return self.rule.chronic and at - self.published_at >= pause
 
 
 def between(trouble: bool, well: bool) -> float:
-    """1 in trouble, 0 when well, between the two nothing changes."""
+    """1 in trouble and 0 when well; 0.95 in between, which changes nothing."""
     return 1.0 if trouble else 0.0 if well else 0.95
 
 
 def gated(score: float, gate: bool) -> float:
-    """Behind a closed gate there is no trouble."""
+    """The score; at most 0.95, which raises nothing, while the gate is closed."""
     return score if gate else min(score, 0.95)
 
 
 def by_phase(
     judge: Callable[[Facts, int], float], *needs: str
 ) -> Callable[[Facts], list[float]]:
-    """A score per phase; NaN where a need is NaN, of the phase or of the whole."""
+    """A score per phase; NaN where a needed fact is NaN, of the phase or of the whole meter."""
 
-    def score(f: Facts) -> list[float]:
-        told = []
-        for n in range(3):
-            values = [
-                f[need][n] if isinstance(f[need], list) else f[need] for need in needs
-            ]
-            told.append(
-                NOT_A_NUMBER if any(math.isnan(v) for v in values) else judge(f, n)
-            )
-        return told
+    def phase_score(facts: Facts, n: int) -> float:
+        values = [facts[need] for need in needs]
+        of_phase = [value[n] if isinstance(value, list) else value for value in values]
+        return NOT_A_NUMBER if any(map(math.isnan, of_phase)) else judge(facts, n)
 
-    return score
+    return lambda facts: [phase_score(facts, n) for n in range(3)]
 
 
 def whole(judge: Callable[[Facts], float], *needs: str) -> Callable[[Facts], float]:
-    """One score; NaN where a need is NaN."""
-    return lambda f: (
-        NOT_A_NUMBER if any(math.isnan(f[need]) for need in needs) else judge(f)
+    """One score; NaN where a needed fact is NaN."""
+    return lambda facts: (
+        NOT_A_NUMBER if any(math.isnan(facts[need]) for need in needs) else judge(facts)
     )
 
 
@@ -158,36 +153,42 @@ def judge(
     rows: Iterable[Facts],
     endings: Endings,
 ) -> None:
-    """Let every rule see every row of one subject; NaN of a phase that a meter has is no proof that all is well."""
-    watches = {name: EpisodeTracker(rule) for name, rule in rules.items()}
+    """Judge all rows of one subject by every rule, and add how the episodes end."""
+    trackers = {name: EpisodeTracker(rule) for name, rule in rules.items()}
     before = None
-    for f in rows:
-        gap = math.inf if before is None else f["at"] - before
-        before = f["at"]
-        for watch in watches.values():
-            score, phase = watch.rule.score(f), ""
-            if isinstance(score, list):
-                known = {n: s for n, s in enumerate(score) if not math.isnan(s)}
-                best = max(known, key=lambda n: (known[n], -n), default=None)
-                if best is None or (
-                    known[best] < watch.rule.clear and len(known) < f["elements"]
-                ):
-                    continue
-                score, phase = known[best], "ABC"[best]
-            watch.see(f["at"], score, phase, gap)
-    for name, watch in watches.items():
-        endings |= {
-            (name, area, subject, since): ending
-            for since, ending in watch.endings.items()
-        }
+    for facts in rows:
+        gap = math.inf if before is None else facts["at"] - before
+        before = facts["at"]
+        for tracker in trackers.values():
+            score, phase = worst_phase(tracker.rule, facts)
+            tracker.see(facts["at"], score, phase, gap)
+
+    for name, tracker in trackers.items():
+        for since, ending in tracker.endings.items():
+            endings[name, area, subject, since] = ending
+
+
+def worst_phase(rule: OracleRule, facts: Facts) -> tuple[float, str]:
+    """The highest score and its phase; NaN while the phase without a score might be the one in trouble."""
+    score = rule.score(facts)
+    if not isinstance(score, list):
+        return score, ""
+    known = {n: value for n, value in enumerate(score) if not math.isnan(value)}
+    worst = max(known, key=lambda n: (known[n], -n), default=None)
+    if worst is None:
+        return NOT_A_NUMBER, ""
+    if known[worst] < rule.clear and len(known) < facts["elements"]:
+        return NOT_A_NUMBER, ""
+    return known[worst], "ABC"[worst]
 
 
 def most(values: list[float]) -> float:
-    """The largest that is known."""
-    return max((v for v in values if not math.isnan(v)), default=NOT_A_NUMBER)
+    """The largest of the known values."""
+    known = [value for value in values if not math.isnan(value)]
+    return max(known, default=NOT_A_NUMBER)
 
 
 def total(values: list[float]) -> float:
-    """The sum of what is known, NaN when nothing is."""
-    known = [v for v in values if not math.isnan(v)]
+    """The sum of the known values; NaN when there is none."""
+    known = [value for value in values if not math.isnan(value)]
     return math.fsum(known) if known else NOT_A_NUMBER

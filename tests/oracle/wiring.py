@@ -1,4 +1,4 @@
-"""Whether a meter's conductors agree, in plain loops: what one reading tells, what was before it, and the scores."""
+"""Whether a meter's conductors agree: the facts of one reading, the readings before it, and the scores."""
 
 from __future__ import annotations
 
@@ -19,242 +19,233 @@ from tests.oracle.watch import (
     whole,
 )
 
+ELEMENTS_BY_WIRING = {"1P2W": 1, "3P3W": 2, "3P4W": 3}
 
-def wired(f: Facts, m: Meter | None) -> None:
-    """Adds to a reading what its phases tell together."""
-    elements = {"1P2W": 1, "3P3W": 2, "3P4W": 3}[m.wiring] if m else 4
-    volts = [u for u in f["u"] if not math.isnan(u)]
-    f["lowest_u"], f["highest_u"] = (
-        (min(volts), max(volts))
-        if len(volts) >= elements
-        else (NOT_A_NUMBER, NOT_A_NUMBER)
-    )
-    f["whole_p"] = (
-        total(f["p"])
-        if sum(not math.isnan(p) for p in f["p"]) >= elements
-        else NOT_A_NUMBER
-    )
-    back = any(p < 0 for p in f["p"])
-    f["lag"] = [
-        NOT_A_NUMBER
-        if elements != 3 or math.isnan(f["p"][n])
-        else lag(f, n)
-        if back
-        else 0.0
-        for n in range(3)
-    ]
+
+def wired(facts: Facts, meter: Meter | None) -> None:
+    """Add to a reading the lowest and highest voltage, the whole power, each phase's lag and the flags."""
+    elements = ELEMENTS_BY_WIRING[meter.wiring] if meter else 4
+    volts = [U for U in facts["u"] if not math.isnan(U)]
+    complete = len(volts) >= elements
+    facts["lowest_u"] = min(volts) if complete else NOT_A_NUMBER
+    facts["highest_u"] = max(volts) if complete else NOT_A_NUMBER
+
+    powers = [P for P in facts["p"] if not math.isnan(P)]
+    facts["whole_p"] = total(powers) if len(powers) >= elements else NOT_A_NUMBER
+
+    # A current lags only where some phase feeds back.
+    facts["lag"] = [NOT_A_NUMBER] * 3
+    feeds_back = any(P < 0 for P in facts["p"])
+    for n, P in enumerate(facts["p"]):
+        if elements == 3 and not math.isnan(P):
+            facts["lag"][n] = lag(facts, n) if feeds_back else 0.0
+
     for name, flag in (
         ("reversed_sequence", Flag.REVERSED_SEQUENCE),
         ("relay_open", Flag.RELAY_OPEN),
     ):
-        f[name] = (
-            NOT_A_NUMBER
-            if math.isnan(f["flags"])
-            else float(int(f["flags"]) & flag > 0)
-        )
+        known = not math.isnan(facts["flags"])
+        facts[name] = float(int(facts["flags"]) & flag > 0) if known else NOT_A_NUMBER
 
 
-def lag(f: Facts, n: int) -> float:
+def lag(facts: Facts, n: int) -> float:
     """Degrees by which a phase's current lags; without reactive power their size."""
-    u, i, p, q = (f[name][n] for name in "uipq")
-    if not math.isnan(q) or math.isnan(p) or math.isnan(u * i):
-        return math.degrees(math.atan2(q, p))
-    if u * i == 0:
-        return NOT_A_NUMBER if p == 0 else 90 - math.copysign(90, p)
-    return math.degrees(math.acos(min(max(p * 1000 / (u * abs(i)), -1), 1)))
+    U, I, P, Q = (facts[name][n] for name in "uipq")
+    if not math.isnan(Q) or math.isnan(P) or math.isnan(U * I):
+        return math.degrees(math.atan2(Q, P))
+    if U * I == 0:
+        return NOT_A_NUMBER if P == 0 else 90 - math.copysign(90, P)
+    return math.degrees(math.acos(min(max(P * 1000 / (U * abs(I)), -1), 1)))
 
 
 class Wires:
-    """What a clerk keeps of a meter's conductors."""
+    """The history of a meter's conductors."""
 
     def __init__(self) -> None:
-        self.loaded: list[
-            tuple[int, float]
-        ] = []  # when a loaded phase and its neutral differed by which share
+        self.loaded: list[tuple[int, float]] = []  # when, and |line - neutral| / larger
         self.busy = [0.0, 0.0, 0.0]
         self.then = 0
 
-    def take(self, f: Facts, m: Meter | None) -> None:
-        """Adds to a reading, in order of time, how it was before."""
-        f["third"], f["busy"] = NOT_A_NUMBER, [NOT_A_NUMBER] * 3
-        if m and m.wiring == "1P2W":
-            line, neutral = f["most_i"], abs(f["neutral"])
-            if max(line, neutral) > 0.2 * m.ib_a and not math.isnan(line + neutral):
-                self.loaded = [
-                    *self.loaded,
-                    (f["at"], abs(line - neutral) / max(line, neutral)),
-                ][-5:]
-                shares = sorted(
-                    share for at, share in self.loaded if at > f["at"] - DAY_SECONDS
-                )
-                f["third"] = shares[-3] if len(shares) >= 3 else NOT_A_NUMBER
-        elif m and not all(map(math.isnan, f["i"])):
-            f["busy"] = list(self.busy)
-            weight = (
-                min(f["at"] - self.then, 2 * HOUR_SECONDS) / (3 * DAY_SECONDS)
-                if self.then
-                else 0
-            )
-            for n, amps in enumerate(f["i"]):
-                if not math.isnan(amps):
-                    self.busy[n] += weight * (
-                        (abs(amps) > 0.05 * m.ib_a) - self.busy[n]
-                    )
-            self.then = f["at"]
+    def take(self, facts: Facts, meter: Meter | None) -> None:
+        """Add to a reading, in order of time, the history before it."""
+        facts["third"] = NOT_A_NUMBER
+        facts["busy"] = [NOT_A_NUMBER] * 3
+        if meter and meter.wiring == "1P2W":
+            self.compare_neutral(facts, meter)
+        elif meter and not all(map(math.isnan, facts["i"])):
+            self.learn_busy_phases(facts, meter)
+
+    def compare_neutral(self, facts: Facts, meter: Meter) -> None:
+        """Add the third highest difference among the last five loaded readings of a day."""
+        line = facts["most_i"]
+        neutral = abs(facts["neutral"])
+        larger = max(line, neutral)
+        if larger > 0.2 * meter.ib_a and not math.isnan(line + neutral):
+            self.loaded.append((facts["at"], abs(line - neutral) / larger))
+            self.loaded = self.loaded[-5:]
+            since = facts["at"] - DAY_SECONDS
+            shares = sorted(share for at, share in self.loaded if at > since)
+            facts["third"] = shares[-3] if len(shares) >= 3 else NOT_A_NUMBER
+
+    def learn_busy_phases(self, facts: Facts, meter: Meter) -> None:
+        """Add how often each phase was loaded, fading over three days; then learn this reading."""
+        facts["busy"] = list(self.busy)
+        weight = 0.0
+        if self.then:
+            passed = min(facts["at"] - self.then, 2 * HOUR_SECONDS)
+            weight = passed / (3 * DAY_SECONDS)
+        for n, amps in enumerate(facts["i"]):
+            if not math.isnan(amps):
+                loaded = abs(amps) > 0.05 * meter.ib_a
+                self.busy[n] += weight * (loaded - self.busy[n])
+        self.then = facts["at"]
 
 
-def wrong_angles(f: Facts, n: int) -> float:
-    lags = [
-        lag if abs(i) > 0.05 * f["ib"] else NOT_A_NUMBER
-        for lag, i in zip(f["lag"], f["i"], strict=True)
-    ]
-    if f["pv_kva"] or any(map(math.isnan, lags)):
+def all_voltage_loss(facts: Facts) -> float:
+    if facts["elements"] <= 1:
         return NOT_A_NUMBER
-    apart = [
-        abs((lags[k] - lags[k - 1] + 180) % 360 - 180) for k in range(3)
-    ]  # A and C, B and A, C and B
-    nearest = min(apart[n], apart[(n + 1) % 3])
-    return max(min(nearest / 50, max(map(abs, lags)) / 90), min(map(abs, lags)) / 92)
-
-
-def adrift(f: Facts, n: int) -> float:
-    mean = sum(f["u"]) / 3
-    return gated(
-        abs(f["u"][n] - mean) / mean / 0.3,
-        f["lowest_u"] > 0.6 * f["un"] or f["highest_u"] > 1.15 * f["un"],
+    dead = facts["highest_u"] < 0.6 * facts["un"]
+    return between(
+        dead and facts["most_i"] > 0.05 * facts["ib"],
+        facts["highest_u"] > 0.7 * facts["un"],
     )
 
 
-def idle(f: Facts, n: int) -> float:
-    dead = f["u"][n] > 0.6 * f["un"] and abs(f["i"][n]) < 0.005 * f["ib"] < f["most_i"]
-    return between(dead and f["busy"][n] > 0.8, abs(f["i"][n]) > 0.05 * f["ib"])
+def reverse_sequence(facts: Facts) -> float:
+    supplied = facts["lowest_u"] > 0.6 * facts["un"] and facts["elements"] > 1
+    return between(
+        facts["reversed_sequence"] == 1 and supplied, facts["reversed_sequence"] == 0
+    )
 
 
-def neutral_off(f: Facts) -> float:
-    line, neutral = f["most_i"], abs(f["neutral"])
-    return min(abs(line - neutral) / max(line, neutral), f["third"]) / 0.2
-
-
-def differential(f: Facts) -> float:
-    if abs(f["terminal_p"]) <= 0.05 * f["un"] * f["ib"] * f["phases"] / 1000:
+def wrong_wiring_vector(facts: Facts, n: int) -> float:
+    lags = [
+        lag if abs(I) > 0.05 * facts["ib"] else NOT_A_NUMBER
+        for lag, I in zip(facts["lag"], facts["i"], strict=True)
+    ]
+    if facts["pv_kva"] or any(map(math.isnan, lags)):
         return NOT_A_NUMBER
-    return abs(f["whole_p"] - f["terminal_p"]) / abs(f["terminal_p"]) / 0.1
+
+    # Between A and C, B and A, C and B.
+    apart = [abs((lags[k] - lags[k - 1] + 180) % 360 - 180) for k in range(3)]
+    nearest = min(apart[n], apart[(n + 1) % 3])
+    sizes = [abs(lag) for lag in lags]
+    return max(min(nearest / 50, max(sizes) / 90), min(sizes) / 92)
+
+
+def meter_voltage_unbalance(facts: Facts, n: int) -> float:
+    if math.isnan(sum(facts["u"])):
+        return NOT_A_NUMBER
+    mean = sum(facts["u"]) / 3
+    return gated(
+        abs(facts["u"][n] - mean) / mean / 0.3,
+        facts["lowest_u"] > 0.6 * facts["un"]
+        or facts["highest_u"] > 1.15 * facts["un"],
+    )
+
+
+def current_break(facts: Facts, n: int) -> float:
+    amps = abs(facts["i"][n])
+    idle = amps < 0.005 * facts["ib"] < facts["most_i"]
+    dead = facts["u"][n] > 0.6 * facts["un"] and idle
+    return between(dead and facts["busy"][n] > 0.8, amps > 0.05 * facts["ib"])
+
+
+def neutral_phase_mismatch(facts: Facts) -> float:
+    line = facts["most_i"]
+    neutral = abs(facts["neutral"])
+    return min(abs(line - neutral) / max(line, neutral), facts["third"]) / 0.2
+
+
+def power_differential(facts: Facts) -> float:
+    terminal = abs(facts["terminal_p"])
+    if terminal <= 0.05 * facts["un"] * facts["ib"] * facts["phases"] / 1000:
+        return NOT_A_NUMBER
+    return abs(facts["whole_p"] - facts["terminal_p"]) / terminal / 0.1
+
+
+def relay_mismatch(facts: Facts) -> float:
+    return between(
+        facts["relay_open"] == 1 and facts["most_i"] > 0.005 * facts["ib"],
+        facts["relay_open"] == 0 or facts["most_i"] < 0.004 * facts["ib"],
+    )
+
+
+def neutral_current_high(facts: Facts) -> float:
+    rated_a = facts["rating_kva"] * 1000 / (math.sqrt(3) * 400)
+    limit = 0.4 if facts["dyn11"] else 0.25
+    return abs(facts["neutral"]) / rated_a / limit
 
 
 WIRING_RULES = {
     "all_voltage_loss": OracleRule(
-        whole(
-            lambda f: (
-                between(
-                    f["highest_u"] < 0.6 * f["un"] and f["most_i"] > 0.05 * f["ib"],
-                    f["highest_u"] > 0.7 * f["un"],
-                )
-                if f["elements"] > 1
-                else NOT_A_NUMBER
-            ),
-            "highest_u",
-            "most_i",
-            "un",
-            "ib",
-        ),
-        1,
-        MINUTE_SECONDS,
-        0,
+        whole(all_voltage_loss, "highest_u", "most_i", "un", "ib"),
+        severity=1,
+        hold=MINUTE_SECONDS,
+        release=0,
         lull=2 * HOUR_SECONDS,
     ),
     "reverse_sequence": OracleRule(
-        whole(
-            lambda f: between(
-                f["reversed_sequence"] == 1
-                and f["lowest_u"] > 0.6 * f["un"]
-                and f["elements"] > 1,
-                f["reversed_sequence"] == 0,
-            ),
-            "reversed_sequence",
-            "lowest_u",
-            "un",
-        ),
-        2,
-        15 * MINUTE_SECONDS,
-        15 * MINUTE_SECONDS,
+        whole(reverse_sequence, "reversed_sequence", "lowest_u", "un"),
+        severity=2,
+        hold=15 * MINUTE_SECONDS,
+        release=15 * MINUTE_SECONDS,
         lull=2 * HOUR_SECONDS,
     ),
     "wrong_wiring_vector": OracleRule(
-        by_phase(wrong_angles, "lag", "i", "ib", "pv_kva"),
-        1,
-        DAY_SECONDS,
-        DAY_SECONDS,
+        by_phase(wrong_wiring_vector, "lag", "i", "ib", "pv_kva"),
+        severity=1,
+        hold=DAY_SECONDS,
+        release=DAY_SECONDS,
         lull=DAY_SECONDS,
     ),
     "meter_voltage_unbalance": OracleRule(
-        by_phase(
-            lambda f, n: NOT_A_NUMBER if math.isnan(sum(f["u"])) else adrift(f, n),
-            "u",
-            "lowest_u",
-            "highest_u",
-            "un",
-        ),
-        2,
-        MINUTE_SECONDS,
-        RETURN_SECONDS,
+        by_phase(meter_voltage_unbalance, "u", "lowest_u", "highest_u", "un"),
+        severity=2,
+        hold=MINUTE_SECONDS,
+        release=RETURN_SECONDS,
         lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "current_break": OracleRule(
-        by_phase(idle, "u", "i", "busy", "most_i", "un", "ib"),
-        3,
-        HOUR_SECONDS,
-        RETURN_SECONDS,
+        by_phase(current_break, "u", "i", "busy", "most_i", "un", "ib"),
+        severity=3,
+        hold=HOUR_SECONDS,
+        release=RETURN_SECONDS,
         lull=2 * HOUR_SECONDS,
         chronic=True,
     ),
     "neutral_phase_mismatch": OracleRule(
-        whole(neutral_off, "most_i", "neutral", "third"),
-        2,
-        0,
-        7 * DAY_SECONDS,
+        whole(neutral_phase_mismatch, "most_i", "neutral", "third"),
+        severity=2,
+        hold=0,
+        release=7 * DAY_SECONDS,
         worse=((2.5, 1, HOUR_SECONDS // 2),),
         lull=2 * HOUR_SECONDS,
     ),
     "power_differential": OracleRule(
-        whole(differential, "whole_p", "terminal_p", "un", "ib"),
-        2,
-        HOUR_SECONDS // 2,
-        DAY_SECONDS,
+        whole(power_differential, "whole_p", "terminal_p", "un", "ib"),
+        severity=2,
+        hold=HOUR_SECONDS // 2,
+        release=DAY_SECONDS,
         worse=((2.0, 1, HOUR_SECONDS // 2),),
         lull=2 * HOUR_SECONDS,
     ),
     "relay_mismatch": OracleRule(
-        whole(
-            lambda f: between(
-                f["relay_open"] == 1 and f["most_i"] > 0.005 * f["ib"],
-                f["relay_open"] == 0 or f["most_i"] < 0.004 * f["ib"],
-            ),
-            "relay_open",
-            "most_i",
-            "ib",
-        ),
-        2,
-        5 * MINUTE_SECONDS,
-        0,
+        whole(relay_mismatch, "relay_open", "most_i", "ib"),
+        severity=2,
+        hold=5 * MINUTE_SECONDS,
+        release=0,
         lull=2 * HOUR_SECONDS,
     ),
 }
 NEUTRAL_RULES = {
     "neutral_current_high": OracleRule(
-        whole(
-            lambda f: (
-                abs(f["neutral"])
-                / (f["rating_kva"] * 1000 / (math.sqrt(3) * 400))
-                / (0.4 if f["dyn11"] else 0.25)
-            ),
-            "neutral",
-            "rating_kva",
-        ),
-        2,
-        HOUR_SECONDS // 2,
-        RETURN_SECONDS,
+        whole(neutral_current_high, "neutral", "rating_kva"),
+        severity=2,
+        hold=HOUR_SECONDS // 2,
+        release=RETURN_SECONDS,
         lull=2 * HOUR_SECONDS,
         chronic=True,
-    )
+    ),
 }
