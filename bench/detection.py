@@ -227,8 +227,13 @@ def jobs(quick: bool) -> list[Job]:
             (_of_thefts, 120, 3, 1),
             (_clean_town, 120, 3, 2),
         ]
-    sizes = ((_of_thefts, 3000, 50, 6), (_clean_town, 3000, 56, 2), (_of_months, 800, 76, 3), (_of_every_kind, 3000, 21, 4),
-             (_of_small_faults, 3000, 21, 2))  # fmt: skip
+    sizes = (
+        (_of_thefts, 3000, 50, 6),
+        (_clean_town, 3000, 56, 2),
+        (_of_months, 800, 76, 3),
+        (_of_every_kind, 3000, 21, 4),
+        (_of_small_faults, 3000, 21, 2),
+    )
     return [
         (plant, meters, days, seed + 1)
         for plant, meters, days, seeds in sizes
@@ -274,9 +279,10 @@ def page(runs: list[DetectionRun]) -> Iterator[str]:
             if mine:
                 by_rule = Counter(found.by for found in mine if found.by)
                 ranks = [found.rank for found in mine if found.by and found.rank]
+                rank = f"{np.median(ranks):.0f}" if ranks else ""
                 yield (
                     f"| {kind} | {attack.note} | {'before' if always else 'in'} the history | {_found_count(mine)} | "
-                    f"{_found_after(mine)} | {_found_after(mine, 100)} | {f'{np.median(ranks):.0f}' if ranks else ''} | "
+                    f"{_found_after(mine)} | {_found_after(mine, 100)} | {rank} | "
                     f"{', '.join(f'`{rule}` {n}' for rule, n in by_rule.most_common())} |"
                 )
 

@@ -164,7 +164,11 @@ def many_small_areas(*, areas: int, slots: int, runs: int) -> Result:
     """Cost of a reading in many areas of two meters over that in areas of 500, over the same midnight."""
     found = [in_fresh_process(_small_areas, areas, slots) for _ in range(runs)]
     rate = median(rate for _, rate in found)
-    note = f"{areas:,} areas of {SMALL_AREA_METERS} over {SMALL_AREA_METERS * areas // AREA_METERS} of {AREA_METERS}; {rate:,.0f} readings a CPU second"
+    large = SMALL_AREA_METERS * areas // AREA_METERS
+    note = (
+        f"{areas:,} areas of {SMALL_AREA_METERS} over {large} of {AREA_METERS}; "
+        f"{rate:,.0f} readings a CPU second"
+    )
     return summed("many_small_areas", "x", [ratio for ratio, _ in found], note)
 
 

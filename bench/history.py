@@ -78,7 +78,10 @@ def measure(name: str, *, days: int, runs: int) -> Result:
     """Readings a CPU second of the engine, over so many days of a row's history."""
     found = [in_fresh_process(_judging_rate, name, days) for _ in range(runs)]
     spent = [readings / rate for readings, rate in found]
-    note = f"a CPU second; {found[0][0]:,} readings of {METER_COUNT} meters in {days} days, {median(spent):.1f} s of CPU"
+    note = (
+        f"a CPU second; {found[0][0]:,} readings of {METER_COUNT} meters in {days} days, "
+        f"{median(spent):.1f} s of CPU"
+    )
     return summed(name, READINGS_PER_SECOND, [rate for _, rate in found], note)
 
 

@@ -53,6 +53,7 @@ def _panel(
         f'<text x="{LEFT_MARGIN - 8}" y="{top + 4}" text-anchor="end">{most:,.0f}</text>'
         f'<text x="{LEFT_MARGIN - 8}" y="{floor}" text-anchor="end">0</text>'
         f'<text x="{LEFT_MARGIN + PANEL_WIDTH}" y="{floor + 15}" text-anchor="end">{last:.0f} min</text>'
-        f'<path d="M{LEFT_MARGIN} {top}V{floor}H{LEFT_MARGIN + PANEL_WIDTH}" fill="none" stroke="{INK_COLOUR}" stroke-width="0.8"/>'
+        f'<path d="M{LEFT_MARGIN} {top}V{floor}H{LEFT_MARGIN + PANEL_WIDTH}" fill="none" '
+        f'stroke="{INK_COLOUR}" stroke-width="0.8"/>'
         f'<polyline points="{points}" fill="none" stroke="{LINE_COLOUR}" stroke-width="1.4"/>'
     )

@@ -1,4 +1,4 @@
-"""What a worker does under a steady load of all topics: how soon it alerts, how soon it recovers, how long it pauses."""
+"""What a worker does under a steady load of all topics: its delay, recovery and pauses."""
 
 from __future__ import annotations
 

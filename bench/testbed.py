@@ -35,7 +35,7 @@ BATCH_BYTES = 512 << 10  # bytes that are produced at once
 
 
 class Testbed:
-    """Topics under a prefix of their own, and a worker's environment there; the topics are deleted with the block's end."""
+    """Topics under a prefix of their own, and a worker's environment there; the topics end with the block."""
 
     share = 1.0  # of the time that the processes have which are measured here
 

@@ -97,7 +97,7 @@ class _RegisterRows(NamedTuple):
 
     def select(self, rows: Codes) -> _RegisterRows:
         """Some of the rows."""
-        return _RegisterRows(*(column[rows] for column in self))
+        return _RegisterRows._make(column[rows] for column in self)
 
 
 class _LastRegisters(NamedTuple):
@@ -292,7 +292,7 @@ class Validation:
             none = np.broadcast_to(np.nan, len(readings))
             return readings, Registers(none, none, np.zeros(len(readings), bool))
 
-        clock = readings.at + readings.clock_offset.astype(np.float64)
+        clock = np.add(readings.at, readings.clock_offset.astype(np.float64))
         rated_kw = _rated_kw(master)
         columns = _RegisterRows(
             at=readings.at,

@@ -526,7 +526,7 @@ class _Physics:
     def _sums(self, block: Block, load: Values) -> NDArray[np.float64]:
         """Sums by slot and line: three lines an area, one a phase."""
         grid, one, three = self.grid, self.single_phase, self.three_phase
-        keys = [block.fed[one] * 3 + block.phase[one]]
+        keys: list[Codes] = [block.fed[one] * 3 + block.phase[one]]
         loads = [load[:, one]]
         for k in range(3):
             keys.append(grid.area[three] * 3 + k)

@@ -20,7 +20,7 @@ SOURCE_FOLDERS = (*PACKAGE_NAMES, "bench", "tests")
 OLDER_FORMATS = frozenset({"house.py", "older.py", "packed.py"})  # name what they read
 RETIRED_WORDS = re.compile(
     r"(?<![a-z])(untold|told|(?<!cannot )(?<!cannot_)tells?|telling|heard|hears?|tardy|freezes|heights|waves|fates|"
-    r"doomed|hostile|speaks?|spoken|stamps?|habits?|doubt(?:s|ed)?|those that|that which|sets? right)(?![a-z])",
+    r"doomed|hostile|speaks?|spoken|stamps?|habits?|doubts|doubted|those that|that which|sets? right)(?![a-z])",
     re.IGNORECASE,
 )
 ALLOWED_LETTERS = frozenset("UIPQuipqnjk_")  # quantities, counts and indices

@@ -239,8 +239,6 @@ def test_an_alert_waits_since_its_evidence_was_sent():
 
 def planted(area: str, at: int) -> Alert:
     """An alert of the planted rule at a time."""
-    times = dict(since=at, raised=at, at=at)
-
     return Alert(
         id="1",
         rule=steady.PLANTED_RULE,
@@ -252,7 +250,9 @@ def planted(area: str, at: int) -> Alert:
         change="raised",
         revision=0,
         severity=1,
-        **times,
+        since=at,
+        raised=at,
+        at=at,
         score=1.0,
         phase="A",
         evidence={},

@@ -88,7 +88,8 @@ def street(number: int) -> Stream:
     """Thirty-six customers of an area over eleven weeks."""
     rng = np.random.default_rng(number)
     zone, *date = STREET_STARTS[number]
-    start = int(datetime(*date, tzinfo=ZoneInfo(zone)).timestamp())
+    year, month, day = date
+    start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     meters = [Meter(meter="G0", wiring="3P4W", ct=100.0, interval_s=INTERVAL_SECONDS)]
     meters += map(street_meter, range(36))
 

@@ -374,8 +374,8 @@ def test_master_data_matches_the_readings(quiet):
 
     for batch in quiet.batches():
         if isinstance(batch, Readings):
-            meters = [meter for area in quiet.areas for meter in area.meters]
-            three = np.array([meter.wiring == "3P4W" for meter in meters])
+            records = [meter for area in quiet.areas for meter in area.meters]
+            three = np.array([meter.wiring == "3P4W" for meter in records])
             assert (np.isnan(batch.u[1]) == ~three[batch.subject]).all()
             break
 
