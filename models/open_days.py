@@ -229,7 +229,7 @@ class _UniqueRows(NamedTuple):
 
     def select(self, mask: Mask) -> _UniqueRows:
         """The rows of a mask."""
-        return _UniqueRows(*(column[mask] for column in self))
+        return _UniqueRows._make(column[mask] for column in self)
 
 
 class _Targets(NamedTuple):
@@ -245,7 +245,7 @@ class _Targets(NamedTuple):
 
     def select(self, mask: Mask) -> _Targets:
         """The targets of a mask."""
-        return _Targets(*(column[mask] for column in self))
+        return _Targets._make(column[mask] for column in self)
 
 
 class _DaySource(NamedTuple):
