@@ -292,8 +292,7 @@ class Validation:
             none = np.broadcast_to(np.nan, len(readings))
             return readings, Registers(none, none, np.zeros(len(readings), bool))
 
-        clock = np.add(readings.at, readings.clock_offset.astype(np.float64))
-        rated_kw = _rated_kw(master)
+        clock = readings.clock_offset.astype(np.float64) + readings.at
         columns = _RegisterRows(
             at=readings.at,
             register=readings.register,
@@ -302,7 +301,7 @@ class Validation:
             version=master["effective"],
             span=master["register_span"],
             interval=master["interval_s"],
-            rated_kw=rated_kw,
+            rated_kw=_rated_kw(master),
         )
         found = self._validate_rows(slots, columns)
 

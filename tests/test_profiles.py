@@ -83,13 +83,17 @@ def altered(household: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
     return days
 
 
+def _local_midnight(zone: str, year: int, month: int, day: int) -> int:
+    """A day's beginning in Unix seconds."""
+    return int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
+
+
 @cache
 def street(number: int) -> Stream:
     """Thirty-six customers of an area over eleven weeks."""
     rng = np.random.default_rng(number)
-    zone, *date = STREET_STARTS[number]
-    year, month, day = date
-    start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
+    zone, *day = STREET_STARTS[number]
+    start = _local_midnight(zone, *day)
     meters = [Meter(meter="G0", wiring="3P4W", ct=100.0, interval_s=INTERVAL_SECONDS)]
     meters += map(street_meter, range(36))
 
