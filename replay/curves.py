@@ -127,7 +127,7 @@ def _read(path: tables.File, register: _Register, tally: Tally) -> _Curves:
     phase = _phases(sheet, names["phase"])
     meter = _ids(sheet, names["meter"], register.meters)
     area = _ids(sheet, names["area"], register.areas)
-    customer = np.full(len(sheet), -1, np.int32)
+    customer: Codes = np.full(len(sheet), -1, np.int32)
     if "customer" in names:
         customer = _ids(sheet, names["customer"], register.customers)
 

@@ -201,7 +201,8 @@ class _FeedEntry:
 def open_feed(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The feeds as one history of readings."""
     seen = Names()
-    meter_rows, offsets = [], set()
+    meter_rows: list[MeterRows] = []
+    offsets: set[str] = set()
     for path in paths:
         if isinstance(path, tables.EmbeddedTable):
             raise SourceError(
