@@ -1,1 +1,1 @@
-"""What was: readers of history, the simulated town, and sending to Kafka."""
+"""The past: readers of history, the simulated town, and sending to Kafka."""

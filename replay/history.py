@@ -199,7 +199,7 @@ class Names:
 
 
 def edges(times: NDArray[np.int64], rows: int = BATCH_ROWS) -> list[int]:
-    """Where to cut ordered times: about so many rows between cuts, and no time is split.
+    """Cuts of ordered times: about so many rows between cuts, and no time is split.
 
     >>> edges(np.array([1, 1, 1, 2, 3]), rows=2)
     [0, 3, 5]
@@ -322,7 +322,7 @@ class SharedNumbering:
     def _numbers(
         self, seen: Names, key: tuple[int, type[Batch], str], names: tuple[str, ...]
     ) -> Codes:
-        """The number of each name; those of the batch before if it has the same names."""
+        """The number of each name; a history's last numbers if its names are the same."""
         last = self._last.get(key)
         if last is None or last[0] is not names:
             last = self._last[key] = names, seen.numbers(names)

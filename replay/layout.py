@@ -80,7 +80,7 @@ def _kind_of(columns: Collection[str]) -> type[Batch] | None:
 
 
 def recognises(columns: Collection[str]) -> bool:
-    """Whether the columns are of this layout."""
+    """True if the columns are of this layout."""
     return _kind_of(columns) is not None
 
 

@@ -192,7 +192,7 @@ def _read(text: str) -> _ParsedTime | None:
 
 
 def _order_of(dates: Sequence[tuple[int, int, int]]) -> Order:
-    """Whether days or months come first: by a number above twelve, else by dates close to one another.
+    """The first of day and month: by a number above twelve, else by dates close to one another.
 
     >>> _order_of([(1, 2, 2024), (13, 2, 2024)])
     'day'

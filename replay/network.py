@@ -203,7 +203,7 @@ def _next_step(steps: NDArray[np.float64], least: NDArray[Any]) -> Values:
 
 
 def _sizes(meters: int, rng: np.random.Generator) -> list[int]:
-    """How many users' meters each area has: 100 to 300, the last one up to 400."""
+    """The number of users' meters of each area: 100 to 300, the last one up to 400."""
     sizes: list[int] = []
     while (left := meters - sum(sizes)) > 0:
         size = int(rng.integers(100, 301))

@@ -36,7 +36,7 @@ class Score:
 
     @property
     def found(self) -> int:
-        """How many of the planted faults were found."""
+        """The number of planted faults that were found."""
         return sum(finding.alert is not None for finding in self.findings)
 
 

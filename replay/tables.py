@@ -183,7 +183,7 @@ class Sheet:
     def id_faults(
         self, column: str, numbers: Codes
     ) -> tuple[RowFault, RowFault, RowFault]:
-        """Which rows lack an id, for `keep`."""
+        """The rows that lack an id, for `keep`."""
         return (
             (
                 numbers == NO_ID,
@@ -274,7 +274,7 @@ class Sheet:
         return np.array([*seconds, math.nan])[numbers]
 
     def no_time(self, column: str) -> str:
-        """Why a cell of a column is no time."""
+        """The reason why a cell of a column is no time."""
         if column in self._unclear:
             return f"{column} may have the day or the month first"
         return f"{column} is no time"

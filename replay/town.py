@@ -293,7 +293,7 @@ class _Physics:
         )
 
     def _arrivals(self) -> Mask:
-        """Which readings of a block arrive, by slot and row; most gateways' are asked for again."""
+        """True for each reading of a block that arrives; most gateways' are asked for again."""
         read = np.ones((BLOCK_SLOTS, len(self.grid)), bool)
         count = self.rng.binomial(read.size, LOST_SHARE)
         read.reshape(-1)[self.rng.integers(0, read.size, count)] = False
@@ -537,7 +537,7 @@ class _Physics:
         return np.array([np.bincount(line_of, slot, lines) for slot in by_slot])
 
     def _sway_of_voltage(self) -> Values:
-        """How far each line's voltage is off its mean by slot, V."""
+        """Each line's voltage off its mean by slot, V."""
         drawn = self.rng.normal(0, 0.35, (BLOCK_SLOTS, len(self.voltage)))
         swayed = drawn.astype(np.float32)
         for k in range(BLOCK_SLOTS):

@@ -59,12 +59,12 @@ class Lesson(NamedTuple):
 
     @property
     def alert_count(self) -> int:
-        """How many meters would raise an alert."""
+        """The number of meters that would raise an alert."""
         return int(self.sure.sum() - self.sure.trace())
 
 
 def labelled_meters(source: Source) -> LabelledMeters:
-    """What the engine remembers of a history's meters at its end. Raises LearnError."""
+    """The engine's knowledge of a history's meters at its end. Raises LearnError."""
     engine = Engine([], zone=source.zone, interval=source.interval)
     engine.enroll(source.areas)
     first, last = 2**62, 0

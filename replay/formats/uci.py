@@ -140,7 +140,7 @@ def _client_rows(path: tables.File, seen: Names, tally: Tally) -> Iterator[Meter
 
 
 def _of_quarter(wall: float) -> tuple[float, bool]:
-    """When a quarter of an hour on Portugal's clock ended, and whether its hour is skipped or repeated.
+    """The end of a quarter of an hour on Portugal's clock, and True if its hour is skipped or repeated.
 
     >>> clocks = [datetime(2013, 10, 27, *clock, tzinfo=UTC) for clock in ((1, 0), (1, 15), (2, 0))]
     >>> [_of_quarter(moment.timestamp())[1] for moment in clocks]

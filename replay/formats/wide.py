@@ -169,7 +169,7 @@ def _needed(header: Sequence[str], path: tables.File) -> tuple[str, str, str]:
 
 
 def _ends(begins: Sequence[int], path: object) -> list[int]:
-    """When each column's interval ends, in seconds after midnight.
+    """The end of each column's interval, in seconds after midnight.
 
     Columns from 00:00 on name the beginning of an interval.
 
