@@ -85,10 +85,10 @@ def weeks(seed: int) -> Stream:
 def impatient() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module, name, pairs in (
-            (Phases, "ENOUGH", 50),
-            (Coupling, "ENOUGH", 150),
-            (tests.oracle.phases, "ENOUGH", 50),
-            (tests.oracle.phases, "KNOWN", 150),
+            (Phases, "LEAST_PAIRS", 50),
+            (Coupling, "LEAST_PAIRS", 150),
+            (tests.oracle.phases, "ENOUGH_PHASE_PAIRS", 50),
+            (tests.oracle.phases, "ENOUGH_LOAD_PAIRS", 150),
         ):
             patch.setattr(module, name, pairs)
         yield
