@@ -1,4 +1,4 @@
-"""Small streams of every kind, as hostile as life: a pure function of a seed, and what can happen to one on its way."""
+"""Small adversarial streams of every kind, each a pure function of a seed, and what may go wrong on their way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from schemas.columns import (
     Stages,
     Status,
 )
-from schemas.master import Area, Meter, Tariff, Transformer, VectorGroup
+from schemas.master import Area, Meter, Tariff, Transformer, VectorGroup, Wiring
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 NOT_A_NUMBER = float("nan")
@@ -61,11 +61,11 @@ READING_FAULTS = (
     "estimated",
     "unmetered",
 )
+NOISE_FAULTS = ("odd", "unread", "drift", "estimated", "low_register", "blank")
 
 ALL_PHASES = slice(None)
-Effects = dict[
-    str, tuple[slice | None, float]
-]  # by fault: which phases, None for a single one, and a factor
+# By fault: the phases, None for a single one, and a factor.
+Effects = dict[str, tuple[slice | None, float]]
 CURRENT_EFFECTS: Effects = {
     "heavy": (ALL_PHASES, 9),
     "idle": (ALL_PHASES, 0),
@@ -118,18 +118,16 @@ class Stream:
     def batches(self, cuts: Iterable[int] = ()) -> Iterator[Batch]:
         """The rows in order: a new batch at every cut and wherever the kind changes."""
         starts = {0, *(n for n in cuts if 0 < n < len(self.rows))}
-        starts |= {
-            n
-            for n in range(1, len(self.rows))
-            if self.rows[n].kind is not self.rows[n - 1].kind
-        }
+        for n, (before, row) in enumerate(pairwise(self.rows), 1):
+            if row.kind is not before.kind:
+                starts.add(n)
+
         done = dict.fromkeys(self.batch_by_kind, 0)
         for start, end in pairwise([*sorted(starts), len(self.rows)]):
             kind = self.rows[start].kind
-            yield self.batch_by_kind[kind].select(
-                slice(done[kind], done[kind] + end - start)
-            )
+            first = done[kind]
             done[kind] += end - start
+            yield self.batch_by_kind[kind].select(slice(first, done[kind]))
 
     def with_rows(self, rows: Iterable[Row]) -> Stream:
         """The same master data with other rows."""
@@ -139,99 +137,103 @@ class Stream:
 def batch_of(rows: Sequence[Row]) -> Batch:
     """One batch of rows of one kind."""
     kind = rows[0].kind
-    texts = kind.encodings()
+    encodings = kind.encodings()
     columns: dict[str, Any] = {}
-    for name, code in texts.items():
-        told = [
-            {"subject": r.subject, "area": r.area}.get(code, r.columns.get(code, ""))
-            for r in rows
-        ]
-        known = {text: n for n, text in enumerate(dict.fromkeys(told))}
-        columns[name], columns[code] = tuple(known), [known[text] for text in told]
+    for name, code in encodings.items():
+        texts = [text_of(row, code) for row in rows]
+        known = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+        columns[name] = tuple(known)
+        columns[code] = [known[text] for text in texts]
     for name in rows[0].columns:
-        if name not in texts.values():
-            columns[name] = np.array([r.columns[name] for r in rows]).T
-    return kind.build(at=[r.at for r in rows], **columns)
+        if name not in encodings.values():
+            columns[name] = np.array([row.columns[name] for row in rows]).T
+    return kind.build(at=[row.at for row in rows], **columns)
+
+
+def text_of(row: Row, code: str) -> str:
+    """The text of an encoded column."""
+    own: dict[str, str] = {"subject": row.subject, "area": row.area}
+    return own.get(code, row.columns.get(code, ""))
+
+
+# A town.
+
+
+@dataclass(frozen=True)
+class Span:
+    """The time of a stream."""
+
+    start: int
+    end: int
+    interval: int
+
+    def time(self, rng: np.random.Generator) -> int:
+        """A time in the span."""
+        return int(rng.integers(self.start, self.end))
 
 
 def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
-    """A few areas over some days, in event-time order; `noise` adds what only point rules and validation notice."""
-    g = np.random.default_rng(seed)
-    interval = interval or int(g.choice(list(STREAM_DAYS)))
-    zone, year, month, day = STREAM_STARTS[g.integers(len(STREAM_STARTS))]
+    """A few areas over some days, in event-time order.
+
+    `noise` adds faults of single readings, which only validation and rules on readings notice.
+    """
+    rng = np.random.default_rng(seed)
+    interval = interval or int(rng.choice(list(STREAM_DAYS)))
+    zone, year, month, day = STREAM_STARTS[rng.integers(len(STREAM_STARTS))]
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
-    end = start + STREAM_DAYS[interval] * DAY_SECONDS
-    names = g.permutation(["A1", "A2", "A3"])[: g.integers(2, 4)].tolist()
-    areas = [
-        with_contracts(
-            with_capacity_limits(area_of(g, name, start, end, interval), seed),
-            seed,
-            end,
-        )
-        for name in names
-    ]
+    span = Span(start, start + STREAM_DAYS[interval] * DAY_SECONDS, interval)
+    names = rng.permutation(["A1", "A2", "A3"])[: rng.integers(2, 4)].tolist()
+    areas: list[Area] = []
+    for name in names:
+        area = with_capacity_limits(area_of(rng, name, span), seed)
+        areas.append(with_contracts(area, seed, span.end))
+
     rows: list[Row] = []
     devices = np.random.default_rng([seed, 1])
     for area in areas:
-        rows += reported(devices, area, start, end)
-        rows += metered(g, area, start, end, interval, noise=noise)
-        rows += outages(g, area, start, end) + paid(g, area, start, end)
-    if g.random() < 0.5:
+        rows += device_reports(devices, area, span)
+        rows += area_readings(rng, area, span, noise=noise)
+        rows += outages(rng, area, span)
+        rows += bills_and_payments(rng, area, span)
+    if rng.random() < 0.5:
         stranger = Area(area="unknown", meters=[Meter(meter="M1"), Meter(meter="M2")])
-        rows += metered(g, stranger, start, end, interval, noise=noise)
-    rows += staged(g, start, end)
-    rows += settlements(rows, seed, end)
-    rows += connected(areas, seed, start, end, interval)
+        rows += area_readings(rng, stranger, span, noise=noise)
+    rows += work_items(rng, span)
+    rows += settlements(rows, seed, span.end)
+    rows += newcomers(areas, seed, span)
     distort(rows, seed)
-    ranks = g.random(len(rows))
+
+    ranks = rng.random(len(rows))
     order = sorted(
         range(len(rows)), key=lambda n: (rows[n].at, rows[n].kind.kind, ranks[n])
     )
     return Stream(areas, tuple(rows[n] for n in order), zone, interval)
 
 
-def area_of(
-    g: np.random.Generator, name: str, start: int, end: int, interval: int
-) -> Area:
+# Master data.
+
+
+def area_of(rng: np.random.Generator, name: str, span: Span) -> Area:
     """An area of two to five meters, perhaps with a gateway, with master data that changes on the way."""
-    gateway = f"{name}G" if g.random() < 0.6 else ""
-    middle = int(g.integers(start, end)) // HOUR_SECONDS * HOUR_SECONDS
-    meters = []
+    gateway = f"{name}G" if rng.random() < 0.6 else ""
+    middle = span.time(rng) // HOUR_SECONDS * HOUR_SECONDS
+    meters: list[Meter] = []
     if gateway:
-        meters.append(
-            Meter(
-                meter=gateway, wiring="3P4W", ct=20.0, imax_a=10.0, interval_s=interval
-            )
-        )
-    for n in range(int(g.integers(1 if gateway else 2, 4))):
-        three = g.random() < 0.5
         record = Meter(
-            meter=f"M{n}",
-            interval_s=interval,
-            wiring="1P2W" if not three else "3P3W" if g.random() < 0.2 else "3P4W",
-            contract_kva=float(g.choice([3, 20])) if g.random() < 0.7 else None,
-            segment="commercial" if g.random() < 0.6 else "residential",
-            pv_kva=5.0 if g.random() < 0.1 else 0.0,
-            customer=f"C{n}",
-            tariff=("home", "works", "shop")[n],
-            declared_kw=50.0 if n == 1 else None,
-            read_day=5 if n == 0 else 0,
-            credit=("", "A", "D")[n],
+            meter=gateway,
+            wiring="3P4W",
+            ct=20.0,
+            imax_a=10.0,
+            interval_s=span.interval,
         )
         meters.append(record)
-        if g.random() < 0.3:
-            meters.append(
-                meter_with(
-                    record, effective=middle, contract_kva=2.0, ct=2.0 if three else 1.0
-                )
-            )
-        elif g.random() < 0.1:
-            meters[-1] = meter_with(record, until=middle)
-    group: VectorGroup = "Dyn11" if g.random() < 0.3 else "Yyn0"
-    transformers = [
-        Transformer(rating_kva=float(g.choice([8, 60])), vector_group=group)
-    ]
-    if g.random() < 0.3:
+    for n in range(int(rng.integers(1 if gateway else 2, 4))):
+        meters += customer_records(rng, n, middle, span.interval)
+
+    group: VectorGroup = "Dyn11" if rng.random() < 0.3 else "Yyn0"
+    rating_kva = float(rng.choice([8, 60]))
+    transformers = [Transformer(rating_kva=rating_kva, vector_group=group)]
+    if rng.random() < 0.3:
         transformers.append(Transformer(rating_kva=10.0, effective=middle))
     return Area(
         area=name,
@@ -243,231 +245,221 @@ def area_of(
     )
 
 
+def customer_records(
+    rng: np.random.Generator, n: int, middle: int, interval: int
+) -> list[Meter]:
+    """The records of the n-th customer's meter: one, one that ends, or two."""
+    three_phases = rng.random() < 0.5
+    wiring: Wiring = "1P2W"
+    if three_phases:
+        wiring = "3P3W" if rng.random() < 0.2 else "3P4W"
+
+    record = Meter(
+        meter=f"M{n}",
+        interval_s=interval,
+        wiring=wiring,
+        contract_kva=float(rng.choice([3, 20])) if rng.random() < 0.7 else None,
+        segment="commercial" if rng.random() < 0.6 else "residential",
+        pv_kva=5.0 if rng.random() < 0.1 else 0.0,
+        customer=f"C{n}",
+        tariff=("home", "works", "shop")[n],
+        declared_kw=50.0 if n == 1 else None,
+        read_day=5 if n == 0 else 0,
+        credit=("", "A", "D")[n],
+    )
+
+    if rng.random() < 0.3:
+        ct = 2.0 if three_phases else 1.0
+        return [record, meter_with(record, effective=middle, contract_kva=2.0, ct=ct)]
+    if rng.random() < 0.1:
+        return [meter_with(record, until=middle)]
+    return [record]
+
+
 def with_contracts(area: Area, seed: int, end: int) -> Area:
     """The area with contracts, trades and dates of calibration, not all of them in order."""
-    g = np.random.default_rng([seed, 2, *area.area.encode()])
+    rng = np.random.default_rng([seed, 2, *area.area.encode()])
 
-    def one(meter: Meter) -> Meter:
-        signed = float(g.choice([3, 20]))
+    def time_after(chance: float, first_day: int, last_day: int) -> int:
+        if rng.random() >= chance:
+            return 0
+        return end + int(rng.integers(first_day * DAY_SECONDS, last_day * DAY_SECONDS))
+
+    def contracted(meter: Meter) -> Meter:
+        signed_kva = float(rng.choice([3, 20]))
         return meter_with(
             meter,
-            trade=str(g.choice(["", "", "A", "C", "K"])),
-            signed_kva=signed if g.random() < 0.5 else None,
-            calibration_due=end + int(g.integers(-100 * DAY_SECONDS, DAY_SECONDS))
-            if g.random() < 0.4
-            else 0,
-            contract_until=end + int(g.integers(-9 * DAY_SECONDS, 70 * DAY_SECONDS))
-            if g.random() < 0.6
-            else 0,
-            phase=str(g.choice(["", "A", "B", "C"])),
+            trade=str(rng.choice(["", "", "A", "C", "K"])),
+            signed_kva=signed_kva if rng.random() < 0.5 else None,
+            calibration_due=time_after(0.4, -100, 1),
+            contract_until=time_after(0.6, -9, 70),
+            phase=str(rng.choice(["", "A", "B", "C"])),
         )
 
-    return msgspec.structs.replace(area, meters=[one(meter) for meter in area.meters])
-
-
-def connected(
-    areas: list[Area], seed: int, start: int, end: int, interval: int
-) -> list[Row]:
-    """The readings, if there are any, of customers who are connected to some areas on the way."""
-    g, rows = np.random.default_rng([seed, 4]), list[Row]()
-    for n, area in enumerate(areas):
-        if g.random() < 0.4:
-            told = dict(
-                meter="new",
-                customer="CN",
-                effective=int(g.integers(start, end)),
-                until=0,
-            )
-            new = msgspec.structs.replace(area.meters[-1], **told)
-            areas[n] = msgspec.structs.replace(area, meters=[*area.meters, new])
-            alone = Area(area=area.area, meters=[new] * int(g.integers(2)))
-            read = metered(g, alone, start, end, interval, noise=False)
-            rows += [
-                row for row in read if row.subject == "new" and row.at > new.effective
-            ]
-    return rows
-
-
-def meter_with(meter: Meter, **changes: Any) -> Meter:
-    """A meter's record with some fields changed."""
-    return Meter(**{f: getattr(meter, f) for f in meter.__struct_fields__} | changes)
+    meters = [contracted(meter) for meter in area.meters]
+    return msgspec.structs.replace(area, meters=meters)
 
 
 def with_capacity_limits(area: Area, seed: int) -> Area:
     """The area with customers who have suspended capacity, have a transformer of their own or too small a meter."""
-    g = np.random.default_rng([seed, 1, *area.area.encode()])
+    rng = np.random.default_rng([seed, 1, *area.area.encode()])
 
-    def one(meter: Meter) -> Meter:
-        chance = g.random()
+    def limited(meter: Meter) -> Meter:
+        chance = rng.random()
         if meter.meter == area.gateway or chance > 0.6:
             return meter
         if chance < 0.2 and meter.contract_kva:
-            return meter_with(
-                meter, suspended_kva=float(g.choice([0.9, 1.0])) * meter.contract_kva
-            )
-        return (
-            meter_with(meter, own_transformer_kva=1.5)
-            if chance < 0.4
-            else meter_with(meter, imax_a=12.0)
-        )
+            share = float(rng.choice([0.9, 1.0]))
+            return meter_with(meter, suspended_kva=share * meter.contract_kva)
+        if chance < 0.4:
+            return meter_with(meter, own_transformer_kva=1.5)
+        return meter_with(meter, imax_a=12.0)
 
-    return Area(
-        **{f: getattr(area, f) for f in area.__struct_fields__}
-        | {"meters": [one(m) for m in area.meters]}
-    )
+    fields = {name: getattr(area, name) for name in area.__struct_fields__}
+    return Area(**fields | {"meters": [limited(meter) for meter in area.meters]})
 
 
-def distort(rows: list[Row], seed: int) -> None:
-    """Let readings tell frequency and harmonics, and of some meters angles; at a few all goes bad for a time."""
-    g = np.random.default_rng([seed, 2])
-    reads = [row for row in rows if row.kind is Readings]
-    first, last = min(row.at for row in reads), max(row.at for row in reads)
-    bad, turned = {}, {}
-    for key in sorted({(row.area, row.subject) for row in reads}):
-        begin = int(g.integers(first, last))
-        bad[key] = range(
-            begin,
-            begin + int(g.integers(HOUR_SECONDS, DAY_SECONDS))
-            if g.random() < 0.3
-            else begin,
-        )
-        turned[key] = np.float32(g.choice([1, -1, NOT_A_NUMBER]))
-    spans = {
-        area: int(g.integers(first, last))
-        for area in sorted({row.area for row in reads})
-    }
-    for row, noise in zip(reads, g.random((len(reads), 3)), strict=True):
-        c, worse, lit = (
-            row.columns,
-            row.at in bad[row.area, row.subject],
-            np.sign(row.columns["u"]),
-        )
-        c["u"] = c["u"] * np.array([1, 0.9 if worse else 1, 1], np.float32)
-        angle = noise + np.array([0, 125 if worse else 120, 240])
-        c["u_angle"] = np.float32(turned[row.area, row.subject] * lit * angle)
-        off = 0.3 if 0 <= row.at - spans[row.area] < 12 * HOUR_SECONDS else 0
-        c["frequency"] = np.float32(
-            47
-            if worse
-            else 0.1 * noise[1] + 49.95 + off * (-1) ** (spans[row.area] % 2)
-        )
-        c["temperature"] = np.float32(
-            NOT_A_NUMBER
-            if noise[2] < 0.2
-            else 999
-            if noise[2] > 0.995
-            else 70 * noise[1] - 20
-        )
-        c["thd"] = np.float32(
-            lit * (65535 if noise[0] < 0.005 else noise + (4.3 if worse else 2.0))
-        )
+def meter_with(meter: Meter, **changes: Any) -> Meter:
+    """A meter's record with other values in some fields."""
+    fields = {name: getattr(meter, name) for name in meter.__struct_fields__}
+    return Meter(**fields | changes)
 
 
-def metered(
-    g: np.random.Generator,
-    area: Area,
-    start: int,
-    end: int,
-    interval: int,
-    *,
-    noise: bool,
-) -> list[Row]:
-    """Every meter's readings; a gateway sees what its users use, more when they steal."""
-    times = np.arange(start + interval, end + 1, interval)
-    meters = {m.meter: m for m in reversed(area.meters)}
-    if g.random() < 0.4:
-        meters["stranger"] = Meter(meter="stranger")
-    users = [m for m in meters.values() if m.meter != area.gateway]
+def newcomers(areas: list[Area], seed: int, span: Span) -> list[Row]:
+    """Customers who are connected to some areas on the way, and their readings, if there are any."""
+    rng = np.random.default_rng([seed, 4])
     rows: list[Row] = []
-    drawn = np.zeros((3, len(times)))
-    for m in users:
-        amps, told = user(g, m, times, interval, noise=noise)
-        drawn += amps
-        rows += [
-            Row(Readings, area.area, m.meter, int(t), c)
-            for t, c in zip(times, told, strict=True)
-            if c
-        ]
-    if area.gateway:
-        lost = np.where(
-            times > start + g.integers(STREAM_DAYS[interval]) * DAY_SECONDS,
-            g.choice([1.0, 1.3]),
-            1.0,
+    for n, area in enumerate(areas):
+        if rng.random() >= 0.4:
+            continue
+        new = msgspec.structs.replace(
+            area.meters[-1],
+            meter="new",
+            customer="CN",
+            effective=span.time(rng),
+            until=0,
         )
-        amps = drawn * lost / 20
-        told = reading_columns(amps, np.full_like(amps, 230.0), amps * 0.23, interval)
-        rows += [
-            Row(Readings, area.area, area.gateway, int(t), c)
-            for t, c in zip(times, told, strict=True)
-        ]
+        areas[n] = msgspec.structs.replace(area, meters=[*area.meters, new])
+
+        # The meter alone, or none: then only a stranger may report.
+        alone = Area(area=area.area, meters=[new] * int(rng.integers(2)))
+        readings = area_readings(rng, alone, span, noise=False)
+        readings = [row for row in readings if row.subject == "new"]
+        rows += [row for row in readings if row.at > new.effective]
     return rows
 
 
-def reading_columns(i: Any, u: Any, p: Any, interval: int) -> list[dict[str, Any]]:
+# Readings.
+
+
+def area_readings(
+    rng: np.random.Generator, area: Area, span: Span, *, noise: bool
+) -> list[Row]:
+    """Every meter's readings; a gateway measures all that its users draw, and more when they steal."""
+    times = np.arange(span.start + span.interval, span.end + 1, span.interval)
+    meters = {meter.meter: meter for meter in reversed(area.meters)}
+    if rng.random() < 0.4:
+        meters["stranger"] = Meter(meter="stranger")
+
+    rows: list[Row] = []
+    drawn = np.zeros((3, len(times)))
+    for name, meter in meters.items():
+        if name != area.gateway:
+            amps, readings = meter_readings(rng, meter, times, span, noise=noise)
+            drawn += amps
+            rows += rows_of(area.area, name, times, readings)
+    if area.gateway:
+        days = int(rng.integers(STREAM_DAYS[span.interval]))
+        later = times > span.start + days * DAY_SECONDS
+        amps = drawn * np.where(later, rng.choice([1.0, 1.3]), 1.0) / 20
+        volts = np.full_like(amps, 230.0)
+        readings = reading_columns(amps, volts, amps * 0.23, span.interval)
+        rows += rows_of(area.area, area.gateway, times, readings)
+    return rows
+
+
+def rows_of(
+    area: str, meter: str, times: Any, readings: list[dict[str, Any]]
+) -> list[Row]:
+    """The rows of a meter's readings; an empty reading was not made."""
+    return [
+        Row(Readings, area, meter, int(at), columns)
+        for at, columns in zip(times, readings, strict=True)
+        if columns
+    ]
+
+
+def reading_columns(I: Any, U: Any, P: Any, interval: int) -> list[dict[str, Any]]:
     """The columns of a meter's readings from its currents, voltages and powers by phase and time."""
-    i, u, p = (np.round(column, 3).astype(np.float32) for column in (i, u, p))
-    kwh = np.round(np.nan_to_num(p).sum(axis=0) * interval / HOUR_SECONDS, 3).astype(
-        np.float32
-    )
+    I, U, P = (np.round(column, 3).astype(np.float32) for column in (I, U, P))
+    energy = np.nan_to_num(P).sum(axis=0) * interval / HOUR_SECONDS
+    kwh = np.round(energy, 3).astype(np.float32)
     register = np.round(1000 + np.cumsum(kwh.astype(float)), 2)
+
     return [
         dict(
-            u=u[:, n],
-            i=i[:, n],
-            p=p[:, n],
-            q=np.float32(0.2) * p[:, n],
+            u=U[:, n],
+            i=I[:, n],
+            p=P[:, n],
+            q=np.float32(0.2) * P[:, n],
             kwh=kwh[n],
             register=register[n],
             clock_offset=NOT_A_NUMBER,
             received=0,
             status=Status.MEASURED,
         )
-        for n in range(i.shape[1])
+        for n in range(I.shape[1])
     ]
 
 
-def user(
-    g: np.random.Generator, m: Meter, times: Any, interval: int, *, noise: bool
+def meter_readings(
+    rng: np.random.Generator, meter: Meter, times: Any, span: Span, *, noise: bool
 ) -> tuple[Any, list[dict[str, Any]]]:
-    """The primary currents a customer draws, and what the meter tells; an empty reading was not made."""
+    """The primary currents that a customer draws, and the readings of the meter."""
     size = len(times)
-    lit = np.array([[1], [m.wiring != "1P2W"], [m.wiring != "1P2W"]], bool) & np.ones(
-        (3, size), bool
-    )
-    i = np.where(lit, np.abs(g.normal(2, 0.3, (3, size))), 0.0)
-    u = np.where(lit, g.normal(228, 2, (3, size)), NOT_A_NUMBER)
-    phase = int(g.integers(3)) if m.wiring == "3P4W" else 0
-    back = np.ones((3, size))
-    spans: dict[str, slice] = {}
-    for fault in g.permutation(READING_FAULTS)[: g.integers(0, 4)].tolist():
-        begin, length = int(g.integers(size)), int(g.integers(2, size))
-        if fault in ("idle", "unread"):
-            begin, length = int(g.integers(size // 8, size // 4)), size
-        spans[fault] = at = slice(begin, begin + length)
+    other_phases = meter.wiring != "1P2W"
+    measured = np.broadcast_to([[True], [other_phases], [other_phases]], (3, size))
+    I = np.where(measured, np.abs(rng.normal(2, 0.3, (3, size))), 0.0)
+    U = np.where(measured, rng.normal(228, 2, (3, size)), NOT_A_NUMBER)
+    direction = np.ones((3, size))
+
+    # A few faults for a time, in one phase or in all.
+    phase = int(rng.integers(3)) if meter.wiring == "3P4W" else 0
+    fault_spans: dict[str, slice] = {}
+    for fault in rng.permutation(READING_FAULTS)[: rng.integers(0, 4)].tolist():
+        fault_spans[fault] = at = fault_span(rng, fault, size)
         for column, effects in (
-            (i, CURRENT_EFFECTS),
-            (u, VOLTAGE_EFFECTS),
-            (back, POWER_EFFECTS),
+            (I, CURRENT_EFFECTS),
+            (U, VOLTAGE_EFFECTS),
+            (direction, POWER_EFFECTS),
         ):
             phases, factor = effects.get(fault, (None, 1))
             column[phases or phase, at] *= factor
-    p = i * np.nan_to_num(u) / 1000 * back
-    told = reading_columns(
-        np.where(lit, i, NOT_A_NUMBER), u, np.where(lit, p, NOT_A_NUMBER), interval
-    )
-    for fault, at in spans.items():
+    P = np.where(measured, I * np.nan_to_num(U) / 1000 * direction, NOT_A_NUMBER)
+    amps = np.where(measured, I, NOT_A_NUMBER)
+    readings = reading_columns(amps, U, P, span.interval)
+
+    # Faults of single readings.
+    for fault, at in fault_spans.items():
         for n in range(size)[at]:
-            spoil(g, told, n, fault, first=n == at.start)
-    for n in np.flatnonzero(g.random(size) < 0.04 * noise).tolist():
-        fault = str(
-            g.choice(["odd", "unread", "drift", "estimated", "low_register", "blank"])
-        )
-        spoil(g, told, n, fault, first=True)
-    return i * m.ct, told
+            spoil(rng, readings, n, fault, first=n == at.start)
+    for n in np.flatnonzero(rng.random(size) < 0.04 * noise).tolist():
+        spoil(rng, readings, n, str(rng.choice(NOISE_FAULTS)), first=True)
+    return I * meter.ct, readings
+
+
+def fault_span(rng: np.random.Generator, fault: str, size: int) -> slice:
+    """The readings with a fault; `idle` and `unread` begin early and last."""
+    begin = int(rng.integers(size))
+    length = int(rng.integers(2, size))
+    if fault in ("idle", "unread"):
+        begin = int(rng.integers(size // 8, size // 4))
+        length = size
+    return slice(begin, begin + length)
 
 
 def spoil(  # noqa: C901
-    g: np.random.Generator,
+    rng: np.random.Generator,
     readings: list[dict[str, Any]],
     n: int,
     fault: str,
@@ -478,6 +470,8 @@ def spoil(  # noqa: C901
     columns = readings[n]
     if fault == "unread" or not columns:
         columns.clear()
+
+    # The register.
     elif fault == "stopped":
         columns["register"] = readings[max(n - 1, 0)].get("register", NOT_A_NUMBER)
     elif fault == "backward" and first:
@@ -486,14 +480,15 @@ def spoil(  # noqa: C901
                 later["register"] -= 50
     elif fault == "low_register":
         columns["register"] -= 300
+
+    # Other columns.
     elif fault == "drift":
-        columns["clock_offset"] = float(g.choice([30, 400, -700]))
+        columns["clock_offset"] = float(rng.choice([30, 400, -700]))
     elif fault == "odd":
-        name = str(g.choice(["u", "i", "p", "kwh", "register"]))
-        odd = g.choice([-5, 65535, np.inf, -np.inf, 4294967.295])
-        columns[name] = np.where(
-            np.isnan(columns[name]), columns[name], np.float32(odd)
-        )
+        name = str(rng.choice(["u", "i", "p", "kwh", "register"]))
+        odd = np.float32(rng.choice([-5, 65535, np.inf, -np.inf, 4294967.295]))
+        known = ~np.isnan(columns[name])
+        columns[name] = np.where(known, odd, columns[name])
     elif fault == "estimated":
         columns["status"] = Status.ESTIMATED
     elif fault == "unmetered":
@@ -503,9 +498,64 @@ def spoil(  # noqa: C901
             columns[name] = np.full_like(columns[name], NOT_A_NUMBER)
 
 
-def outages(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
+def distort(rows: list[Row], seed: int) -> None:
+    """Add frequency, temperature, harmonics and angles to all readings; a few meters measure badly for a time."""
+    rng = np.random.default_rng([seed, 2])
+    readings = [row for row in rows if row.kind is Readings]
+    first = min(row.at for row in readings)
+    last = max(row.at for row in readings)
+
+    # By meter: when it measures badly, and how its angles turn, if it has any.
+    bad: dict[tuple[str, str], range] = {}
+    turned: dict[tuple[str, str], Any] = {}
+    for key in sorted({(row.area, row.subject) for row in readings}):
+        begin = end = int(rng.integers(first, last))
+        if rng.random() < 0.3:
+            end += int(rng.integers(HOUR_SECONDS, DAY_SECONDS))
+        bad[key] = range(begin, end)
+        turned[key] = np.float32(rng.choice([1, -1, NOT_A_NUMBER]))
+
+    # By area: when its frequency is off, for half a day.
+    areas = sorted({row.area for row in readings})
+    off_since = {area: int(rng.integers(first, last)) for area in areas}
+    draws = rng.random((len(readings), 3))
+    for row, noise in zip(readings, draws, strict=True):
+        key = row.area, row.subject
+        since = off_since[row.area]
+        off = 0.0
+        if 0 <= row.at - since < 12 * HOUR_SECONDS:
+            off = 0.3 * (-1) ** (since % 2)
+        distort_reading(row, noise, turned[key], off, is_bad=row.at in bad[key])
+
+
+def distort_reading(
+    row: Row, noise: Any, turn: Any, hertz_off: float, *, is_bad: bool
+) -> None:
+    """Add a reading's frequency, temperature, harmonics and angles."""
+    columns = row.columns
+    sign = np.sign(columns["u"])
+    columns["u"] = columns["u"] * np.array([1, 0.9 if is_bad else 1, 1], np.float32)
+    angle = noise + np.array([0, 125 if is_bad else 120, 240])
+    columns["u_angle"] = np.float32(turn * sign * angle)
+
+    hertz = 47 if is_bad else 0.1 * noise[1] + 49.95 + hertz_off
+    columns["frequency"] = np.float32(hertz)
+    celsius = 70 * noise[1] - 20
+    if noise[2] < 0.2:
+        celsius = NOT_A_NUMBER
+    elif noise[2] > 0.995:
+        celsius = 999
+    columns["temperature"] = np.float32(celsius)
+    thd = 65535 if noise[0] < 0.005 else noise + (4.3 if is_bad else 2.0)
+    columns["thd"] = np.float32(sign * thd)
+
+
+# Device events.
+
+
+def outages(rng: np.random.Generator, area: Area, span: Span) -> list[Row]:
     """Outages, vacancies and meter changes of an area."""
-    rows = []
+    rows: list[Row] = []
     for event in (
         Event.POWER_OFF,
         Event.PLANNED_OUTAGE,
@@ -513,310 +563,296 @@ def outages(g: np.random.Generator, area: Area, start: int, end: int) -> list[Ro
         Event.METER_CHANGE,
         Event.COVER_OPEN,
     ):
-        if g.random() < 0.4:
-            at, until = sorted(g.integers(start, end, 2).tolist())
-            subject = (
-                ""
-                if event in (Event.POWER_OFF, Event.PLANNED_OUTAGE)
-                else area.meters[-1].meter
-            )
-            told = until if g.random() < 0.6 else 0
-            rows.append(event_row(area.area, subject, at, event, until=told))
-            if event == Event.POWER_OFF:
-                rows.append(event_row(area.area, "", until, Event.POWER_ON))
+        if rng.random() >= 0.4:
+            continue
+
+        at, end = sorted(rng.integers(span.start, span.end, 2).tolist())
+        wide = event in (Event.POWER_OFF, Event.PLANNED_OUTAGE)
+        subject = "" if wide else area.meters[-1].meter
+        until = end if rng.random() < 0.6 else 0
+        rows.append(event_row(area.area, subject, at, event, until=until))
+        if event == Event.POWER_OFF:
+            rows.append(event_row(area.area, "", end, Event.POWER_ON))
     return rows
 
 
 def event_row(area: str, subject: str, at: int, event: Event, **more: float) -> Row:
     """A device event."""
-    return Row(
-        DeviceEvents,
-        area,
-        subject,
-        at,
-        dict(event=event, until=0, residual=NOT_A_NUMBER, seconds=NOT_A_NUMBER) | more,
-    )
+    columns = dict(event=event, until=0, residual=NOT_A_NUMBER, seconds=NOT_A_NUMBER)
+    return Row(DeviceEvents, area, subject, at, columns | more)
 
 
-def reported(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:  # noqa: C901
-    """What meters report of themselves, and the orders, visits and planned outages beside it."""
-    rows = []
+def device_reports(  # noqa: C901
+    rng: np.random.Generator, area: Area, span: Span
+) -> list[Row]:
+    """The events that meters report, and the orders, inspections and planned outages beside them."""
+    rows: list[Row] = []
 
     def add_event(
         subject: str, event: Event, times: int = 1, *, after: int = 0, **more: float
     ) -> int:
-        at = after or int(g.integers(start, end))
+        at = after or span.time(rng)
         for n in range(times):
-            at += int(g.integers(1, DAY_SECONDS // 2)) if n else 0
+            at += int(rng.integers(1, DAY_SECONDS // 2)) if n else 0
             rows.append(event_row(area.area, subject, at, event, **more))
         return at
 
-    for meter in ("", *sorted({m.meter for m in area.meters}), "nobody"):
+    def drawn_float(*values: float) -> float:
+        return float(rng.choice(values))
+
+    def add_openings(meter: str, event: Event) -> None:
+        at = add_event(meter, event, int(rng.integers(1, 3)))
+        for visit in (Event.WORK_ORDER, Event.INSPECTED):
+            if rng.random() < 0.3:
+                later = int(rng.integers(-2 * DAY_SECONDS, 2 * DAY_SECONDS))
+                add_event(meter, visit, after=at + later)
+
+    def add_field(meter: str) -> None:
+        seconds = drawn_float(NOT_A_NUMBER, 20, 59.5, 60, 7000)
+        at = add_event(meter, Event.MAGNETIC_FIELD, seconds=seconds)
+        if rng.random() < 0.5:
+            end = at + int(rng.choice([30, 60, 400]))
+            add_event(meter, Event.MAGNETIC_FIELD_END, after=end)
+
+    def add_relay_failures(meter: str) -> None:
+        at = add_event(meter, Event.RELAY_FAILED, int(rng.integers(2, 5)))
+        later = int(rng.integers(-DAY_SECONDS, DAY_SECONDS))
+        add_event(meter, Event.RELAY_CLOSED, after=at + later)
+
+    def add_sags(meter: str) -> None:
+        residual = drawn_float(NOT_A_NUMBER, 0.05, 0.5, 0.95, 1.2)
+        seconds = drawn_float(NOT_A_NUMBER, 0.005, 0.2, 90)
+        times = int(rng.integers(1, 5))
+        add_event(meter, Event.VOLTAGE_SAG, times, residual=residual, seconds=seconds)
+
+    for meter in ("", *sorted({record.meter for record in area.meters}), "nobody"):
         for event in (
             Event.COVER_OPEN,
             Event.TERMINAL_OPEN,
             Event.DOOR_OPEN,
             Event.PARAM_CHANGE,
         ):
-            if g.random() < 0.3 and meter:
-                at = add_event(meter, event, int(g.integers(1, 3)))
-                for visit in (Event.WORK_ORDER, Event.INSPECTED):
-                    if g.random() < 0.3:
-                        add_event(
-                            meter,
-                            visit,
-                            after=at
-                            + int(g.integers(-2 * DAY_SECONDS, 2 * DAY_SECONDS)),
-                        )
-        if g.random() < 0.3 and meter:
-            at = add_event(
-                meter,
-                Event.MAGNETIC_FIELD,
-                seconds=float(g.choice([NOT_A_NUMBER, 20, 59.5, 60, 7000])),
-            )
-            if g.random() < 0.5:
-                add_event(
-                    meter,
-                    Event.MAGNETIC_FIELD_END,
-                    after=at + int(g.choice([30, 60, 400])),
-                )
-        if g.random() < 0.3 and meter:
-            done = add_event(meter, Event.RELAY_FAILED, int(g.integers(2, 5)))
-            add_event(
-                meter,
-                Event.RELAY_CLOSED,
-                after=done + int(g.integers(-DAY_SECONDS, DAY_SECONDS)),
-            )
-        if g.random() < 0.4 and meter:
-            depth, length = (
-                float(g.choice([NOT_A_NUMBER, 0.05, 0.5, 0.95, 1.2])),
-                float(g.choice([NOT_A_NUMBER, 0.005, 0.2, 90])),
-            )
-            add_event(
-                meter,
-                Event.VOLTAGE_SAG,
-                int(g.integers(1, 5)),
-                residual=depth,
-                seconds=length,
-            )
-        if g.random() < 0.4:
-            add_event(meter, Event.POWER_OFF, int(g.integers(2, 6)))
-        if g.random() < 0.2:
+            if rng.random() < 0.3 and meter:
+                add_openings(meter, event)
+        if rng.random() < 0.3 and meter:
+            add_field(meter)
+        if rng.random() < 0.3 and meter:
+            add_relay_failures(meter)
+        if rng.random() < 0.4 and meter:
+            add_sags(meter)
+        if rng.random() < 0.4:
+            add_event(meter, Event.POWER_OFF, int(rng.integers(2, 6)))
+        if rng.random() < 0.2:
             at = add_event(meter, Event.PLANNED_OUTAGE)
             add_event("", Event.WORK_ORDER, after=at, until=at + DAY_SECONDS)
     return rows
 
 
-def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
-    """Bills, payments in parts, failures, and a channel that breaks down."""
+# Payments.
 
-    def row(
+
+def bills_and_payments(rng: np.random.Generator, area: Area, span: Span) -> list[Row]:
+    """Bills, partial payments, failures, and a channel that breaks down."""
+    rows: list[Row] = []
+
+    def add(
         at: float, customer: str, payment: Payment, amount: float, **more: Any
-    ) -> Row:
+    ) -> None:
         columns = dict(
             payment=payment, amount=amount, bill="", channel="", succeeded=1, due=0
         )
-        return Row(Payments, area.area, customer, int(at), columns | BLANK_BILL | more)
+        columns |= BLANK_BILL | more
+        rows.append(Row(Payments, area.area, customer, int(at), columns))
 
-    def sometime() -> int:
-        return int(g.integers(start, end))
+    for n in range(int(rng.integers(0, 4))):
+        customer = f"C{n}"
+        issued = span.time(rng)
+        due = issued + int(rng.integers(0, 2 * DAY_SECONDS))
+        bill_rng = np.random.default_rng([issued, n])
+        for at, bill in bill_issues(bill_rng, issued, span.end):
+            add(at, customer, Payment.BILL, 100.0, bill="B", due=due, **bill)
+        for amount in rng.choice([40, 60, 100], rng.integers(0, 4)).tolist():
+            paid = dict(bill="B", channel="bank", succeeded=int(rng.random() < 0.5))
+            add(span.time(rng), customer, Payment.PAYMENT, amount, **paid)
+        add(span.time(rng), customer, Payment.BALANCE, 5.0)
 
-    rows = []
-    for n in range(int(g.integers(0, 4))):
-        issued = sometime()
-        due = issued + int(g.integers(0, 2 * DAY_SECONDS))
-        for at, told in issues(np.random.default_rng([issued, n]), issued, end):
-            rows.append(
-                row(at, f"C{n}", Payment.BILL, 100.0, bill="B", due=due, **told)
-            )
-        for amount in g.choice([40, 60, 100], g.integers(0, 4)).tolist():
-            told = dict(bill="B", channel="bank", succeeded=int(g.random() < 0.5))
-            rows.append(row(sometime(), f"C{n}", Payment.PAYMENT, amount, **told))
-        rows.append(row(sometime(), f"C{n}", Payment.BALANCE, 5.0))
-    if g.random() < 0.4:
-        begin = sometime() - DAY_SECONDS
+    if rng.random() < 0.4:
+        begin = span.time(rng) - DAY_SECONDS
         for n in range(100):
-            told = dict(channel="app", succeeded=int(n < 80))
-            rows.append(row(begin + 60 * n, f"C{n % 6}", Payment.TOPUP, n, **told))
+            topup = dict(channel="app", succeeded=int(n < 80))
+            add(begin + 60 * n, f"C{n % 6}", Payment.TOPUP, n, **topup)
     return rows
 
 
+def bill_issues(
+    rng: np.random.Generator, issued: int, end: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """When and on which readings a bill of 100 yuan was issued: right or wrong, and perhaps once more."""
+    delays = (0, int(rng.integers(HOUR_SECONDS, 3 * DAY_SECONDS)))
+    issues = 1 + (rng.random() < 0.5)
+    for delay in delays[:issues]:
+        columns: dict[str, Any] = {}
+        if rng.random() < 0.8:
+            columns["read_at"] = issued - int(rng.integers(0, 30 * DAY_SECONDS))
+        if rng.random() < 0.6:
+            columns["read_register"] = 500.0
+            columns["frozen_register"] = 500.0 + float(rng.choice([-2, 0, 0.5, 9]))
+        if rng.random() < 0.8:
+            columns["billed_kwh"] = float(rng.choice([200, 201, 150]))
+            columns["billed_peak"] = 40.0
+            columns["billed_demand"] = float(rng.choice([45, 60, NOT_A_NUMBER]))
+        yield min(issued + delay, end), columns
+
+
 def settlements(rows: list[Row], seed: int, end: int) -> list[Row]:
-    """Numbers for payments, some of which come once more, and the lines that settle them, missing, twice or off."""
-    g, banks = np.random.default_rng([seed, 3]), np.random.default_rng([seed, 4])
+    """References for payments, a few of them twice, and their settlements: missing, twice or of another amount."""
+    rng = np.random.default_rng([seed, 3])
+    banks = np.random.default_rng([seed, 4])
     lines: list[Row] = []
     for n, row in enumerate(rows):
-        if (
-            row.kind is Payments
-            and row.columns["payment"] in (Payment.PAYMENT, Payment.TOPUP)
-            and g.random() < 0.8
-        ):
-            row.columns["reference"] = f"R{n if g.random() < 0.95 else n // 7 * 7}"
-            told = row.columns | dict(payment=Payment.SETTLEMENT)
-            if g.random() < 0.05:
-                told["amount"] += 1
-            came = row.at + int(g.integers(-HOUR_SECONDS, 30 * HOUR_SECONDS))
-            times = [came, came + int(g.integers(0, DAY_SECONDS))][
-                : g.choice(3, p=[0.1, 0.85, 0.05])
-            ]
-            lines += [replace(row, at=at, columns=told) for at in times if at <= end]
-            if row.columns["bill"] and g.random() < 0.5:
-                lines.append(
-                    replace(
-                        row,
-                        at=min(row.at + HOUR_SECONDS, end),
-                        columns=row.columns | dict(reference=f"T{n}"),
-                    )
-                )
-            if row.columns["payment"] == Payment.PAYMENT and banks.random() < 0.3:
-                lines.append(returned(banks, row, end))
+        if not is_payment(row) or rng.random() >= 0.8:
+            continue
+        row.columns["reference"] = f"R{n if rng.random() < 0.95 else n // 7 * 7}"
+        settled = row.columns | dict(payment=Payment.SETTLEMENT)
+        if rng.random() < 0.05:
+            settled["amount"] += 1
+        at = row.at + int(rng.integers(-HOUR_SECONDS, 30 * HOUR_SECONDS))
+        times = [at, at + int(rng.integers(0, DAY_SECONDS))]
+        count = rng.choice(3, p=[0.1, 0.85, 0.05])
+        times = [at for at in times[:count] if at <= end]
+        lines += [replace(row, at=at, columns=settled) for at in times]
+
+        # The same payment under another reference, and a return.
+        if row.columns["bill"] and rng.random() < 0.5:
+            columns = row.columns | dict(reference=f"T{n}")
+            again = min(row.at + HOUR_SECONDS, end)
+            lines.append(replace(row, at=again, columns=columns))
+        if row.columns["payment"] == Payment.PAYMENT and banks.random() < 0.3:
+            lines.append(returned(banks, row, end))
     return lines
 
 
-def returned(g: np.random.Generator, row: Row, end: int) -> Row:
+def is_payment(row: Row) -> bool:
+    """Whether a row is a payment or a top-up."""
+    paid = (Payment.PAYMENT, Payment.TOPUP)
+    return row.kind is Payments and row.columns["payment"] in paid
+
+
+def returned(rng: np.random.Generator, row: Row, end: int) -> Row:
     """A row by which a payment is taken back, or by which it had failed before it went through."""
-    at = min(row.at + int(g.integers(-HOUR_SECONDS, 3 * DAY_SECONDS)), end)
-    ways = (
+    at = min(row.at + int(rng.integers(-HOUR_SECONDS, 3 * DAY_SECONDS)), end)
+    changes = (
         dict(succeeded=0),
         dict(payment=Payment.REVERSAL),
         dict(amount=-row.columns["amount"], reference=f"B{at}"),
         dict(payment=Payment.REVERSAL, reference=""),
     )
-    return replace(row, at=at, columns=row.columns | ways[int(g.integers(len(ways)))])
+    change = changes[int(rng.integers(len(changes)))]
+    return replace(row, at=at, columns=row.columns | change)
 
 
-def issues(
-    g: np.random.Generator, issued: int, end: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """When and on what a bill of 100 yuan was issued: rightly or wrongly, and perhaps once more."""
-    for wait in (0, int(g.integers(HOUR_SECONDS, 3 * DAY_SECONDS)))[
-        : 1 + (g.random() < 0.5)
-    ]:
-        told: dict[str, Any] = {}
-        if g.random() < 0.8:
-            told["read_at"] = issued - int(g.integers(0, 30 * DAY_SECONDS))
-        if g.random() < 0.6:
-            told |= dict(
-                read_register=500.0,
-                frozen_register=500.0 + float(g.choice([-2, 0, 0.5, 9])),
-            )
-        if g.random() < 0.8:
-            told |= dict(billed_kwh=float(g.choice([200, 201, 150])), billed_peak=40.0)
-            told["billed_demand"] = float(g.choice([45, 60, NOT_A_NUMBER]))
-        yield min(issued + wait, end), told
+# Work items.
 
 
-def staged(g: np.random.Generator, start: int, end: int) -> list[Row]:
-    """Work items of two sections; some stall, some are done in time, some end before they begin."""
-    rows = []
-    for n in range(int(g.integers(0, 8))):
-        stage = str(g.choice(["reading", "review", "unheard of"]))
-        begun = int(g.integers(start, end))
-        limit = float(g.choice([HOUR_SECONDS, 6 * HOUR_SECONDS, NOT_A_NUMBER]))
-        section = str(g.choice(["S1", "S2"]))
-        rows.append(
-            Row(
-                Stages,
-                section,
-                f"W{n}",
-                begun,
-                dict(stage=stage, progress=StageProgress.STARTED, limit=limit),
-            )
-        )
-        if g.random() < 0.7:
-            done = begun + int(g.integers(-HOUR_SECONDS, 2 * DAY_SECONDS))
-            rows.append(
-                Row(
-                    Stages,
-                    section,
-                    f"W{n}",
-                    done,
-                    dict(
-                        stage=stage, progress=StageProgress.FINISHED, limit=NOT_A_NUMBER
-                    ),
-                )
-            )
-        for at, progress in waits(np.random.default_rng([start, n]), begun):
-            rows.append(
-                Row(
-                    Stages,
-                    section,
-                    f"W{n}",
-                    at,
-                    dict(stage=stage, progress=progress, limit=NOT_A_NUMBER),
-                )
-            )
+def work_items(rng: np.random.Generator, span: Span) -> list[Row]:
+    """Work items of two sections; a few stall, others are done in time or end before they begin."""
+    rows: list[Row] = []
+    for n in range(int(rng.integers(0, 8))):
+        stage = str(rng.choice(["reading", "review", "unheard of"]))
+        begun = span.time(rng)
+        limit = float(rng.choice([HOUR_SECONDS, 6 * HOUR_SECONDS, NOT_A_NUMBER]))
+        section = str(rng.choice(["S1", "S2"]))
+
+        moves = [(begun, StageProgress.STARTED, limit)]
+        if rng.random() < 0.7:
+            done = begun + int(rng.integers(-HOUR_SECONDS, 2 * DAY_SECONDS))
+            moves.append((done, StageProgress.FINISHED, NOT_A_NUMBER))
+        for at, progress in pauses(np.random.default_rng([span.start, n]), begun):
+            moves.append((at, progress, NOT_A_NUMBER))
+        rows += [
+            stage_row(section, f"W{n}", at, stage, progress, limit)
+            for at, progress, limit in moves
+        ]
     return rows
 
 
-def waits(g: np.random.Generator, begun: int) -> Iterator[tuple[int, StageProgress]]:
-    """When an item waits for somebody else, and goes on; some never do."""
+def stage_row(
+    section: str,
+    item: str,
+    at: int,
+    stage: str,
+    progress: StageProgress,
+    limit: float,
+) -> Row:
+    """A move of a work item."""
+    columns = dict(stage=stage, progress=progress, limit=limit)
+    return Row(Stages, section, item, at, columns)
+
+
+def pauses(rng: np.random.Generator, begun: int) -> Iterator[tuple[int, StageProgress]]:
+    """When an item waits for somebody else, and goes on; a few never do."""
     at = begun
-    for _ in range(int(g.choice(3, p=[0.6, 0.3, 0.1]))):
-        yield (
-            (at := at + int(g.integers(-HOUR_SECONDS, 6 * HOUR_SECONDS))),
-            StageProgress.PAUSED,
-        )
-        if g.random() < 0.8:
-            yield (
-                (at := at + int(g.integers(0, 9 * HOUR_SECONDS))),
-                StageProgress.RESUMED,
-            )
+    for _ in range(int(rng.choice(3, p=[0.6, 0.3, 0.1]))):
+        at += int(rng.integers(-HOUR_SECONDS, 6 * HOUR_SECONDS))
+        yield at, StageProgress.PAUSED
+        if rng.random() < 0.8:
+            at += int(rng.integers(0, 9 * HOUR_SECONDS))
+            yield at, StageProgress.RESUMED
 
 
-# What can happen on the way.
+# On the way.
 
 
-def with_closing_readings(stream: Stream, after: int) -> Stream:
-    """One more reading of every meter, all at one moment so long after the end: every window before it closes."""
-    subjects = dict.fromkeys(
-        (r.area, r.subject) for r in stream.rows if r.kind is Readings
-    )
-    at = max(r.at for r in stream.rows) // HOUR_SECONDS * HOUR_SECONDS + after
-    model = next(r.columns for r in stream.rows if r.kind is Readings)
-    blank = {
-        n: value if n in ("received", "status") else np.full_like(value, NOT_A_NUMBER)
-        for n, value in model.items()
-    }
-    return stream.with_rows(
-        [*stream.rows, *(Row(Readings, a, s, at, blank) for a, s in subjects)]
-    )
-
-
-def with_work_items(stream: Stream, seed: int, items: int = 12) -> Stream:
-    """Beside the rows a section that takes items through five stages; some stay in one."""
-    g = np.random.default_rng([seed, 5])
-    first, last = (
-        np.quantile([row.at for row in stream.rows], [0.1, 0.9]).astype(int).tolist()
-    )
-    moves: list[Row] = []
-    for n in range(items):
-        at = int(g.integers(first, last))
-        for stage in range(1, int(g.integers(2, 7))):
-            for progress in (StageProgress.STARTED, StageProgress.FINISHED):
-                moves.append(
-                    Row(
-                        Stages,
-                        "S3",
-                        f"I{n}",
-                        at,
-                        dict(
-                            stage=f"stage{stage}", progress=progress, limit=HOUR_SECONDS
-                        ),
-                    )
-                )
-                at += int(g.integers(60, 3 * HOUR_SECONDS))
-    arrivals = [(float(n), row) for n, row in enumerate(stream.rows)]
-    arrivals += [
-        ((row.at - first) / (last - first) * len(stream.rows), row)
-        for row in moves
-        if row.at < last
-    ]
+def in_order(stream: Stream, arrivals: Iterable[tuple[float, Row]]) -> Stream:
+    """The stream with rows in order of their places; rows of one place keep their order."""
     return stream.with_rows(row for _, row in sorted(arrivals, key=itemgetter(0)))
 
 
+def in_place(stream: Stream) -> list[tuple[float, Row]]:
+    """The rows, each with its place."""
+    return [(float(n), row) for n, row in enumerate(stream.rows)]
+
+
+def with_closing_readings(stream: Stream, after: int) -> Stream:
+    """One more empty reading of every meter, so many seconds after the end: every window before it closes."""
+    readings = [row for row in stream.rows if row.kind is Readings]
+    meters = dict.fromkeys((row.area, row.subject) for row in readings)
+    at = max(row.at for row in stream.rows) // HOUR_SECONDS * HOUR_SECONDS + after
+    blank = {
+        name: value
+        if name in ("received", "status")
+        else np.full_like(value, NOT_A_NUMBER)
+        for name, value in readings[0].columns.items()
+    }
+    closing = [Row(Readings, area, meter, at, blank) for area, meter in meters]
+    return stream.with_rows([*stream.rows, *closing])
+
+
+def with_work_items(stream: Stream, seed: int, items: int = 12) -> Stream:
+    """Beside the rows a section that takes items through five stages; a few stay in one."""
+    rng = np.random.default_rng([seed, 5])
+    times = [row.at for row in stream.rows]
+    first, last = np.quantile(times, [0.1, 0.9]).astype(int).tolist()
+    moves: list[Row] = []
+    for n in range(items):
+        at = int(rng.integers(first, last))
+        for stage in range(1, int(rng.integers(2, 7))):
+            for progress in (StageProgress.STARTED, StageProgress.FINISHED):
+                name = f"stage{stage}"
+                row = stage_row("S3", f"I{n}", at, name, progress, HOUR_SECONDS)
+                moves.append(row)
+                at += int(rng.integers(60, 3 * HOUR_SECONDS))
+
+    arrivals = in_place(stream)
+    for row in moves:
+        if row.at < last:
+            place = (row.at - first) / (last - first) * len(stream.rows)
+            arrivals.append((place, row))
+    return in_order(stream, arrivals)
+
+
 def first_readings(stream: Stream) -> set[int]:
-    """Which rows are the first readings of their meters."""
+    """The places of the rows that are the first readings of their meters."""
     first: dict[tuple[str, str], int] = {}
     for n, row in enumerate(stream.rows):
         if row.kind is Readings:
@@ -826,17 +862,16 @@ def first_readings(stream: Stream) -> set[int]:
 
 def shuffled(stream: Stream, seed: int, within: int) -> Stream:
     """Rows delayed by up to `within` seconds, but for the first of each meter; payments of an area keep their order."""
-    g = np.random.default_rng(seed)
-    first, paid = (
-        first_readings(stream),
-        dict.fromkeys((row.area for row in stream.rows), 0),
-    )
-    arrivals = []
+    rng = np.random.default_rng(seed)
+    first = first_readings(stream)
+    last_payment = dict.fromkeys((row.area for row in stream.rows), 0)
+    arrivals: list[tuple[int, int]] = []
     for n, row in enumerate(stream.rows):
-        came = row.at + int(g.integers(0, within + 1)) * (n not in first)
+        arrival = row.at + int(rng.integers(0, within + 1)) * (n not in first)
         if row.kind is Payments:
-            came = paid[row.area] = max(came, paid[row.area])
-        arrivals.append((came, n))
+            arrival = max(arrival, last_payment[row.area])
+            last_payment[row.area] = arrival
+        arrivals.append((arrival, n))
     return stream.with_rows(stream.rows[n] for _, n in sorted(arrivals))
 
 
@@ -844,128 +879,108 @@ def by_topic(
     stream: Stream, span: int = DAY_SECONDS, *, events_last: bool = False
 ) -> Stream:
     """One topic after the other, a span of time at once; device events first or last."""
-    return stream.with_rows(
-        sorted(
-            stream.rows,
-            key=lambda r: (
-                r.at // span,
-                events_last and r.kind is DeviceEvents,
-                r.kind.kind,
-            ),
-        )
-    )
+
+    def place(row: Row) -> tuple[int, bool, str]:
+        last = events_last and row.kind is DeviceEvents
+        return row.at // span, last, row.kind.kind
+
+    return stream.with_rows(sorted(stream.rows, key=place))
 
 
-def drawn_topics(stream: Stream, g: np.random.Generator) -> Stream:
+def drawn_topics(stream: Stream, rng: np.random.Generator) -> Stream:
     """One topic after the other, in an order that is drawn."""
-    order = g.permutation(sorted({row.kind.kind for row in stream.rows})).tolist()
+    kinds = sorted({row.kind.kind for row in stream.rows})
+    order = rng.permutation(kinds).tolist()
     return stream.with_rows(
         sorted(stream.rows, key=lambda row: order.index(row.kind.kind))
     )
 
 
 def staggered_areas(stream: Stream, seed: int) -> Stream:
-    """Areas come at paces of their own: one may have told all before another begins."""
-    g = np.random.default_rng(seed)
-    waits = {
-        area: int(g.integers(len(stream.rows)))
-        for area in sorted({row.area for row in stream.rows})
-    }
+    """Areas come at paces of their own: one may have ended before another begins."""
+    rng = np.random.default_rng(seed)
+    areas = sorted({row.area for row in stream.rows})
+    delays = {area: int(rng.integers(len(stream.rows))) for area in areas}
     order = sorted(
-        range(len(stream.rows)), key=lambda n: n + waits[stream.rows[n].area]
+        range(len(stream.rows)), key=lambda n: n + delays[stream.rows[n].area]
     )
     return stream.with_rows(stream.rows[n] for n in order)
 
 
 def by_meter(stream: Stream, span: int = DAY_SECONDS) -> Stream:
     """One meter after the other, a span of time at once; the other topics in between, as they come."""
-    return stream.with_rows(
-        sorted(
-            stream.rows,
-            key=lambda row: (
-                row.at // span,
-                row.subject if row.kind is Readings else "",
-            ),
-        )
-    )
+
+    def place(row: Row) -> tuple[int, str]:
+        return row.at // span, row.subject if row.kind is Readings else ""
+
+    return stream.with_rows(sorted(stream.rows, key=place))
 
 
 def straggling(
     stream: Stream, seed: int, least: int, most: int, share: float = 0.05
 ) -> Stream:
-    """Some readings, but never a meter's first, come so many seconds late, after their meter's newer ones."""
-    g = np.random.default_rng(seed)
+    """A share of the readings, but never a meter's first, come `least` to `most` seconds late, out of order."""
+    rng = np.random.default_rng(seed)
     first = first_readings(stream)
-    arrivals = []
+    arrivals: list[tuple[int, int]] = []
     for n, row in enumerate(stream.rows):
-        late = row.kind is Readings and n not in first and g.random() < share
-        arrivals.append((row.at + (int(g.integers(least, most)) if late else 0), n))
+        late = row.kind is Readings and n not in first and rng.random() < share
+        delay = int(rng.integers(least, most)) if late else 0
+        arrivals.append((row.at + delay, n))
     return stream.with_rows(stream.rows[n] for _, n in sorted(arrivals))
 
 
 def duplicated(stream: Stream, seed: int, share: float = 0.1) -> Stream:
-    """Some rows come again, at once or much later."""
-    g = np.random.default_rng(seed)
-    again = np.flatnonzero(g.random(len(stream.rows)) < share).tolist()
-    arrivals = [(float(n), row) for n, row in enumerate(stream.rows)]
-    arrivals += [
-        (
-            n + float(g.choice([0.5, 50, len(stream.rows)]) * g.random()) + 0.01,
-            stream.rows[n],
-        )
-        for n in again
-    ]
-    return stream.with_rows(row for _, row in sorted(arrivals, key=itemgetter(0)))
+    """A share of the rows come twice, at once or much later."""
+    rng = np.random.default_rng(seed)
+    places = np.flatnonzero(rng.random(len(stream.rows)) < share).tolist()
+    arrivals = in_place(stream)
+    for n in places:
+        later = rng.choice([0.5, 50, len(stream.rows)]) * rng.random()
+        arrivals.append((n + float(later) + 0.01, stream.rows[n]))
+    return in_order(stream, arrivals)
 
 
 def corrected(stream: Stream, seed: int, share: float = 0.03) -> Stream:
-    """Some readings come again with other energy."""
-    g = np.random.default_rng(seed)
-    rows: list[tuple[float, Row]] = [
-        (float(n), row) for n, row in enumerate(stream.rows)
-    ]
+    """A share of the readings come a second time with half of their energy."""
+    rng = np.random.default_rng(seed)
+    arrivals = in_place(stream)
     for n, row in enumerate(stream.rows):
-        if row.kind is Readings and g.random() < share:
-            other = replace(
-                row, columns=row.columns | {"kwh": row.columns["kwh"] / np.float32(2)}
-            )
-            rows.append((n + float(g.integers(1, 200)) + 0.5, other))
-    return stream.with_rows(row for _, row in sorted(rows, key=itemgetter(0)))
+        if row.kind is Readings and rng.random() < share:
+            columns = row.columns | {"kwh": row.columns["kwh"] / np.float32(2)}
+            place = n + float(rng.integers(1, 200)) + 0.5
+            arrivals.append((place, replace(row, columns=columns)))
+    return in_order(stream, arrivals)
 
 
 def with_wrong_clock(
     stream: Stream, area: str, subject: str, ahead: int, *, received: bool = False
 ) -> Stream:
-    """One meter's clock is wrong from the start; with `received` the head-end notes when each reading really came."""
-    rows = []
+    """One meter's clock is wrong from the start; with `received` the head-end notes every receipt time."""
+    rows: list[Row] = []
     for row in stream.rows:
         if row.kind is not Readings:
             rows.append(row)
             continue
-        ours = (row.area, row.subject) == (area, subject)
-        at = row.at + ahead if ours else row.at
-        rows.append(
-            replace(
-                row,
-                at=at,
-                columns=row.columns | ({"received": row.at} if received else {}),
-            )
-        )
+
+        is_wrong = (row.area, row.subject) == (area, subject)
+        at = row.at + ahead if is_wrong else row.at
+        columns = row.columns | ({"received": row.at} if received else {})
+        rows.append(replace(row, at=at, columns=columns))
     return stream.with_rows(rows)
 
 
 def mistimed(stream: Stream, seed: int) -> Stream:
-    """Among the readings some with stamps of 1970, 2038 and beyond."""
-    g = np.random.default_rng(seed)
+    """Among the readings a few with event times of 1970, 2038 and beyond."""
+    rng = np.random.default_rng(seed)
     rows: list[Row] = []
     for row in stream.rows:
         rows.append(row)
-        if row.kind is Readings and g.random() < 0.02:
-            stamp = int(g.choice([0, 1, 100_000, 2**31 - 1, 2**31, 2**32, 2**40]))
-            received = row.at if stamp in (2**31 - 1, 2**31) or g.random() < 0.5 else 0
-            rows.append(
-                replace(row, at=stamp, columns=row.columns | {"received": received})
-            )
+        if row.kind is Readings and rng.random() < 0.02:
+            at = int(rng.choice([0, 1, 100_000, 2**31 - 1, 2**31, 2**32, 2**40]))
+            is_received = at in (2**31 - 1, 2**31) or rng.random() < 0.5
+            columns = row.columns | {"received": row.at if is_received else 0}
+            rows.append(replace(row, at=at, columns=columns))
     return stream.with_rows(rows)
 
 
@@ -977,7 +992,6 @@ def adversarial_stream(seed: int, *, interval: int = 0) -> Stream:
     stream = duplicated(corrected(stream, seed), seed)
     first = next(row for row in stream.rows if row.kind is Readings)
     if seed % 3 == 0:
-        stream = with_wrong_clock(
-            stream, first.area, first.subject, DAY_SECONDS + HOUR_SECONDS * (seed % 5)
-        )
+        ahead = DAY_SECONDS + HOUR_SECONDS * (seed % 5)
+        stream = with_wrong_clock(stream, first.area, first.subject, ahead)
     return mistimed(stream, seed)

@@ -307,12 +307,13 @@ def read_shares(today: dict[str, Facts]) -> Facts:
         (day["share"] for day in today.values()),
         key=lambda share: (share[1] - share[0], share[1]),
     )
-    others_share = NOT_A_NUMBER
-    others_due = sum(due for _, due in shares[:-1])
-    if others_due:
-        others_share = sum(came for came, _ in shares[:-1]) / others_due
-    read_share = sum(came for came, _ in shares) / sum(due for _, due in shares)
-    return {"read_share": read_share, "others_share": others_share}
+    came = [share[0] for share in shares]
+    due = [share[1] for share in shares]
+    others_due = sum(due[:-1])
+    return {
+        "read_share": sum(came) / sum(due),
+        "others_share": sum(came[:-1]) / others_due if others_due else NOT_A_NUMBER,
+    }
 
 
 def energy_of(
@@ -456,6 +457,8 @@ def first_month(diary: Iterator[Facts], since: float) -> Iterator[Facts]:
     for day in diary:
         age = (day["at"] - since) / DAY_SECONDS
         followed = followed or 0 < age <= 1.05
+
+        # Judged for 60 days, from the first day on; on the last it is well.
         facts: Facts = {"unread": NOT_A_NUMBER, "load": NOT_A_NUMBER}
         if followed and 0 < age <= 61:
             facts = {"unread": -math.inf, "load": math.inf}

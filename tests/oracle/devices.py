@@ -34,12 +34,14 @@ def device_endings(
     for subject in dict.fromkeys(row.subject for row in rows):
         own_rows = [row for row in rows if row.subject == subject]
         own_rows.sort(key=lambda row: row.at)
+
+        # An area's own outages and orders are in its own rows.
+        wide = area_rows if subject else []
         falls = {
             row.at: fall(row.at, used.get(subject, {}), nights)
             for row in own_rows
             if event_of(row) in (*OPENING_EVENTS, Event.MAGNETIC_FIELD)
         }
-        wide = area_rows if subject else []
         facts = [
             at_moment(at, own_rows, wide, falls)
             for at in moments(own_rows, falls)

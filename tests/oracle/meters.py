@@ -295,6 +295,7 @@ def meter_facts(meter: Meter | None) -> Facts:
         names = ("un", "ib", "imax", "ct", "ratio", "contract_kva", "suspended_kva")
         unknown = dict.fromkeys((*names, "own_kva", "pv_kva"), NOT_A_NUMBER)
         return unknown | {"phases": 3, "elements": 0}
+
     contract = meter.contract_kva
     return {
         "un": meter.un_v,

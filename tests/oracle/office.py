@@ -192,6 +192,8 @@ def overdue(bill: Row, own_rows: list[Row], watermark: int) -> list[Facts]:
     paid = paid_amounts(own_rows)
     facts: list[Facts] = []
     is_open = True
+
+    # After every payment, and at the watermark, whether the payments cover the bill.
     for n, at in enumerate([*(at for at, _ in paid), watermark + 1], 1):
         is_last = n > len(paid)
         covered = sum(part for _, part in paid[:n]) >= amount and not is_last
@@ -217,6 +219,8 @@ def paid_amounts(own_rows: list[Row]) -> list[tuple[int, float]]:
         for row in own_rows
         if payment_of(row) in (Payment.PAYMENT, Payment.REVERSAL)
     ]
+
+    # Of one moment a failure comes before a payment.
     for row in sorted(payments, key=lambda row: (row.at, is_payment(row))):
         amount, reference = row.columns["amount"], row.columns.get("reference")
         if is_payment(row):
@@ -353,10 +357,13 @@ def transfer_endings(area: str, rows: list[Row], watermark: int) -> Endings:
     transfers = [row for row in rows if row.columns.get("reference")]
     transfers = [row for row in transfers if is_settlement(row) or is_received(row)]
     transfers.sort(key=attrgetter("at"))
+
     for customer, reference in dict.fromkeys(reference_of(row) for row in transfers):
         both = [row for row in transfers if reference_of(row) == (customer, reference)]
         received = [row.at for row in both if not is_settlement(row)]
         begun = min(received, default=math.inf)
+
+        # A payment that is taken back needs no settlement.
         returns = [
             row.at
             for row in rows
@@ -685,9 +692,11 @@ def usual_of(stays: list[WorkedStay], start: int) -> float:
     end = last * DAY_SECONDS
     ended: list[int] = []
     lasting: list[int] = []
-    old: list[int] = []
+    old: list[int] = []  # of the first 90 of 180 days
     for row, done, seconds in stays:
         day = row.at // DAY_SECONDS
+
+        # As known at `end`: a stay that ends later still lasts.
         if not last - 180 <= day < last:
             continue
         if done >= end:
@@ -723,6 +732,7 @@ def eighth_of_octave(seconds: float) -> int:
 def left_out(moves: list[Row], order: list[str]) -> Iterator[Facts]:
     """At every move of an item the stages before its furthest, since its first, that have not ended."""
     moves = [row for row in moves if stage_of(row) in order]
+
     for at in sorted({row.at for row in moves}):
         first = len(order)
         furthest = 0
@@ -730,6 +740,7 @@ def left_out(moves: list[Row], order: list[str]) -> Iterator[Facts]:
         for row in moves:
             if row.at > at:
                 continue
+
             place = order.index(stage_of(row))
             first = min(first, place)
             if progress_of(row) == StageProgress.STARTED:

@@ -72,7 +72,10 @@ class Follower:
         """Fade by a half-life of a week and learn a day; the nearest phase if this day agrees, else NaN."""
         limit = 0.05 * nominal
         calm = [volts for volts in apart.values() if min(map(abs, volts)) <= limit]
-        today = [sum(volts[n] ** 2 for volts in calm) for n in range(3)]
+        today = [0.0] * 3
+        for volts in calm:
+            for n in range(3):
+                today[n] += volts[n] ** 2
 
         keep = 2 ** ((self.then - at) / (7 * DAY_SECONDS))
         for n in range(3):

@@ -557,8 +557,7 @@ def darkness(page: Page, facts: Facts) -> None:
     page.dark = [*page.dark, [is_dark and lively for is_dark in dark]][-8:]
     days = [[False] * 24] * (8 - len(page.dark)) + page.dark
     joined = [before[-3:] + after for before, after in pairwise(days)]
-    counts = [sum(all(day[hour : hour + 4]) for day in joined) for hour in range(24)]
-    facts["dark_days"] = max(counts)
+    facts["dark_days"] = max(days_dark_from(hour, joined) for hour in range(24))
     facts["dark_before"] = page.dark_share
 
     rate = 0.25 if any(page.dark[-1]) else 1.0
@@ -568,6 +567,11 @@ def darkness(page: Page, facts: Facts) -> None:
         rate = 0.25 if dark[hour] else 1.0
         usual = page.hours[hour]
         page.hours[hour] = learned(usual, hours[hour], facts["known"], rate)
+
+
+def days_dark_from(hour: int, days: list[list[bool]]) -> int:
+    """The number of days on which four hours are dark."""
+    return sum(all(day[hour : hour + 4]) for day in days)
 
 
 def dark_hours(usual: list[float], hours: list[float]) -> list[bool]:
@@ -594,7 +598,8 @@ def is_lively(usual: list[float], hours: list[float], dark: list[bool]) -> bool:
 def has_still_hours(hours: list[float]) -> bool:
     """Whether four hours on end use less than a hundredth of the mean."""
     limit = 0.01 * sum(kwh for kwh in hours if not math.isnan(kwh)) / 24
-    return any(all(kwh < limit for kwh in hours[hour : hour + 4]) for hour in range(21))
+    still = [kwh < limit for kwh in hours]
+    return any(all(still[hour : hour + 4]) for hour in range(21))
 
 
 # The months.

@@ -89,7 +89,7 @@ def compared(
     """The stronger evidence against each user: a share of the energy registered, or energy no longer registered."""
     step = rise(loss)
     filled = [fill(curve) for curve in curves.values()]
-    total = [sum(curve[n] for curve in filled) for n in range(len(loss))]
+    total = [sum(values) for values in zip(*filled, strict=True)]
     after = {meter: curve[step:] for meter, curve in curves.items()}
 
     # Correlation since the step; ten days at least.
