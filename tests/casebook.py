@@ -1,11 +1,11 @@
 """Cases of a rule, read from tests/cases/<rule>.toml and run through the engine.
 
-A file says what the rule means, what looks like it and is not, what the inspector should do, and holds cases: master
-data and rows in, alerts out, as small tables whose columns are two or more spaces apart.
+A file explains the rule, its false positives and the inspector's task. Its cases are master data and rows in, alerts
+out: small tables whose columns are two or more spaces apart.
 
 at        `d1 08:00`, a day of the case and its local time; `d1 24:00` is `d2 00:00`; `d1..d3 08:00` is every day,
           `d1 00:15..24:00` every interval of a day, `d1 10:00..11:00 /5` every five minutes; with both, all of them
-values    `-` is missing; `220/0/220` are the phases, `220` all that the meter has; `100+0.5` grows by 0.5 a row;
+values    `-` is missing; `220/0/220` are the phases, `220` all phases of the meter; `100+0.5` grows by 0.5 a row;
           `10~2` spreads evenly from 8 to 12; `M1..M9` is a row for each of nine subjects; flags are one word, or `none`
 """
 
@@ -61,6 +61,7 @@ BILL_COLUMNS = (
     "year_kwh",
     "billed_deep_valley",
 )
+TEXT_COLUMNS = ("bill", "channel", "reference", "stage")
 TIME_FIELDS = (
     "effective",
     "until",
@@ -77,7 +78,7 @@ class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     name: str
     shows: str
     area: Area = Area(area="A1", section="S1")
-    known: bool = True  # whether the master data is
+    known: bool = True  # whether there is master data
     meters: str = "meter  wiring\nM1     3P4W"
     transformer: Transformer | None = None
     tariffs: list[Tariff] = []
@@ -86,18 +87,16 @@ class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     events: str = ""
     payments: str = ""
     stages: str = ""
-    now: str = ""  # the wall's clock at the end
+    now: str = ""  # the wall clock at the end
     alerts: str = ""
-    says: str = ""  # in English or Chinese, by the first alert
+    says: str = ""  # a sentence of the first alert, in English or Chinese
 
 
 class Casebook(Notes, forbid_unknown_fields=True, kw_only=True):
-    """All that a domain expert says of a rule."""
+    """A domain expert's notes and cases for a rule."""
 
-    worse: dict[
-        str, str
-    ]  # columns in which more trouble has one direction: higher or lower
-    model: UseClassModel | None = None  # of a rule that is judged by one
+    worse: dict[str, str]  # columns in which trouble has a direction: higher or lower
+    model: UseClassModel | None = None  # of a rule that judges by a model
     case: list[Case]
 
 
@@ -111,32 +110,30 @@ def casebook(rule: str) -> Casebook:
 
 
 def rules_with_models() -> list[Rule]:
-    """All rules, one that is judged by a model by that of its cases, and told of."""
-    return [
-        replace(rule, model=casebook(name).model, status="published")
-        if rule.modelled
-        else rule
-        for name, rule in ALL_RULES.items()
-    ]
+    """All rules; a rule that judges by a model has the model of its cases and is published."""
+    rules: list[Rule] = []
+    for name, rule in ALL_RULES.items():
+        if rule.modelled:
+            model = casebook(name).model
+            rules.append(replace(rule, model=model, status="published"))
+        else:
+            rules.append(rule)
+    return rules
 
 
 def table(text: str) -> Iterator[TableRow]:
     """The rows of a table, by column."""
     lines = [re.split(r" {2,}", line.strip()) for line in text.strip().splitlines()]
-    for line in lines[1:]:
-        assert len(line) == len(lines[0]), f"{line} does not fit the columns {lines[0]}"
-        yield dict(zip(lines[0], line, strict=True))
+    columns = lines[0]
+    for cells in lines[1:]:
+        assert len(cells) == len(columns), f"{cells} does not fit the columns {columns}"
+        yield dict(zip(columns, cells, strict=True))
 
 
 def epoch_seconds(day: str, time: str) -> int:
     hours, minutes, *seconds = map(int, time.split(":"))
-    return (
-        START_TIME
-        + (int(day.removeprefix("d")) - 1) * DAY_SECONDS
-        + hours * 3600
-        + minutes * 60
-        + sum(seconds)
-    )
+    midnight = START_TIME + (int(day.removeprefix("d")) - 1) * DAY_SECONDS
+    return midnight + hours * 3600 + minutes * 60 + sum(seconds)
 
 
 def parse_time(text: str) -> int:
@@ -149,18 +146,18 @@ def parse_times(text: str, interval: int) -> list[int]:
     if text == "-":
         return [0]
     days, times, *every = text.split()
-    first_day, _, last_day = days.partition("..")
-    first, _, last = times.partition("..")
     step = round(float(every[0].removeprefix("/")) * 60) if every else interval
-    starts = range(
-        epoch_seconds(first_day, "00:00"),
-        epoch_seconds(last_day or first_day, "00:00") + 1,
-        DAY_SECONDS,
-    )
-    span = range(
-        epoch_seconds("d1", first), epoch_seconds("d1", last or first) + 1, step
-    )
-    return [start + at - START_TIME for start in starts for at in span]
+
+    first_day, _, last_day = days.partition("..")
+    first_midnight = epoch_seconds(first_day, "00:00")
+    last_midnight = epoch_seconds(last_day or first_day, "00:00")
+    midnights = range(first_midnight, last_midnight + 1, DAY_SECONDS)
+
+    first, _, last = times.partition("..")
+    start = epoch_seconds("d1", first) - START_TIME
+    end = epoch_seconds("d1", last or first) - START_TIME
+    seconds = range(start, end + 1, step)
+    return [midnight + second for midnight in midnights for second in seconds]
 
 
 def subjects(text: str) -> list[str]:
@@ -172,9 +169,8 @@ def subjects(text: str) -> list[str]:
 
 def format_time(at: int) -> str:
     day, second = divmod(at - START_TIME, DAY_SECONDS)
-    return f"d{day + 1} {second // 3600:02}:{second // 60 % 60:02}" + (
-        f":{second % 60:02}" if second % 60 else ""
-    )
+    seconds = f":{second % 60:02}" if second % 60 else ""
+    return f"d{day + 1} {second // 3600:02}:{second // 60 % 60:02}{seconds}"
 
 
 class Values:
@@ -190,31 +186,32 @@ class Values:
         if "~" in cell:
             middle, width = map(float, cell.split("~"))
             self.spreads[cell] += 1
-            return middle + width * (2 * (self.spreads[cell] * GOLDEN_RATIO % 1) - 1)
+            share = self.spreads[cell] * GOLDEN_RATIO % 1
+            return middle + width * (2 * share - 1)
         start, grows, step = cell.partition("+")
         return float(start) + (n * float(step) if grows else 0.0)
 
     def phases(self, cell: str, n: int, wiring: str) -> list[float]:
         """A cell's values on the three phases in its n-th row."""
-        parts = [self.of(part, n) for part in cell.split("/")]
-        if len(parts) == 1:
-            parts = parts * 3 if wiring != "1P2W" else [*parts, np.nan, np.nan]
-        return parts
+        values = [self.of(phase, n) for phase in cell.split("/")]
+        if len(values) == 1:
+            return [*values, np.nan, np.nan] if wiring == "1P2W" else values * 3
+        return values
 
 
 def meters(case: Case) -> list[Meter]:
-    found = []
+    records: list[Meter] = []
     for row in table(case.meters):
         cells = {
             name: str(parse_time(cell)) if name in TIME_FIELDS else cell
             for name, cell in row.items()
             if cell != "-"
         }
-        found += [
+        records += [
             msgspec.convert(cells | {"meter": meter}, Meter, strict=False)
             for meter in subjects(row["meter"])
         ]
-    return found
+    return records
 
 
 def master(case: Case) -> Area:
@@ -237,8 +234,10 @@ class Line:
 
 def lines(case: Case) -> list[Line]:
     """Every row of a case, in order of arrival."""
-    wiring = {m.meter: m.wiring for m in meters(case)} if case.known else {}
-    only, values = next(iter(wiring), "M1"), Values()
+    records = meters(case) if case.known else []
+    wiring = {meter.meter: meter.wiring for meter in records}
+    first_meter = next(iter(wiring), "M1")
+    values = Values()
     found: list[Line] = []
     for kind, text in (
         (Readings, case.readings),
@@ -250,41 +249,43 @@ def lines(case: Case) -> list[Line]:
             cells = dict(row)
             times = parse_times(cells.pop("at"), case.interval)
             arrives = parse_time(cells.pop("arrives", "-"))
-            who = cells.pop("meter", cells.pop("customer", cells.pop("item", only)))
-            for subject in subjects(who):
+            item = cells.pop("item", first_meter)
+            customer = cells.pop("customer", item)
+            parse = COLUMN_PARSERS[kind]
+
+            # A line for every subject and time of the row.
+            for subject in subjects(cells.pop("meter", customer)):
+                phases = wiring.get(subject, "3P4W")
                 for n, at in enumerate(times):
-                    columns = COLUMN_PARSERS[kind](
-                        values, cells, n, at, wiring.get(subject, "3P4W")
-                    )
+                    columns = parse(values, cells, n, at, phases)
                     found.append(Line(arrives or at, at, kind, subject, columns))
-    return sorted(found, key=lambda row: (row.arrives, row.kind.kind, row.at))
+    return sorted(found, key=lambda line: (line.arrives, line.kind.kind, line.at))
 
 
 def reading(
     values: Values, cells: TableRow, n: int, at: int, wiring: str
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     for name, cell in cells.items():
         if name == "status":
-            told[name] = Status[cell.upper()]
+            columns[name] = Status[cell.upper()]
         elif name == "flags" and cell != "-":
-            told[name] = 0 if cell == "none" else Flag[cell.upper()]
+            columns[name] = 0 if cell == "none" else Flag[cell.upper()]
         elif name == "received":
-            told[name] = parse_time(cell)
+            columns[name] = parse_time(cell)
         elif name in PHASE_COLUMNS:
-            told[name] = values.phases(cell, n, wiring)
+            columns[name] = values.phases(cell, n, wiring)
         else:
-            told[name] = values.of(cell, n)
-    return told
+            columns[name] = values.of(cell, n)
+    return columns
 
 
 def event(
     values: Values, cells: TableRow, n: int, at: int, wiring: str
 ) -> dict[str, Any]:
-    told = {
-        name: values.of(cells.get(name, "-"), n) for name in ("residual", "seconds")
-    }
-    return told | {
+    return {
+        "residual": values.of(cells.get("residual", "-"), n),
+        "seconds": values.of(cells.get("seconds", "-"), n),
         "event": Event[cells["event"].upper()],
         "until": parse_time(cells.get("until", "-")),
     }
@@ -293,7 +294,7 @@ def event(
 def payment(
     values: Values, cells: TableRow, n: int, at: int, wiring: str
 ) -> dict[str, Any]:
-    return {
+    columns = {
         "payment": Payment[cells.get("what", "payment").upper()],
         "amount": values.of(cells.get("yuan", "100"), n),
         "bill": cells.get("bill", "-").removeprefix("-"),
@@ -302,7 +303,8 @@ def payment(
         "reference": cells.get("reference", "-").removeprefix("-"),
         "due": parse_time(cells.get("due", "-")),
         "read_at": parse_time(cells.get("read", "-")),
-    } | {name: values.of(cells.get(name, "-"), n) for name in BILL_COLUMNS}
+    }
+    return columns | {name: values.of(cells.get(name, "-"), n) for name in BILL_COLUMNS}
 
 
 def stage(
@@ -325,40 +327,44 @@ COLUMN_PARSERS: dict[type[Batch], Any] = {
 
 def batch(kind: type[Batch], rows: list[Line], area: str) -> Batch:
     """Rows of one kind as columns."""
-    names = tuple(dict.fromkeys(row.subject for row in rows))
-    told: dict[str, Any] = {}
-    for name in {name: None for row in rows for name in row.columns}:
-        cells = [
-            row.columns.get(name, COLUMN_DEFAULTS.get(name, np.nan)) for row in rows
-        ]
-        if name in ("bill", "channel", "reference", "stage"):
-            told[f"{name}s"] = tuple(dict.fromkeys(cells))
-            told[name] = [told[f"{name}s"].index(cell) for cell in cells]
+    columns: dict[str, Any] = {}
+    for name in dict.fromkeys(name for row in rows for name in row.columns):
+        default = COLUMN_DEFAULTS.get(name, np.nan)
+        cells = [row.columns.get(name, default) for row in rows]
+        if name in TEXT_COLUMNS:
+            texts = tuple(dict.fromkeys(cells))
+            columns[f"{name}s"] = texts
+            columns[name] = [texts.index(cell) for cell in cells]
         else:
-            told[name] = np.array(cells).T
-    subject = [names.index(row.subject) for row in rows]
+            columns[name] = np.array(cells).T
+
+    names = tuple(dict.fromkeys(row.subject for row in rows))
     return kind.build(
-        names, subject, (area,), np.zeros(len(rows)), [row.at for row in rows], **told
+        names=names,
+        subject=[names.index(row.subject) for row in rows],
+        areas=(area,),
+        area=np.zeros(len(rows)),
+        at=[row.at for row in rows],
+        **columns,
     )
 
 
 def batches(case: Case) -> Iterator[Batch]:
-    """The rows of a case as they arrive: readings by the day, where nothing comes between, the rest by the moment."""
+    """The rows of a case as they arrive: undisturbed readings by the day, the rest by the moment."""
 
     def together(row: Line) -> tuple[str, int]:
-        return (
-            row.kind.kind,
-            row.arrives // DAY_SECONDS if row.kind is Readings else row.arrives,
-        )
+        if row.kind is Readings:
+            return row.kind.kind, row.arrives // DAY_SECONDS
+        return row.kind.kind, row.arrives
 
-    for _, same in groupby(lines(case), together):
-        rows = list(same)
+    for _, group in groupby(lines(case), together):
+        rows = list(group)
         yield batch(rows[0].kind, rows, case.area.area)
 
 
 @dataclass(frozen=True)
 class RecordingRule(Rule):
-    """A rule that remembers what it was given and what it said; one in shadow speaks."""
+    """A rule that records its columns and scores, and is published even if it is in shadow."""
 
     recorded: list[tuple[dict[str, Any], Any]] = field(
         default_factory=list, compare=False
@@ -366,15 +372,14 @@ class RecordingRule(Rule):
 
     @classmethod
     def of(cls, rule: Rule) -> RecordingRule:
-        return cls(
-            **{f.name: getattr(rule, f.name) for f in fields(Rule)}
-            | {"status": "published"}
-        )
+        values = {item.name: getattr(rule, item.name) for item in fields(Rule)}
+        return cls(**values | {"status": "published"})
 
     def score(self, columns: Any, gone: Any) -> Any:
         score = super().score(columns, gone)
-        kept = (*self.reads, *self.beside, *({"segments"} & columns.keys()))
-        self.recorded.append(({name: np.array(columns[name]) for name in kept}, score))
+        names = (*self.reads, *self.beside, *({"segments"} & columns.keys()))
+        record = {name: np.array(columns[name]) for name in names}
+        self.recorded.append((record, score))
         return score
 
     def judged_anything(self) -> bool:
@@ -384,16 +389,19 @@ class RecordingRule(Rule):
 
 def run(case: Case, rule: Rule) -> tuple[list[Alert], RecordingRule]:
     """The alerts of one rule on a case."""
-    watched = RecordingRule.of(
-        replace(rule, model=casebook(rule.name).model) if rule.modelled else rule
-    )
-    engine = Engine([watched], interval=case.interval)
+    if rule.modelled:
+        rule = replace(rule, model=casebook(rule.name).model)
+    recording = RecordingRule.of(rule)
+    engine = Engine([recording], interval=case.interval)
     if case.known:
         engine.enroll([master(case)])
-    alerts = [alert for part in batches(case) for alert in engine.step(part)]
+
+    alerts: list[Alert] = []
+    for rows in batches(case):
+        alerts += engine.step(rows)
     if case.now:
         alerts += engine.tick(parse_time(case.now))
-    return alerts, watched
+    return alerts, recording
 
 
 ALERT_COLUMNS = ("change", "since", "at", "severity", "phase", "subject", "held")
@@ -409,15 +417,15 @@ def alert_rows(
     """Alerts as the rows of a table."""
     rows = [
         {
-            "change": a.change,
-            "since": format_time(a.since),
-            "at": format_time(a.at),
-            "severity": str(a.severity),
-            "phase": a.phase or "-",
-            "subject": a.subject or "-",
-            "held": a.suppressed_by or "-",
+            "change": alert.change,
+            "since": format_time(alert.since),
+            "at": format_time(alert.at),
+            "severity": str(alert.severity),
+            "phase": alert.phase or "-",
+            "subject": alert.subject or "-",
+            "held": alert.suppressed_by or "-",
         }
-        for a in alerts
+        for alert in alerts
     ]
     return [{name: row[name] for name in columns} for row in rows]
 
@@ -426,9 +434,10 @@ def format_table(rows: list[TableRow]) -> str:
     """Rows as the text of a table."""
     if not rows:
         return "(none)"
-    grid = [list(rows[0]), *(list(row.values()) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
-        for line in grid
-    )
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text: list[str] = []
+    for line in lines:
+        cells = zip(line, widths, strict=True)
+        text.append("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+    return "\n".join(text)

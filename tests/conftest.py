@@ -22,7 +22,7 @@ LOGGER_NAMES = ("aiokafka", "faust", "kafka", "meterwatch", "mode")
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """A command that runs in the process of its test sets up the log of the whole process."""
+    """Restores the loggers: a command that runs in the process of its test sets up the log of the whole process."""
     loggers = [logging.getLogger(), *map(logging.getLogger, LOGGER_NAMES)]
     levels = [logger.level for logger in loggers]
     handlers = {handler: [*handler.filters] for handler in logging.getLogger().handlers}
@@ -35,7 +35,7 @@ def logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A real Kafka for the session, started by the first test that asks."""
+    """A real Kafka for the session, started by the first test that needs it."""
     try:
         with Broker(tmp_path_factory.mktemp("kafka")) as broker:
             yield broker
@@ -45,7 +45,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 @pytest.fixture
 def environment(broker: Broker, request: pytest.FixtureRequest) -> dict[str, str]:
-    """What a worker of this test alone is told."""
+    """The environment of a worker: topics and a group of its own for each test."""
     name = re.sub(r"\W+", "-", request.node.name)
     return {
         "METERWATCH_BROKERS": broker.address,
@@ -61,14 +61,14 @@ def environment(broker: Broker, request: pytest.FixtureRequest) -> dict[str, str
 
 @pytest.fixture
 def settings(environment: dict[str, str]) -> Settings:
-    """The same as a worker reads it; the topics are there."""
+    """The settings that a worker reads from this environment; the topics exist."""
     settings = load(environment)
     asyncio.run(ensure(settings))
     return settings
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs the broker."""
+    """Marks the tests that need the broker."""
     for item in items:
         if "broker" in getattr(item, "fixturenames", ()):
             item.add_marker("broker")
@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport() -> Generator[
     None, pytest.TestReport, pytest.TestReport
 ]:
-    """In CI nothing may be skipped."""
+    """Fails a skipped test in CI."""
     report = yield
     if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"

@@ -1,6 +1,6 @@
-"""A worker, or a local run, that kills itself at a named moment: `python doomed.py MOMENT COUNT COMMAND...`.
+"""A worker, or a local run, that kills itself at a named moment: `python crash_points.py MOMENT COUNT COMMAND...`.
 
-What happens at random moments seldom happens between a checkpoint's chunks and its manifest.
+A kill at random seldom comes between a checkpoint's chunks and its manifest.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from streams.settings import Settings
 from streams.slices import Consumer
 from streams.worker import Worker
 
-CHUNK_BYTES = 16 << 10  # bytes: so that a small state takes several
+CHUNK_BYTES = 16 << 10  # so that a small state takes several chunks
 BEFORE_CALL, AFTER_CALL = True, False
 CRASH_POINTS: dict[str, tuple[Any, str, bool]] = {
     "about to take over": (Worker, "take_over", BEFORE_CALL),
     "checkpoints read": (checkpoints, "newest", AFTER_CALL),
     "about to read on": (Consumer, "perform_seek", BEFORE_CALL),
     "reading on": (Consumer, "perform_seek", AFTER_CALL),
-    "judged, not told": (Outbox, "publish_alerts", BEFORE_CALL),
-    "told": (Outbox, "publish_alerts", AFTER_CALL),
-    "all told is on its topic": (Outbox, "settle", AFTER_CALL),
+    "judged, not published": (Outbox, "publish_alerts", BEFORE_CALL),
+    "published": (Outbox, "publish_alerts", AFTER_CALL),
+    "all published is on its topic": (Outbox, "settle", AFTER_CALL),
     "chunks without manifest": (AIOKafkaProducer, "send_and_wait", BEFORE_CALL),
     "checkpoint not acknowledged": (Partition, "note_checkpoint", BEFORE_CALL),
     "about to hand over": (Worker, "hand_over", BEFORE_CALL),
@@ -42,32 +42,32 @@ CRASH_POINTS: dict[str, tuple[Any, str, bool]] = {
 
 
 def crash_at_call(owner: Any, name: str, left: int, *, before: bool) -> None:
-    """Lets the process die when a function has been called so many times."""
+    """Kill the process when a function has been called `left` times."""
     function = getattr(owner, name)
 
-    def strike(now: bool) -> None:
+    def count_down(is_here: bool) -> None:
         nonlocal left
-        left -= now
+        left -= is_here
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def awaited(*arguments: Any, **named: Any) -> Any:
-        strike(before)
+        count_down(before)
         result = await function(*arguments, **named)
-        strike(not before)
+        count_down(not before)
         return result
 
     def called(*arguments: Any, **named: Any) -> Any:
-        strike(before)
+        count_down(before)
         result = function(*arguments, **named)
-        strike(not before)
+        count_down(not before)
         return result
 
     setattr(owner, name, awaited if inspect.iscoroutinefunction(function) else called)
 
 
 def crash_within_save(left: int) -> None:
-    """Lets the process die between the statements of a transaction."""
+    """Kill the process between two statements of a transaction."""
     begin = Store.__init__
 
     def begin_traced(store: Store, path: Path | str) -> None:
@@ -90,8 +90,8 @@ if __name__ == "__main__":
     if moment == "within a save":
         crash_within_save(int(count))
     elif moment != "never":
-        found, attribute, before = CRASH_POINTS[moment]
-        crash_at_call(found, attribute, int(count), before=before)
+        owner, attribute, before = CRASH_POINTS[moment]
+        crash_at_call(owner, attribute, int(count), before=before)
     if command[0] == "run":
         _, source, store, interval = command
         run([source], Path(store), Settings(interval=int(interval)), every=0.0)

@@ -1,4 +1,4 @@
-"""What `inspect` prints of the made files in tests/data/layouts: `python -m tests.examples` writes docs/inspect.md."""
+"""The output of `inspect` for files in tests/data/layouts: `python -m tests.examples` writes docs/inspect.md."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Three small made files in layouts of others, which [data-layout.md](data-layout.
 
 
 def printed(name: str) -> str:
-    """What is printed of one of the files."""
+    """The output for one of the files."""
     out = io.StringIO()
     console = Console(
         file=out,
@@ -41,11 +41,11 @@ def printed(name: str) -> str:
 
 def page() -> str:
     """The whole page."""
-    parts = [
+    sections = [
         f"\n## {title}\n\n`meterwatch inspect {name}`:\n\n```text\n{printed(name)}\n```\n"
         for name, title in EXAMPLE_FILES.items()
     ]
-    return PAGE_OPENING + "".join(parts)
+    return PAGE_OPENING + "".join(sections)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Golden snapshots: what versions of this project remembered, which every later one goes on from.
+"""Golden snapshots: the states of older versions of this project, from which every later one must go on.
 
-A file is never written again. `python -m tests.goldens NAME SEED LEFT` writes another one, of the state as it is now in
-the middle of a hostile stream of which a share is left, with the history that it comes of and lines in `SHA256SUMS`.
+A file is never written again. `python -m tests.goldens NAME SEED LEFT` writes a new one: today's state in the middle of
+an adversarial stream of which the share LEFT is still to come, its history, and lines in `SHA256SUMS`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ CHECKSUM_FILE = GOLDEN_FOLDER / "SHA256SUMS"
 BATCH_TYPES: dict[str, type[Batch]] = {
     kind.kind: kind for kind in (Readings, DeviceEvents, Payments, Stages)
 }
-BATCH_ROWS = 3  # of a batch
-QUIET_DAYS = 6  # after the history, in which all days close and are sealed
-JUDGED_BY = {  # judges that go by what another owner remembers
+BATCH_ROWS = 3  # rows of a batch
+QUIET_DAYS = 6  # after the history, so that all days close and are sealed
+JUDGED_BY = {  # judges that read the state of another owner
     "work": ("overdue", "backlogs"),
     "backlog": ("backlogs",),
     "stage_order": ("disorder",),
@@ -47,7 +47,7 @@ JUDGED_BY = {  # judges that go by what another owner remembers
 
 
 class History(NamedTuple):
-    """Rows before and after a snapshot, and what they are judged with."""
+    """Rows before and after a snapshot, and the master data and settings for judging them."""
 
     areas: list[Area]
     zone: str
@@ -62,14 +62,14 @@ class History(NamedTuple):
         return engine
 
     def engine_at_snapshot(self) -> Engine:
-        """One that has seen what was before."""
+        """An engine that has seen the rows before the snapshot."""
         engine = self.engine()
         for batch in self.before:
             engine.step(batch)
         return engine
 
     def alerts_after(self, engine: Engine) -> list[Alert]:
-        """What an engine tells of what comes after, and of quiet days."""
+        """The alerts of an engine on the rows after the snapshot, and on quiet days."""
         alerts = [alert for batch in self.after for alert in engine.step(batch)]
         for _ in range(QUIET_DAYS):
             alerts += engine.tick(int(engine.watermarks.max()) + 86_400)
@@ -82,12 +82,12 @@ def load_golden(name: str) -> tuple[bytes, History]:
 
 
 def read(name: str) -> bytes:
-    """What a file holds."""
+    """The content of a file."""
     return gzip.decompress((GOLDEN_FOLDER / f"{name}.msgpack.gz").read_bytes())
 
 
 def names() -> list[str]:
-    """The goldens that have a history of their own, as they came."""
+    """The goldens that have a history of their own, oldest first."""
     listed = [line.split()[1] for line in CHECKSUM_FILE.read_text().splitlines()]
     return [
         name.removesuffix(".history.msgpack.gz")
@@ -99,7 +99,8 @@ def names() -> list[str]:
 def history(tree: Any) -> History:
     """A history from a file."""
     areas = msgspec.convert(tree["areas"], list[Area])
-    before, after = (list(map(batch_of, tree[part])) for part in ("before", "after"))
+    before = [batch_of(encoded) for encoded in tree["before"]]
+    after = [batch_of(encoded) for encoded in tree["after"]]
     return History(areas, tree["zone"], tree["interval"], before, after)
 
 
@@ -120,96 +121,86 @@ def schemas(tree: Any) -> dict[str, Any]:
         name: (owner["version"], owner["schema"])
         for name, owner in tree["owners"].items()
     }
-    return owners | {
-        "a day": (
-            owners["open_days"][0],
-            tree["owners"]["open_days"]["columns"]["cells"],
-        )
-    }
+    day_cells = tree["owners"]["open_days"]["columns"]["cells"]
+    return owners | {"a day": (owners["open_days"][0], day_cells)}
 
 
 def affected_rules(engine: Engine, afresh: Collection[str]) -> set[str]:
-    """The rules that may tell otherwise after some owners have started afresh."""
+    """The rules that may judge otherwise after owners of state have started afresh."""
     rules = {name.rpartition("/")[2] for name in afresh}
     for owner, judges in JUDGED_BY.items():
         if owner in afresh:
-            rules |= {
-                rule.name for name in judges for rule in judge_of(engine, name).rules
-            }
+            for name in judges:
+                rules |= {rule.name for rule in judge_of(engine, name).rules}
+
+    # Rules that read a column of a feature that started afresh, or of another that reads such a column.
     for name in engine.judges():
         judge = judge_of(engine, name)
-        given: set[str] = set()
+        columns: set[str] = set()
         for feature in judge.features:
-            if f"{name}/{type(feature).__name__}" in afresh or given.intersection(
-                (*feature.reads, *feature.takes)
-            ):
-                given |= set(feature.gives)
-        rules |= {
-            rule.name
-            for rule in judge.rules
-            if given.intersection((*rule.reads, *rule.optional_reads, "gap"))
-        }
+            is_afresh = f"{name}/{type(feature).__name__}" in afresh
+            if is_afresh or columns.intersection((*feature.reads, *feature.takes)):
+                columns |= set(feature.gives)
+        for rule in judge.rules:
+            if columns.intersection((*rule.reads, *rule.optional_reads, "gap")):
+                rules.add(rule.name)
+
+    # Rules whose alerts they explain, or that explain theirs.
     explained = {
         failure
-        for failure, others in EXPLAINED_BY_FAILURE.items()
-        if not rules.isdisjoint(others)
+        for failure, causes in EXPLAINED_BY_FAILURE.items()
+        if not rules.isdisjoint(causes)
     }
-    return rules.union(
-        explained, *(EXPLAINED_BY_FAILURE.get(rule, ()) for rule in rules)
-    )
+    causes_of = [EXPLAINED_BY_FAILURE.get(rule, ()) for rule in rules]
+    return rules.union(explained, *causes_of)
 
 
 def before_causes(state: bytes, engine: Engine) -> set[str]:
-    """The rules whose episodes ended sooner when a snapshot was made, and whose alerts were told without a notice."""
-    owners, crowds = opened(state)["owners"], engine.policy._gatherings
-    apart = (
-        set()
-        if "swept" in owners["policy"]["schema"]
-        else {
-            crowd.rule
-            for crowd, gathering in crowds.items()
-            if len(gathering.members) >= crowd.least_subjects
-        }
-    )
-    return apart | {
-        rule.name
-        for name in engine.judges()
-        for rule in judge_of(engine, name).rules
-        if rule.chronic
-        and "spent" not in owners.get(f"{name}/{rule.name}", {}).get("schema", {})
-    }
+    """The rules whose episodes ended sooner in an older version, and those whose alerts had no notice."""
+    owners = opened(state)["owners"]
+    rules: set[str] = set()
+    if "swept" not in owners["policy"]["schema"]:
+        for crowd, gathering in engine.policy._gatherings.items():
+            if len(gathering.members) >= crowd.least_subjects:
+                rules.add(crowd.rule)
+
+    for name in engine.judges():
+        for rule in judge_of(engine, name).rules:
+            schema = owners.get(f"{name}/{rule.name}", {}).get("schema", {})
+            if rule.chronic and "spent" not in schema:
+                rules.add(rule.name)
+    return rules
 
 
 def judge_of(engine: Engine, name: str) -> Judge:
-    """A judge as of the present."""
+    """A judge; of a revisable one the live judge."""
     judge = engine.judges()[name]
     return judge.live if isinstance(judge, RevisableJudge) else judge
 
 
-def differing_rules(one: Iterable[Alert], other: Iterable[Alert]) -> set[str]:
-    """The rules of which two told otherwise."""
-    these, those = (
-        {msgspec.json.encode(alert): alert.rule for alert in alerts}
-        for alerts in (one, other)
+def differing_rules(first: Iterable[Alert], second: Iterable[Alert]) -> set[str]:
+    """The rules with an alert that only one of two engines has published."""
+    alerts, others = (
+        {msgspec.json.encode(alert): alert.rule for alert in published}
+        for published in (first, second)
     )
-    return {
-        rule
-        for told, rule in (these | those).items()
-        if (told in these) != (told in those)
-    }
+    return {(alerts | others)[alert] for alert in alerts.keys() ^ others.keys()}
 
 
 def write(name: str, seed: int, left: float) -> None:
-    """Make a golden of today's state where late rows wait, if any do, and of these where most is open."""
+    """Write a golden of today's state, where late rows wait if any do, and where most rules have an open episode."""
     stream = adversarial_stream(seed)
     batches = list(stream.batches(range(0, len(stream.rows), BATCH_ROWS)))
     engine = Engine(zone=stream.zone, interval=stream.interval)
     engine.enroll(stream.areas)
+
     best, cut, state = (False, 0), 0, b""
     for n, batch in enumerate(batches[: int(len(batches) * (1 - left))], 1):
         engine.step(batch)
-        if (found := (bool(engine.reorder.late), open_episodes(engine))) > best:
+        found = bool(engine.reorder.late), open_episodes(engine)
+        if found > best:
             best, cut, state = found, n, engine.snapshot()
+
     tree = {
         "areas": msgspec.to_builtins(stream.areas),
         "zone": stream.zone,
@@ -217,18 +208,22 @@ def write(name: str, seed: int, left: float) -> None:
         "before": [encode_batch(batch) for batch in batches[:cut]],
         "after": [encode_batch(batch) for batch in batches[cut:]],
     }
-    for file, data in ((name, state), (f"{name}.history", dumps(tree))):
-        path = GOLDEN_FOLDER / f"{file}.msgpack.gz"
-        with path.open("xb") as out:
-            out.write(gzip.compress(data, mtime=0))
-        with CHECKSUM_FILE.open("a") as sums:
-            sums.write(
-                f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
-            )
+    write_file(name, state)
+    write_file(f"{name}.history", dumps(tree))
+
+
+def write_file(name: str, content: bytes) -> None:
+    """Write a new golden file and its line in `SHA256SUMS`."""
+    path = GOLDEN_FOLDER / f"{name}.msgpack.gz"
+    with path.open("xb") as out:
+        out.write(gzip.compress(content, mtime=0))
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    with CHECKSUM_FILE.open("a") as sums:
+        sums.write(f"{checksum}  {path.name}\n")
 
 
 def open_episodes(engine: Engine) -> int:
-    """How many rules have an open episode."""
+    """The number of rules with an open episode."""
     return sum(
         bool(episodes.open)
         for name in engine.judges()
@@ -238,7 +233,7 @@ def open_episodes(engine: Engine) -> int:
 
 def encode_batch(batch: Batch) -> tuple[str, dict[str, Any]]:
     """A batch as it stands in a file."""
-    return batch.kind, {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return batch.kind, {item.name: getattr(batch, item.name) for item in fields(batch)}
 
 
 if __name__ == "__main__":

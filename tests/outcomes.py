@@ -1,4 +1,4 @@
-"""What becomes of rows: each that comes in is judged, rejected, a duplicate or late."""
+"""The outcomes of rows: every row that comes in is judged, rejected, a duplicate or late."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def count_outcomes(*engines: Engine) -> Outcomes:
 
 
 def order_independent(outcomes: Outcomes) -> Outcomes:
-    """What is the same however topics interleave.
+    """The outcomes that are the same however topics interleave.
 
-    A payment, a line or a device event that comes again as what is known of it is let go counts as a duplicate or as
-    late by how far readings have moved the area's clock meanwhile; its alerts are the same.
+    A payment, settlement or device event may come twice when the memory of the first is about to end. The second is
+    then a duplicate or late, by how far readings have moved the area's watermark. Its alerts are the same.
     """
     found = {kind: Counter(rows) for kind, rows in outcomes.items()}
     for kind in ("payments", "events"):
@@ -33,9 +33,7 @@ def order_independent(outcomes: Outcomes) -> Outcomes:
 
 
 def balanced(outcomes: Outcomes) -> None:
-    """Every row that came in has exactly one fate."""
+    """Fails unless every row that came in has exactly one outcome."""
     for kind, rows in outcomes.items():
-        assert (
-            rows["in"]
-            == rows["judged"] + rows["rejected"] + rows["duplicate"] + rows["late"]
-        ), (kind, rows)
+        counted = rows["judged"] + rows["rejected"] + rows["duplicate"] + rows["late"]
+        assert rows["in"] == counted, (kind, rows)

@@ -1,4 +1,4 @@
-"""Workers as processes on a real broker: started and ended, and what they have told and counted so far."""
+"""Workers as processes on a real broker: how they start and end, and their alerts, checkpoints and metrics."""
 
 from __future__ import annotations
 
@@ -33,15 +33,10 @@ from streams.logs import read_to_end, reader
 from streams.settings import Settings
 from streams.topics import ALERTS_TOPIC, CHECKPOINTS_TOPIC, REJECTS_TOPIC, SOURCE_TOPICS
 
-WAIT_SECONDS = 60  # seconds until a condition that should come is given up
-DUTY_CYCLE_SECONDS = (
-    0.1  # seconds in which a process that is held to a share of the time runs once
-)
-ORDER_DEPENDENT_REASONS = (
-    "repeat",
-    "storm",
-    "budget",
-)  # reasons to hold an alert that depend on which came first
+WAIT_SECONDS = 60  # until a condition is given up
+DUTY_CYCLE_SECONDS = 0.1  # in which a process with a share of the time runs once
+# Reasons for suppressing an alert that depend on which alert came first.
+ORDER_DEPENDENT_REASONS = ("repeat", "storm", "budget")
 
 
 Samples = Counter[tuple[str, tuple[str, ...]]]
@@ -50,19 +45,18 @@ Samples = Counter[tuple[str, tuple[str, ...]]]
 def thinned(town: Town) -> list[Batch]:
     """The history of a town, of the meters with a planted fault and every sixth other."""
     planted = {fault.subject for fault in town.planted}
-    batches = []
+    batches: list[Batch] = []
     for batch in town.batches():
-        kept = np.array(
-            [k % 6 == 0 or name in planted for k, name in enumerate(batch.names)]
-        )
-        batches.append(
-            batch.select(kept[batch.subject]) if isinstance(batch, Readings) else batch
-        )
+        if isinstance(batch, Readings):
+            kept = [n % 6 == 0 or name in planted for n, name in enumerate(batch.names)]
+            batches.append(batch.select(np.array(kept)[batch.subject]))
+        else:
+            batches.append(batch)
     return batches
 
 
 class Signalled(Protocol):
-    """A process, as subprocess has it."""
+    """A process of `subprocess`."""
 
     def poll(self) -> int | None: ...
 
@@ -70,29 +64,29 @@ class Signalled(Protocol):
 
 
 class CpuShare:
-    """Gives a process a share of the time from now on, by SIGSTOP and SIGCONT; none while it is frozen."""
+    """Gives a process a share of the time, by SIGSTOP and SIGCONT; none while it is frozen."""
 
     def __init__(self, process: Signalled, share: float) -> None:
         self.process, self.share = process, share
         self.frozen = self.over = False
         self._thread = threading.Thread(
-            target=self._alternate, name="held", daemon=True
+            target=self._alternate, name="cpu share", daemon=True
         )
         if share < 1:
             self._thread.start()
 
     def freeze(self) -> None:
-        """Stops it until it is woken."""
+        """Stop the process until `wake`."""
         self.frozen = True
         self.process.send_signal(signal.SIGSTOP)
 
     def wake(self) -> None:
-        """Lets it go on."""
+        """Let the process go on."""
         self.frozen = False
         self.process.send_signal(signal.SIGCONT)
 
     def release(self) -> None:
-        """Gives it all of the time."""
+        """Give the process all of the time."""
         self.over = True
         if self._thread.is_alive():
             self._thread.join()
@@ -110,11 +104,11 @@ class CpuShare:
 @contextmanager
 def cpu_limited(process: Signalled, share: float) -> Iterator[CpuShare]:
     """The process has a share of the time within the block."""
-    holder = CpuShare(process, share)
+    cpu_share = CpuShare(process, share)
     try:
-        yield holder
+        yield cpu_share
     finally:
-        holder.release()
+        cpu_share.release()
 
 
 class WorkerProcess:
@@ -159,80 +153,77 @@ class WorkerProcess:
         return self.process.wait(WAIT_SECONDS / self.cpu_share.share)
 
     def scrape(self, *names: str) -> Samples:
-        """Samples of some names, or of all, by name and labels; nothing before the worker answers.
+        """The samples of these names, else of all, by name and labels; nothing before the worker answers.
 
-        All of them take a twentieth of a second of the worker's CPU and of the reader's. Raises when it has ended.
+        All of them take a twentieth of a second of CPU, here and in the worker. Raises once the worker has ended.
         """
         if self.process.poll() is not None:
             raise RuntimeError(f"the worker has ended with {self.process.returncode}")
-        found = re.search(r"metrics on (http\S+)", self.log.read_text(errors="replace"))
-        if not found:
-            return Counter()
-        asked = urllib.parse.urlencode([("name[]", name) for name in names])
-        with urllib.request.urlopen(f"{found[1]}?{asked}", timeout=30) as answer:  # noqa: S310 - what the worker said itself
-            text = answer.read().decode()
-        return Counter(
-            {
-                (
-                    sample.name,
-                    tuple(value for _, value in sorted(sample.labels.items())),
-                ): sample.value
-                for family in text_string_to_metric_families(text)
-                for sample in family.samples
-            }
+        address = re.search(
+            r"metrics on (http\S+)", self.log.read_text(errors="replace")
         )
+        if not address:
+            return Counter()
+
+        query = urllib.parse.urlencode([("name[]", name) for name in names])
+        url = f"{address[1]}?{query}"
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - from the worker's own log
+            text = answer.read().decode()
+
+        samples: Samples = Counter()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                labels = tuple(value for _, value in sorted(sample.labels.items()))
+                samples[sample.name, labels] = sample.value
+        return samples
 
 
 def last_states(alerts: Iterable[Alert]) -> dict[str, dict[str, Any]]:
-    """The last message of every alert that was not withdrawn, but for what tells of the way there."""
+    """The last message of every alert that was not withdrawn, without the fields that depend on the way there."""
     last = {alert.id: alert for alert in alerts}
-    return {
-        key: {
-            name: getattr(alert, name)
-            for name in alert.__struct_fields__
-            if name not in ("revision", "change")
-        }
-        | {
-            "held": ""
-            if alert.suppressed_by in ORDER_DEPENDENT_REASONS
-            else alert.suppressed_by
-        }
-        for key, alert in last.items()
-        if alert.state != "withdrawn"
-    }
+    states: dict[str, dict[str, Any]] = {}
+    for key, alert in last.items():
+        if alert.state == "withdrawn":
+            continue
+
+        state = {name: getattr(alert, name) for name in alert.__struct_fields__}
+        del state["revision"], state["change"]
+        by_order = alert.suppressed_by in ORDER_DEPENDENT_REASONS
+        states[key] = state | {"suppressed_by": "" if by_order else alert.suppressed_by}
+    return states
 
 
 async def records(settings: Settings, topic: str) -> list[ConsumerRecord]:
     partitions = range(1 if topic == REJECTS_TOPIC else settings.partitions)
+    found: list[ConsumerRecord] = []
     async with reader(settings) as consumer:
         tps = [TopicPartition(settings.topic(topic), number) for number in partitions]
-        return [
-            r
-            async for _, some in read_to_end(consumer, dict.fromkeys(tps, 0))
-            for r in some
-        ]
+        async for _, fetched in read_to_end(consumer, dict.fromkeys(tps, 0)):
+            found += fetched
+    return found
 
 
 def published_states(settings: Settings) -> dict[str, dict[str, Any]]:
-    return last_states(
-        decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS_TOPIC))
-    )
+    published = asyncio.run(records(settings, ALERTS_TOPIC))
+    return last_states(decode_alert(record.value) for record in published)
 
 
 def all_checkpointed(settings: Settings) -> bool:
-    """Whether the checkpoints contain all there is: what they contain has been told before."""
+    """Whether the checkpoints contain all records; their alerts were published before."""
 
     async def compare() -> bool:
         async with reader(settings) as consumer:
+            numbers = range(settings.partitions)
             tps = {
-                (t, n): TopicPartition(settings.topic(t), n)
-                for t in SOURCE_TOPICS
-                for n in range(settings.partitions)
+                (topic, number): TopicPartition(settings.topic(topic), number)
+                for topic in SOURCE_TOPICS
+                for number in numbers
             }
             ends = await consumer.end_offsets(list(tps.values()))
-            topic = settings.topic(CHECKPOINTS_TOPIC)
+
+            checkpoint_topic = settings.topic(CHECKPOINTS_TOPIC)
             found = await checkpoints.newest(
-                consumer, topic, range(settings.partitions), {}, settings.partitions
+                consumer, checkpoint_topic, numbers, {}, settings.partitions
             )
             offsets = {
                 number: newest.manifest.offsets
@@ -240,7 +231,8 @@ def all_checkpointed(settings: Settings) -> bool:
                 if newest
             }
             return all(
-                offsets.get(n, {}).get(t, 0) == ends[tp] for (t, n), tp in tps.items()
+                offsets.get(number, {}).get(topic, 0) == ends[tp]
+                for (topic, number), tp in tps.items()
             )
 
     return asyncio.run(compare())
@@ -248,12 +240,12 @@ def all_checkpointed(settings: Settings) -> bool:
 
 def total_rows(counted: Samples) -> int:
     return sum(
-        value for (name, _), value in counted.items() if name == "meterwatch_rows_total"
+        rows for (name, _), rows in counted.items() if name == "meterwatch_rows_total"
     )
 
 
 def wait(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
+        assert time.monotonic() < deadline, "the condition has not come"
         time.sleep(0.5)
