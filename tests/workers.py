@@ -170,12 +170,12 @@ class WorkerProcess:
         with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - from the worker's own log
             text = answer.read().decode()
 
-        samples: Samples = Counter()
+        samples: dict[tuple[str, tuple[str, ...]], Any] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 labels = tuple(value for _, value in sorted(sample.labels.items()))
                 samples[sample.name, labels] = sample.value
-        return samples
+        return Counter(samples)
 
 
 def last_states(alerts: Iterable[Alert]) -> dict[str, dict[str, Any]]:
