@@ -44,17 +44,13 @@ def _mislabelled(
     rng, wrong = np.random.default_rng([seed, 8]), Wrong()
     changed = []
     for area in areas:
-        meters = []
-        for meter in area.meters:
+        meters = list(area.meters)
+        for n, meter in enumerate(meters):
             if meter.meter != area.gateway and rng.random() < share:
+                others = [name for name in SEGMENT_NAMES if name != meter.segment]
                 wrong[area.area, meter.meter] = meter.segment
-                meter = msgspec.structs.replace(  # noqa: PLW2901
-                    meter,
-                    segment=rng.choice(
-                        [name for name in SEGMENT_NAMES if name != meter.segment]
-                    ),
-                )
-            meters.append(meter)
+                meters[n] = msgspec.structs.replace(meter, segment=rng.choice(others))
+
         changed.append(msgspec.structs.replace(area, meters=meters))
     return changed, wrong
 

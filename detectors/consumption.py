@@ -216,30 +216,19 @@ def usage_fluctuation(
     some use is left, nothing is suspended, and use does not return after next to nothing; a rise that ends a vacancy of
     months does not count. Defaults of this project.
     """
-    year = np.where(
-        excess > 0,
-        np.log(np.maximum(over_year, 0.01)),
-        -np.log(np.maximum(kept_year, 0.01)),
-    )
-    moved = np.fmin(np.abs(excess), year)
+    rise_in_year = np.log(np.maximum(over_year, 0.01))
+    fall_in_year = -np.log(np.maximum(kept_year, 0.01))
+    in_year = np.where(excess > 0, rise_in_year, fall_in_year)
+    moved = np.fmin(np.abs(excess), in_year)
     score = np.maximum(moved, 0) / np.maximum(np.log(times), spreads * spread)
 
-    fell = (
-        (excess >= np.log(nothing))
-        & (emptied == 0)
-        & ~(used_kwh < nothing * before_kwh)
-        & ~(suspended_kva > 0)
-    )
-    fell &= kept_standing <= np.minimum(standing, in_step * kept)
+    lives = (excess >= np.log(nothing)) & (emptied == 0) & ~(suspended_kva > 0)
+    lives &= ~(used_kwh < nothing * before_kwh)
+    fell = lives & (kept_standing <= np.minimum(standing, in_step * kept))
     rose = (excess > 0) & ~(used_kwh <= times * before_kwh)
 
-    return gated(
-        score,
-        (rose | fell)
-        & (known_days >= history)
-        & (expected_kwh >= usual)
-        & (pv_kva == 0),
-    )
+    known = (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0)
+    return gated(score, (rose | fell) & known)
 
 
 @rule(

@@ -160,7 +160,7 @@ def text_of(row: Row, code: str) -> str:
 
 
 @dataclass(frozen=True)
-class Span:
+class StreamSpan:
     """The time of a stream."""
 
     start: int
@@ -181,7 +181,7 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
     interval = interval or int(rng.choice(list(STREAM_DAYS)))
     zone, year, month, day = STREAM_STARTS[rng.integers(len(STREAM_STARTS))]
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
-    span = Span(start, start + STREAM_DAYS[interval] * DAY_SECONDS, interval)
+    span = StreamSpan(start, start + STREAM_DAYS[interval] * DAY_SECONDS, interval)
     names = rng.permutation(["A1", "A2", "A3"])[: rng.integers(2, 4)].tolist()
     areas: list[Area] = []
     for name in names:
@@ -213,7 +213,7 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
 # Master data.
 
 
-def area_of(rng: np.random.Generator, name: str, span: Span) -> Area:
+def area_of(rng: np.random.Generator, name: str, span: StreamSpan) -> Area:
     """An area of two to five meters, perhaps with a gateway, with master data that changes on the way."""
     gateway = f"{name}G" if rng.random() < 0.6 else ""
     middle = span.time(rng) // HOUR_SECONDS * HOUR_SECONDS
@@ -325,7 +325,7 @@ def meter_with(meter: Meter, **changes: Any) -> Meter:
     return Meter(**fields | changes)
 
 
-def newcomers(areas: list[Area], seed: int, span: Span) -> list[Row]:
+def newcomers(areas: list[Area], seed: int, span: StreamSpan) -> list[Row]:
     """Customers who are connected to some areas on the way, and their readings, if there are any."""
     rng = np.random.default_rng([seed, 4])
     rows: list[Row] = []
@@ -353,7 +353,7 @@ def newcomers(areas: list[Area], seed: int, span: Span) -> list[Row]:
 
 
 def area_readings(
-    rng: np.random.Generator, area: Area, span: Span, *, noise: bool
+    rng: np.random.Generator, area: Area, span: StreamSpan, *, noise: bool
 ) -> list[Row]:
     """Every meter's readings; a gateway measures all that its users draw, and more when they steal."""
     times = np.arange(span.start + span.interval, span.end + 1, span.interval)
@@ -413,7 +413,7 @@ def reading_columns(I: Any, U: Any, P: Any, interval: int) -> list[dict[str, Any
 
 
 def meter_readings(
-    rng: np.random.Generator, meter: Meter, times: Any, span: Span, *, noise: bool
+    rng: np.random.Generator, meter: Meter, times: Any, span: StreamSpan, *, noise: bool
 ) -> tuple[Any, list[dict[str, Any]]]:
     """The primary currents that a customer draws, and the readings of the meter."""
     size = len(times)
@@ -553,7 +553,7 @@ def distort_reading(
 # Device events.
 
 
-def outages(rng: np.random.Generator, area: Area, span: Span) -> list[Row]:
+def outages(rng: np.random.Generator, area: Area, span: StreamSpan) -> list[Row]:
     """Outages, vacancies and meter changes of an area."""
     rows: list[Row] = []
     for event in (
@@ -583,7 +583,7 @@ def event_row(area: str, subject: str, at: int, event: Event, **more: float) -> 
 
 
 def device_reports(  # noqa: C901
-    rng: np.random.Generator, area: Area, span: Span
+    rng: np.random.Generator, area: Area, span: StreamSpan
 ) -> list[Row]:
     """The events that meters report, and the orders, inspections and planned outages beside them."""
     rows: list[Row] = []
@@ -651,7 +651,9 @@ def device_reports(  # noqa: C901
 # Payments.
 
 
-def bills_and_payments(rng: np.random.Generator, area: Area, span: Span) -> list[Row]:
+def bills_and_payments(
+    rng: np.random.Generator, area: Area, span: StreamSpan
+) -> list[Row]:
     """Bills, partial payments, failures, and a channel that breaks down."""
     rows: list[Row] = []
 
@@ -754,7 +756,7 @@ def returned(rng: np.random.Generator, row: Row, end: int) -> Row:
 # Work items.
 
 
-def work_items(rng: np.random.Generator, span: Span) -> list[Row]:
+def work_items(rng: np.random.Generator, span: StreamSpan) -> list[Row]:
     """Work items of two sections; a few stall, others are done in time or end before they begin."""
     rows: list[Row] = []
     for n in range(int(rng.integers(0, 8))):

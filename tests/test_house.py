@@ -10,8 +10,8 @@ import pytest
 from bench.house import SourceModule
 from tests import house
 
-CROWDED = "pairs = [[n for n in range(k)] for k in range(3)]"
-DENSE = "def judge(rows):\n" + "".join(f"    rows[{n}] = {n}\n" for n in range(20))
+CROWDED_CODE = "pairs = [[n for n in range(k)] for k in range(3)]"
+DENSE_CODE = "def judge(rows):\n" + "".join(f"    rows[{n}] = {n}\n" for n in range(20))
 
 
 def test_house_keeps_its_law():
@@ -66,15 +66,15 @@ def test_quantity_and_index_may_have_one_letter():
 
 
 def test_two_comprehensions_on_a_line_are_found():
-    assert len(list(house.crowded_lines(ast.parse(CROWDED)))) == 1
+    assert len(list(house.crowded_lines(ast.parse(CROWDED_CODE)))) == 1
 
 
 @pytest.mark.parametrize(
     ("code", "found"),
     [
-        (DENSE, 1),
-        (DENSE.replace("    rows[9]", "\n    rows[9]"), 0),
-        (DENSE.replace("    rows[9]", "    # then\n    rows[9]"), 0),
+        (DENSE_CODE, 1),
+        (DENSE_CODE.replace("    rows[9]", "\n    rows[9]"), 0),
+        (DENSE_CODE.replace("    rows[9]", "    # then\n    rows[9]"), 0),
     ],
 )
 def test_long_function_without_a_paragraph_is_found(

@@ -123,7 +123,7 @@ def test_history_reads_back_to_the_last_bit(tmp_path, form):
 
 def test_unordered_parquet_file_is_sorted(tmp_path):
     areas, (readings, *_) = history()
-    shuffled = readings.rows(np.random.default_rng(1).permutation(len(readings)))
+    shuffled = readings.select(np.random.default_rng(1).permutation(len(readings)))
     layout.write(tmp_path, areas, [shuffled])
     batches = list(open_source(tmp_path).batches)
     assert (np.diff(np.concatenate([batch.at for batch in batches])) >= 0).all()
@@ -144,7 +144,7 @@ def test_readings_come_in_the_order_in_which_they_were_received(tmp_path, form):
 
 def test_readings_received_at_once_come_in_order_of_time(tmp_path):
     areas, (readings, *_) = history()
-    by_meter = readings.rows(np.argsort(readings.subject, kind="stable"))
+    by_meter = readings.select(np.argsort(readings.subject, kind="stable"))
     layout.write(tmp_path, areas, [by_meter])
     batches = list(open_source(tmp_path).batches)
     assert (np.diff(np.concatenate([batch.at for batch in batches])) >= 0).all()

@@ -62,7 +62,7 @@ def seconds(text, offset=0):
 
 
 def rows_of(batch, name):
-    return batch.rows(batch.subject == batch.names.index(name))
+    return batch.select(batch.subject == batch.names.index(name))
 
 
 def curves(
@@ -84,7 +84,7 @@ def garden():
 
 def test_currents_and_voltages_join_by_meter_and_time(garden):
     gateway = rows_of(garden[1], GATEWAY_METER)
-    row = gateway.rows(gateway.at == seconds("2016-07-21T22:00:00", CHINA_OFFSET))
+    row = gateway.select(gateway.at == seconds("2016-07-21T22:00:00", CHINA_OFFSET))
     assert len(row) == 1
     np.testing.assert_allclose(row.i[:, 0], [0.57, 0.892, 1.617], rtol=1e-6)
     assert (row.u > 220).all()
@@ -92,7 +92,7 @@ def test_currents_and_voltages_join_by_meter_and_time(garden):
 
 def test_value_missing_from_one_file_is_nan(garden):
     readings = garden[1]
-    december = readings.rows(readings.at < seconds("2016-01-01"))
+    december = readings.select(readings.at < seconds("2016-01-01"))
     assert len(december)
     assert np.isnan(december.u).all()
     voltage_only = rows_of(readings, "1535279560")
@@ -102,7 +102,7 @@ def test_value_missing_from_one_file_is_nan(garden):
 
 def test_a_lost_phase_stays_lost(garden):
     gateway = rows_of(garden[1], GATEWAY_METER)
-    lost = gateway.rows(
+    lost = gateway.select(
         (gateway.at >= seconds("2015-12-10", CHINA_OFFSET))
         & (gateway.at < seconds("2015-12-11", CHINA_OFFSET))
     )
@@ -173,7 +173,7 @@ def test_the_order_of_files_does_not_matter(garden):
 
     def sorted_rows(batch):
         first_names = np.array(batch.names)[batch.subject]
-        return batch.rows(np.lexsort((first_names, batch.at))), np.sort(first_names)
+        return batch.select(np.lexsort((first_names, batch.at))), np.sort(first_names)
 
     (first, first_names), (second, second_names) = (
         sorted_rows(readings),
@@ -475,7 +475,7 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
 
     for batch in batches:
         assert batch.names == ("m1", "m2", "m3")
-        first = batch.rows(np.array(batch.names)[batch.subject] == "m3")
+        first = batch.select(np.array(batch.names)[batch.subject] == "m3")
         assert (first.kwh % 2 == 1).all()
 
 

@@ -80,7 +80,7 @@ def closed(
 
     def close(rows: Any, *more: Any) -> list[Alert]:
         for end in np.unique(rows.at).tolist():
-            day = rows.rows(rows.at == end)
+            day = rows.select(rows.at == end)
             days.append(
                 (end, day.kwh.tolist(), day.coverage.tolist(), day.reads.tolist())
             )

@@ -21,8 +21,8 @@ from tests.adversarial import (
     STREAM_DAYS,
     STREAM_STARTS,
     Row,
-    Span,
     Stream,
+    StreamSpan,
     area_readings,
     corrected,
     duplicated,
@@ -81,7 +81,7 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
 
     spans = fault_spans(rng, start, end, interval)
     rows = sorted(
-        area_readings(rng, area, Span(start, end, interval), noise=True),
+        area_readings(rng, area, StreamSpan(start, end, interval), noise=True),
         key=lambda row: (row.at, rng.random()),
     )
     for n, row in enumerate(rows):

@@ -444,7 +444,7 @@ def differences(both: list[Row], back: float) -> list[Facts]:
 Item = tuple[str, str]  # a work item and its stage
 
 
-class Stay(NamedTuple):
+class StageStay(NamedTuple):
     """The stay of a work item in a stage."""
 
     row: Row  # its start
@@ -465,7 +465,7 @@ Pause = tuple[int, float]  # since when, until when
 class Section(NamedTuple):
     """All that a section has done."""
 
-    stays: dict[Item, list[Stay]]
+    stays: dict[Item, list[StageStay]]
     pauses: dict[Item, list[Pause]]
     master: Area | None
     zone: str
@@ -618,16 +618,16 @@ def put_off(pauses: list[Pause], start: int, at: float) -> float:
     return at
 
 
-def stays_of(rows: list[Row]) -> list[Stay]:
+def stays_of(rows: list[Row]) -> list[StageStay]:
     """The starts that opened a stage, and when each ended."""
     ends = [row.at for row in rows if progress_of(row) == StageProgress.FINISHED]
     starts = [row for row in rows if progress_of(row) == StageProgress.STARTED]
-    stays: list[Stay] = []
+    stays: list[StageStay] = []
     done: float = 0
     for row in sorted(starts, key=attrgetter("at")):
         if row.at >= done:
             done = min((end for end in ends if end >= row.at), default=math.inf)
-            stays.append(Stay(row, done))
+            stays.append(StageStay(row, done))
     return stays
 
 
@@ -671,7 +671,7 @@ def works(day: date, zone: str) -> bool:
     return day.weekday() < 5 or day in china.weekend_workdays
 
 
-def worked_times(stays: list[Stay], pauses: list[Pause]) -> list[WorkedStay]:
+def worked_times(stays: list[StageStay], pauses: list[Pause]) -> list[WorkedStay]:
     """The stays of an item with the seconds in which they were worked on."""
     worked: list[WorkedStay] = []
     for row, done in stays:

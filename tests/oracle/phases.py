@@ -151,7 +151,7 @@ class DayRest(NamedTuple):
     pairs: int
 
 
-class Usual(NamedTuple):
+class UsualEffect(NamedTuple):
     """The usual effect of a load."""
 
     slope: float = NOT_A_NUMBER  # V a kW
@@ -168,10 +168,10 @@ class Coupler:
         self.days: list[LearnedDay] = []
         self.rests: list[DayRest] = []
 
-    def usual(self) -> Usual:
+    def usual(self) -> UsualEffect:
         """The regression of the departures on load and neighbours, fading by a half-life of 45 days."""
         if not self.days:
-            return Usual()
+            return UsualEffect()
         weights: list[float] = []
         pairs: list[Pair] = []
         for day in self.days:
@@ -188,7 +188,7 @@ class Coupler:
         others_others, others_volts = moment(1, 1), moment(1, 2)
         others_others += count * 0.05**2
         if not load_load:
-            return Usual(pairs=count)
+            return UsualEffect(pairs=count)
 
         scale = load_load * others_others - load_others * load_others
         slope = (load_volts * others_others - others_volts * load_others) / scale
@@ -197,7 +197,7 @@ class Coupler:
         for weight, pair in zip(weights, pairs, strict=True):
             both += weight * rest_beside_both(pair, slope, share) ** 2
             others += weight * (pair.volts - share * pair.others) ** 2
-        return Usual(slope, share, both / count, others / count, count)
+        return UsualEffect(slope, share, both / count, others / count, count)
 
     def take(self, at: int, pairs: list[Pair], day: Facts) -> None:
         """Add dip, by_load, by_load_week and unexplained to a day by the usual before it, then learn the day."""
@@ -233,7 +233,7 @@ def rest_beside_both(pair: Pair, slope: float, share: float) -> float:
     return pair.volts - slope * pair.load - share * pair.others
 
 
-def day_rest(at: int, pairs: list[Pair], usual: Usual) -> DayRest:
+def day_rest(at: int, pairs: list[Pair], usual: UsualEffect) -> DayRest:
     """The squares of a day that the usual effect does not explain."""
     slope, share = usual.slope, usual.share
     both = sum(rest_beside_both(pair, slope, share) ** 2 for pair in pairs)

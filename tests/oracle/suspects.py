@@ -14,7 +14,7 @@ from tests.oracle.watch import Facts
 Curve = Sequence[float]
 
 
-class Found(NamedTuple):
+class SuspectFinding(NamedTuple):
     """The evidence against a user."""
 
     rho: float  # correlation with the loss
@@ -85,7 +85,7 @@ def days_at(at: int, diaries: dict[str, list[Facts]]) -> dict[str, Facts]:
 
 def compared(
     loss: Curve, curves: dict[str, list[float]], generating: set[str]
-) -> dict[str, Found]:
+) -> dict[str, SuspectFinding]:
     """The stronger evidence against each user: a share of the energy registered, or energy no longer registered."""
     step = rise(loss)
     filled = [fill(curve) for curve in curves.values()]
@@ -93,11 +93,11 @@ def compared(
     after = {meter: curve[step:] for meter, curve in curves.items()}
 
     # Correlation since the step; ten days at least.
-    found: dict[str, Found] = {}
+    found: dict[str, SuspectFinding] = {}
     for meter, curve in after.items():
         days = float(len(known(curve)))
         rho = share(loss[step:], curve, total[step:])
-        found[meter] = Found(rho if days >= 10 else 0.0, days, 0.0)
+        found[meter] = SuspectFinding(rho if days >= 10 else 0.0, days, 0.0)
 
     # The eight strongest share the loss.
     suspects = [meter for meter in found if found[meter].rho > 0]
@@ -143,7 +143,7 @@ def share(loss: Curve, curve: Curve, total: Curve) -> float:
     return max(min(by_value, by_rank), 0.0)
 
 
-def withheld(loss: Curve, curve: Curve, total: Curve, step: int) -> Found:
+def withheld(loss: Curve, curve: Curve, total: Curve, step: int) -> SuspectFinding:
     """The correlation of the loss with the energy that a user's share of the total no longer brings since the step."""
     usual = mean(known(curve[:step]))
     missing = [
@@ -153,12 +153,12 @@ def withheld(loss: Curve, curve: Curve, total: Curve, step: int) -> Found:
     days = [n for n, kwh in enumerate(missing) if not math.isnan(kwh)]
     since = known(missing[step:])
     if len(known(curve[:step])) < 5 or len(since) < 3:
-        return Found(0.0, float(len(days)), 0.0)
+        return SuspectFinding(0.0, float(len(days)), 0.0)
 
     rho = correlation(picked(loss, days), picked(missing, days))
     more_lost = mean(loss[step:]) - mean(loss[:step])
     explained = min(max(mean(since), 0.0), more_lost)
-    return Found(max(rho, 0.0), float(len(days)), explained)
+    return SuspectFinding(max(rho, 0.0), float(len(days)), explained)
 
 
 def shared(loss: Curve, curves: list[list[float]], total: Curve) -> list[float]:
