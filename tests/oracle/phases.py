@@ -158,7 +158,7 @@ class Usual(NamedTuple):
     share: float = NOT_A_NUMBER  # of the neighbours' departure
     beside_both: float = NOT_A_NUMBER  # mean square beside load and neighbours
     beside_others: float = NOT_A_NUMBER  # mean square beside the neighbours alone
-    count: float = 0.0  # fading number of pairs
+    pairs: float = 0.0  # their fading number
 
 
 class Coupler:
@@ -188,7 +188,7 @@ class Coupler:
         others_others, others_volts = moment(1, 1), moment(1, 2)
         others_others += count * 0.05**2
         if not load_load:
-            return Usual(count=count)
+            return Usual(pairs=count)
 
         scale = load_load * others_others - load_others * load_others
         slope = (load_volts * others_others - others_volts * load_others) / scale
@@ -206,7 +206,7 @@ class Coupler:
         weight = 1.0
         if not math.isnan(usual.slope):
             rest = day_rest(at, pairs, usual)
-            if usual.count >= ENOUGH_LOAD_PAIRS:
+            if usual.pairs >= ENOUGH_LOAD_PAIRS:
                 unusual = max(rest.beside_both, 0.05**2)
                 weight = min(2 * noise * len(pairs) / unusual, 1.0)
             self.rests.append(rest)
@@ -218,7 +218,7 @@ class Coupler:
             both += fading * rest.beside_both
             others += fading * rest.beside_others
             count += fading * rest.pairs
-        if usual.count >= ENOUGH_LOAD_PAIRS and count >= 70:
+        if usual.pairs >= ENOUGH_LOAD_PAIRS and count >= 70:
             day |= {
                 "dip": -usual.slope,
                 "by_load": 1 - usual.beside_both / usual.beside_others,
