@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -159,8 +159,7 @@ def text_of(row: Row, code: str) -> str:
 # A town.
 
 
-@dataclass(frozen=True)
-class StreamSpan:
+class StreamSpan(NamedTuple):
     """The time of a stream."""
 
     start: int
@@ -192,12 +191,12 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
     devices = np.random.default_rng([seed, 1])
     for area in areas:
         rows += device_reports(devices, area, span)
-        rows += area_readings(rng, area, span, noise=noise)
+        rows += metered(rng, area, *span, noise=noise)
         rows += outages(rng, area, span)
         rows += bills_and_payments(rng, area, span)
     if rng.random() < 0.5:
         stranger = Area(area="unknown", meters=[Meter(meter="M1"), Meter(meter="M2")])
-        rows += area_readings(rng, stranger, span, noise=noise)
+        rows += metered(rng, stranger, *span, noise=noise)
     rows += work_items(rng, span)
     rows += settlements(rows, seed, span.end)
     rows += newcomers(areas, seed, span)
@@ -343,7 +342,7 @@ def newcomers(areas: list[Area], seed: int, span: StreamSpan) -> list[Row]:
 
         # The meter alone, or none: then only a stranger may report.
         alone = Area(area=area.area, meters=[new] * int(rng.integers(2)))
-        readings = area_readings(rng, alone, span, noise=False)
+        readings = metered(rng, alone, *span, noise=False)
         readings = [row for row in readings if row.subject == "new"]
         rows += [row for row in readings if row.at > new.effective]
     return rows
@@ -352,11 +351,17 @@ def newcomers(areas: list[Area], seed: int, span: StreamSpan) -> list[Row]:
 # Readings.
 
 
-def area_readings(
-    rng: np.random.Generator, area: Area, span: StreamSpan, *, noise: bool
+def metered(
+    rng: np.random.Generator,
+    area: Area,
+    start: int,
+    end: int,
+    interval: int,
+    *,
+    noise: bool,
 ) -> list[Row]:
     """Every meter's readings; a gateway measures all that its users draw, and more when they steal."""
-    times = np.arange(span.start + span.interval, span.end + 1, span.interval)
+    times = np.arange(start + interval, end + 1, interval)
     meters = {meter.meter: meter for meter in reversed(area.meters)}
     if rng.random() < 0.4:
         meters["stranger"] = Meter(meter="stranger")
@@ -365,15 +370,15 @@ def area_readings(
     drawn = np.zeros((3, len(times)))
     for name, meter in meters.items():
         if name != area.gateway:
-            amps, readings = meter_readings(rng, meter, times, span, noise=noise)
+            amps, readings = meter_readings(rng, meter, times, interval, noise=noise)
             drawn += amps
             rows += rows_of(area.area, name, times, readings)
     if area.gateway:
-        days = int(rng.integers(STREAM_DAYS[span.interval]))
-        later = times > span.start + days * DAY_SECONDS
+        days = int(rng.integers(STREAM_DAYS[interval]))
+        later = times > start + days * DAY_SECONDS
         amps = drawn * np.where(later, rng.choice([1.0, 1.3]), 1.0) / 20
         volts = np.full_like(amps, 230.0)
-        readings = reading_columns(amps, volts, amps * 0.23, span.interval)
+        readings = reading_columns(amps, volts, amps * 0.23, interval)
         rows += rows_of(area.area, area.gateway, times, readings)
     return rows
 
@@ -413,7 +418,7 @@ def reading_columns(I: Any, U: Any, P: Any, interval: int) -> list[dict[str, Any
 
 
 def meter_readings(
-    rng: np.random.Generator, meter: Meter, times: Any, span: StreamSpan, *, noise: bool
+    rng: np.random.Generator, meter: Meter, times: Any, interval: int, *, noise: bool
 ) -> tuple[Any, list[dict[str, Any]]]:
     """The primary currents that a customer draws, and the readings of the meter."""
     size = len(times)
@@ -437,7 +442,7 @@ def meter_readings(
             column[phases or phase, at] *= factor
     P = np.where(measured, I * np.nan_to_num(U) / 1000 * direction, NOT_A_NUMBER)
     amps = np.where(measured, I, NOT_A_NUMBER)
-    readings = reading_columns(amps, U, P, span.interval)
+    readings = reading_columns(amps, U, P, interval)
 
     # Faults of single readings.
     for fault, at in fault_spans.items():

@@ -427,17 +427,18 @@ def alert_rows(
         }
         for alert in alerts
     ]
-    return [{name: row[name] for name in columns} for row in rows]
+    return [dict(zip(columns, map(row.__getitem__, columns), strict=True)) for row in rows]
 
 
 def format_table(rows: list[TableRow]) -> str:
     """Rows as the text of a table."""
     if not rows:
         return "(none)"
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text_rows = [list(rows[0])]
+    text_rows += [list(row.values()) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*text_rows, strict=True)]
     text: list[str] = []
-    for line in lines:
-        cells = zip(line, widths, strict=True)
-        text.append("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+    for line in text_rows:
+        cells = map(str.ljust, line, widths)
+        text.append("  ".join(cells).rstrip())
     return "\n".join(text)

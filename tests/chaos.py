@@ -1,6 +1,6 @@
-"""Workers and their broker killed, frozen, added and removed at random under load, and what is left of it in the end.
+"""The chaos run: workers and broker killed, frozen, added and removed at random under load; the alerts must agree.
 
-`python -m tests.chaos --kills 100` prints the figures; the seed repeats the plan, not the machine's timing. With
+`python -m tests.chaos --kills 100` prints the figures. The seed repeats the plan, not the machine's timing. With
 `--share 0.2` every worker has a fifth of the time from its start on.
 """
 
@@ -45,7 +45,7 @@ from schemas.units import DAY_SECONDS
 from schemas.wire import decode_alert, encode_area, encode_readings
 from streams import checkpoints
 from streams.broker import Broker, BrokerError
-from streams.local import Store, follow, identity
+from streams.local import Progress, Store, follow, identity
 from streams.logs import reader
 from streams.outbox import producer
 from streams.settings import Settings, load
@@ -68,7 +68,7 @@ from tests.crash_points import CRASH_POINTS
 from tests.outcomes import Outcomes, balanced, count_outcomes, order_independent
 from tests.workers import WorkerProcess, all_checkpointed, last_states, records
 
-CRASH_SCRIPT = str(Path(__file__).with_name("doomed.py"))
+CRASH_SCRIPT = str(Path(__file__).with_name("crash_points.py"))
 WORKER_CRASH_POINTS = [moment for moment in CRASH_POINTS if moment != "stored"]
 EARLY_CRASH_POINTS = (
     "about to take over",
@@ -79,9 +79,9 @@ EARLY_CRASH_POINTS = (
     "handed over",
 )
 MESSAGE_SHAPES: tuple[Shape, ...] = ("single", "array", "packed")
-INTERVAL_SECONDS = 3600  # seconds between readings
-QUIET_SECONDS = 6 * 3600  # seconds to the last reading, in which the last day closes
-SETTLING_SECONDS = 300  # seconds until everything is judged when the storm is over
+INTERVAL_SECONDS = 3600  # between readings
+QUIET_SECONDS = 6 * 3600  # before the last reading, so that the last day closes
+SETTLING_SECONDS = 300  # until everything is judged after the chaos
 MOST_WORKERS = 4  # workers at once
 WORKER_ENVIRONMENT = {
     "METERWATCH_CLOCK": "stream",
@@ -91,10 +91,8 @@ WORKER_ENVIRONMENT = {
     "METERWATCH_METRICS_PORT": "0",
     "METERWATCH_UNKNOWN_AREA": "judge",
 }
-BROKER_RESTARTS = 3  # that a broker may need
-TAKEOVER_SECONDS = (
-    15.0  # seconds that partitions may take to find their workers before the next kill
-)
+BROKER_RESTARTS = 3  # attempts
+TAKEOVER_SECONDS = 15.0  # for workers to take partitions over before the next kill
 EXPECTED_ENDS = (
     "stood still for",
     "no answer from the brokers",
@@ -107,31 +105,32 @@ EXPECTED_ENDS = (
 )
 
 States = dict[str, dict[str, Any]]
+PlannedAct = tuple[float, int, Callable[[], None]]  # when, tie-breaker, act
 
 
 def adversarial_areas(count: int, seed: int) -> Stream:
-    """So many hostile streams side by side, in order of arrival."""
+    """So many adversarial streams side by side, in order of arrival."""
     ranked: list[tuple[float, int, Row]] = []
-    areas = []
+    areas: list[Area] = []
     for k in range(count):
         stream = adversarial_stream(1000 * seed + k, interval=INTERVAL_SECONDS)
-        stream = with_closing_readings(
-            with_work_items(stream, 1000 * seed + k), QUIET_SECONDS
-        )
+        stream = with_work_items(stream, 1000 * seed + k)
+        stream = with_closing_readings(stream, QUIET_SECONDS)
         areas += [_renamed(area, k) for area in stream.areas]
         rows = [
             _transportable(row)
             for row in _with_late_rows(stream.rows, k)
             if EARLIEST_TIME <= row.at < LATEST_TIME
         ]
+
+        # A row's rank is its share of its own stream.
         ranked += [
             (n / len(rows), k, replace(row, area=f"{k}-{row.area}"))
             for n, row in enumerate(rows)
         ]
     ranked.sort(key=lambda ranks: ranks[:2])
-    return Stream(
-        areas, tuple(row for _, _, row in ranked), "Asia/Shanghai", INTERVAL_SECONDS
-    )
+    rows_in_order = tuple(row for _, _, row in ranked)
+    return Stream(areas, rows_in_order, "Asia/Shanghai", INTERVAL_SECONDS)
 
 
 def _renamed(area: Any, k: int) -> Any:
@@ -142,7 +141,7 @@ def _renamed(area: Any, k: int) -> Any:
 
 
 def _with_late_rows(rows: Iterable[Row], seed: int) -> Iterator[Row]:
-    """The rows, and among them some readings of a month before, too late for anything."""
+    """The rows, and among them a few readings of a month before: late rows."""
     rng = random.Random(seed)
     for row in rows:
         yield row
@@ -151,9 +150,10 @@ def _with_late_rows(rows: Iterable[Row], seed: int) -> Iterator[Row]:
 
 
 def _transportable(row: Row) -> Row:
-    """As all shapes of a message carry it: without infinities, and with the time at which it was received.
+    """The row as all shapes of a message carry it: without infinities, and with its receipt time.
 
-    Kafka knows when a reading arrived, a history does not: a stamp of the future is one in both only when told.
+    Kafka knows when a reading arrived, a history does not. Only with a receipt time is an event time of the future
+    rejected in both.
     """
     if row.kind is not Readings:
         return row
@@ -167,7 +167,7 @@ def _transportable(row: Row) -> Row:
 
 
 def portions(stream: Stream, count: int) -> Iterator[list[Batch]]:
-    """The stream in so many portions: a batch of every kind that has rows in it."""
+    """The stream in so many portions: a batch of every kind with rows in it."""
     done: Counter[type[Batch]] = Counter()
     for rows in np.array_split(np.arange(len(stream.rows)), count):
         here = Counter(stream.rows[n].kind for n in rows)
@@ -180,12 +180,12 @@ def portions(stream: Stream, count: int) -> Iterator[list[Batch]]:
 
 @dataclass
 class ExpectedResult:
-    """What an undisturbed engine tells of a stream."""
+    """The result of an undisturbed engine on a stream."""
 
     states: States
     messages: int
     outcomes: Outcomes
-    rejected: set[tuple[bytes, bytes]]  # area and reading, as `rejects` shows them
+    rejected: set[tuple[bytes, bytes]]  # area and reading, as on `rejects`
 
 
 def undisturbed(stream: Stream, settings: Settings) -> ExpectedResult:
@@ -197,14 +197,11 @@ def undisturbed(stream: Stream, settings: Settings) -> ExpectedResult:
     for portion in portions(stream, 100):
         for batch in portion:
             alerts += engine.step(batch)
+
             for rows, _ in engine.rejected:
                 assert isinstance(rows, Readings)
-                rejected.update(
-                    *(
-                        each_reading(key, value)
-                        for key, value, _ in encode_readings(rows, "array")
-                    )
-                )
+                for key, value, _ in encode_readings(rows, "array"):
+                    rejected.update(each_reading(key, value))
     return ExpectedResult(
         last_states(alerts), len(alerts), count_outcomes(engine), rejected
     )
@@ -217,18 +214,17 @@ def each_reading(area: bytes, readings: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def checkpointed_outcomes(settings: Settings) -> Outcomes:
-    """What the last checkpoints of all partitions have counted together."""
+    """The outcomes that the last checkpoints of all partitions have counted together."""
 
     async def restore() -> list[Engine]:
         async with reader(settings) as consumer:
-            numbers, topic = (
-                range(settings.partitions),
-                settings.topic(CHECKPOINTS_TOPIC),
-            )
+            numbers = range(settings.partitions)
+            topic = settings.topic(CHECKPOINTS_TOPIC)
             newest = await checkpoints.newest(
                 consumer, topic, numbers, {}, settings.partitions
             )
-        engines = []
+
+        engines: list[Engine] = []
         for checkpoint in newest.values():
             if checkpoint is not None:
                 engines.append(Engine(zone=settings.zone, interval=settings.interval))
@@ -241,7 +237,7 @@ def checkpointed_outcomes(settings: Settings) -> Outcomes:
 async def publish_areas(
     client: AIOKafkaProducer, settings: Settings, areas: Iterable[Area]
 ) -> None:
-    """Sends master data and returns when the brokers have it."""
+    """Send master data, and wait until the brokers have it."""
     for area in areas:
         key, value, _ = encode_area(area)
         await client.send(settings.topic(REGISTRY_TOPIC), value, key)
@@ -251,7 +247,7 @@ async def publish_areas(
 async def publish(
     client: AIOKafkaProducer, settings: Settings, batches: Iterable[Batch], shape: Shape
 ) -> None:
-    """Sends rows in the order in which they stand; `replay.send` puts them in order of time."""
+    """Send rows in their own order; `replay.send` puts them in order of time."""
     for batch in batches:
         topic = settings.topic(KIND_TOPICS[type(batch)])
         for key, value, content in encoded(batch, shape):
@@ -261,18 +257,16 @@ async def publish(
 
 
 def tampered(batch: Batch) -> Batch:
-    """The rows with other values: whoever judges them finds what is not so, and takes the true ones for duplicates."""
+    """The rows with other values: a worker that judges them invents alerts, and takes the true rows for duplicates."""
     if isinstance(batch, Readings):
         return replace(batch, u=batch.u / 2, kwh=batch.kwh * 3)
-    return (
-        replace(batch, amount=2 * batch.amount)
-        if isinstance(batch, Payments)
-        else batch
-    )
+    if isinstance(batch, Payments):
+        return replace(batch, amount=2 * batch.amount)
+    return batch
 
 
 def transactional(settings: Settings) -> AIOKafkaProducer:
-    """A producer whose records count when their transaction is committed."""
+    """A producer whose records count once their transaction is committed."""
     return AIOKafkaProducer(
         **settings.client(), transactional_id="sender", max_request_size=LARGEST_RECORD
     )
@@ -281,7 +275,7 @@ def transactional(settings: Settings) -> AIOKafkaProducer:
 async def publish_in_transactions(
     client: AIOKafkaProducer, settings: Settings, batches: Sequence[Batch], shape: Shape
 ) -> None:
-    """Sends tampered rows in a transaction that is aborted, then the true ones in one that is committed."""
+    """Send tampered rows in a transaction that is aborted, then the true rows in a committed one."""
     await client.begin_transaction()
     await publish(client, settings, map(tampered, batches), shape)
     await client.flush()
@@ -291,10 +285,10 @@ async def publish_in_transactions(
 
 
 class Sender(threading.Thread):
-    """Publishes a stream in all shapes, some of it in transactions, as far as it is let."""
+    """Publishes a stream in all shapes, a fifth of it in transactions, up to `share`."""
 
-    PORTION_COUNT = 400  # portions
-    IN_TRANSACTIONS = 0.2  # of them
+    PORTION_COUNT = 400
+    IN_TRANSACTIONS = 0.2  # share of the portions
 
     def __init__(self, settings: Settings, stream: Stream, rng: random.Random) -> None:
         super().__init__(name="sender", daemon=True)
@@ -304,7 +298,7 @@ class Sender(threading.Thread):
             rng.random() < self.IN_TRANSACTIONS for _ in range(self.PORTION_COUNT)
         ]
         self.rows: Counter[str] = Counter()
-        self.transactions = 0  # committed, each after one that was aborted
+        self.transactions = 0  # committed, each after an aborted one
         self.share = 0.0  # of the stream that may be sent
         self.error: Exception | None = None
 
@@ -315,28 +309,30 @@ class Sender(threading.Thread):
             self.error = error
 
     async def _send(self) -> None:
+        settings = self.settings
         async with (
-            producer(self.settings) as client,
-            transactional(self.settings) as sealing,
+            producer(settings) as client,
+            transactional(settings) as transactions,
         ):
-            await publish_areas(client, self.settings, self.stream.areas)
+            await publish_areas(client, settings, self.stream.areas)
             for n, portion in enumerate(portions(self.stream, self.PORTION_COUNT)):
                 while n >= self.share * self.PORTION_COUNT:  # noqa: ASYNC110 - another thread moves it
                     await asyncio.sleep(0.05)
+
+                shape = self.shapes[n]
                 if self.in_transaction[n]:
                     await publish_in_transactions(
-                        sealing, self.settings, portion, self.shapes[n]
+                        transactions, settings, portion, shape
                     )
                     self.transactions += 1
                 else:
-                    await publish(client, self.settings, portion, self.shapes[n])
-                    await (
-                        client.flush()
-                    )  # topics come as their rows do, also when the broker was away
+                    # Topics keep the order of their rows, even after the broker was away.
+                    await publish(client, settings, portion, shape)
+                    await client.flush()
                 self.rows.update({batch.kind: len(batch) for batch in portion})
 
     def finish(self, seconds: float) -> None:
-        """Sends what is left at once, within so many seconds. Raises what went wrong."""
+        """Send the rest at once, within so many seconds. Raises the error of the thread."""
         self.share = 1.0
         self.join(seconds)
         if self.error:
@@ -346,15 +342,13 @@ class Sender(threading.Thread):
 
 @dataclass
 class Figures:
-    """What a storm did and what came of it."""
+    """The disturbances of a chaos run, and its result."""
 
     seed: int
     rows: Counter[str] = field(default_factory=Counter)  # by kind
     kills: Counter[str] = field(default_factory=Counter)  # by moment
     disturbances: Counter[str] = field(default_factory=Counter)  # everything else
-    ends: Counter[str] = field(
-        default_factory=Counter
-    )  # workers that ended themselves, by reason
+    ends: Counter[str] = field(default_factory=Counter)  # of workers, by reason
     takeovers: int = 0
     expected: int = 0
     found: int = 0
@@ -366,19 +360,15 @@ class Figures:
     seconds: float = 0.0
 
     def table(self) -> Table:
-        """All of it for people."""
-        table = Table("storm", f"seed {self.seed}", box=None, pad_edge=False)
-        table.columns[1].justify = "right"
-        rows = {
-            "kills of a worker (SIGKILL)": self.kills.total(),
-            **{f"  {moment}": n for moment, n in self.kills.most_common()},
-            **dict(sorted(self.disturbances.items())),
-            **{
-                f"workers that ended themselves: {reason}": n
-                for reason, n in self.ends.most_common()
-            },
-            "times a worker took partitions over": self.takeovers,
-            **{f"rows of {kind}": n for kind, n in self.rows.most_common()},
+        """All figures for people."""
+        rows = {"kills of a worker (SIGKILL)": self.kills.total()}
+        rows |= {f"  {moment}": n for moment, n in self.kills.most_common()}
+        rows |= sorted(self.disturbances.items())
+        for reason, n in self.ends.most_common():
+            rows[f"workers that ended themselves: {reason}"] = n
+        rows["times a worker took partitions over"] = self.takeovers
+        rows |= {f"rows of {kind}": n for kind, n in self.rows.most_common()}
+        rows |= {
             "alerts expected": self.expected,
             "alerts found": self.found,
             "lost": len(self.lost),
@@ -388,6 +378,9 @@ class Figures:
             "of them repeats": self.messages - self.necessary,
             "seconds": round(self.seconds),
         }
+
+        table = Table("chaos run", f"seed {self.seed}", box=None, pad_edge=False)
+        table.columns[1].justify = "right"
         for name, value in rows.items():
             if value or name in ("lost", "invented", "different"):
                 table.add_row(name, f"{value:,}")
@@ -396,10 +389,10 @@ class Figures:
 
 @dataclass
 class Member:
-    """A worker that takes part, and how it is to end."""
+    """A worker of the run, and how it is to end."""
 
     worker: WorkerProcess
-    crash_point: str  # at which it kills itself, "never" when it does not
+    crash_point: str  # at which it kills itself, or "never"
     leaving: bool = False
 
     @property
@@ -409,7 +402,7 @@ class Member:
 
 
 class ChaosRun:
-    """Two workers, more for a while, their broker and a load; everything that happens is drawn from a seed."""
+    """Two workers, more for a while, their broker and a load; all disturbances are drawn from a seed."""
 
     def __init__(
         self,
@@ -428,34 +421,31 @@ class ChaosRun:
         self.kills = kills
         self.stream = adversarial_areas(areas, seed)
         self.figures = Figures(seed)
+
         self.members: list[Member] = []
         self.wanted = 2
         self.started = 0
-        self.plan: list[
-            tuple[float, int, Callable[[], None]]
-        ] = []  # share of the storm, tie-breaker, act
-        self.due: list[
-            tuple[float, int, Callable[[], None]]
-        ] = []  # moment, tie-breaker, act
+        self.plan: list[PlannedAct] = []  # by share of the run
+        self.due: list[PlannedAct] = []  # by time
         self.ties = count()
-        self.last_kill = 0.0  # when a worker was killed last
-        self.takeovers_before = 0  # how often workers had taken partitions over by then
+        self.last_kill = 0.0  # its time
+        self.takeovers_before = 0  # the takeovers until then
         self.restart: threading.Thread | None = None
         self.over = False
 
-    def note(self, what: str) -> None:
-        """Adds a line to the log of the storm."""
-        with (self.folder / "storm.log").open("a") as log:
-            log.write(f"{datetime.now(UTC):%H:%M:%S.%f} {what}\n")
+    def note(self, text: str) -> None:
+        """Add a line to the log of the run."""
+        with (self.folder / "chaos.log").open("a") as log:
+            log.write(f"{datetime.now(UTC):%H:%M:%S.%f} {text}\n")
 
     def run(self) -> Figures:
-        """Raises AssertionError, with what is wrong, unless all is as if nothing had happened."""
-        told = undisturbed(self.stream, self.settings)
+        """Raises AssertionError, with the difference, unless the result is that of an undisturbed engine."""
+        expected = undisturbed(self.stream, self.settings)
         asyncio.run(ensure(self.settings))
         sender = Sender(self.settings, self.stream, self.rng)
-        logging.getLogger("aiokafka").setLevel(
-            logging.CRITICAL
-        )  # brokers that are away are no news here
+
+        # A broker that is away is no news here.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         began = self.last_kill = time.monotonic()
         self._draw()
         try:
@@ -466,36 +456,42 @@ class ChaosRun:
                 self._pass()
             self._calm()
             sender.finish(SETTLING_SECONDS / self.share)
-            self.note("all is sent")
-            deadline = time.monotonic() + SETTLING_SECONDS / self.share
-            while not all_checkpointed(self.settings):
-                self._replace_ended()
-                assert time.monotonic() < deadline, "the workers do not come to the end"
-                time.sleep(0.2)
-            self.note("all is judged")
-            for member in self.members:
-                code = member.worker.end()
-                if code == -signal.SIGKILL and member.crash_point != "never":
-                    self.figures.kills[member.crash_point] += (
-                        1  # the others' leaving brought its moment
-                    )
-                else:
-                    assert code == 0, member.worker.log.read_text()[-4000:]
+            self.note("all rows are sent")
+            self._wait_until_judged()
+            self.note("all rows are judged")
+            self._end_members()
         finally:
             self.figures.seconds = time.monotonic() - began
             for member in self.members:
                 member.worker.kill()
             if self.restart:
-                self.restart.join()  # no broker starts when its folder is gone
+                self.restart.join()  # before its folder is removed
+
         assert all_checkpointed(self.settings)
-        self.figures.disturbances["transactions aborted, and committed"] = (
-            sender.transactions
-        )
-        self._compare(told, sender.rows)
+        disturbances = self.figures.disturbances
+        disturbances["transactions aborted, and committed"] = sender.transactions
+        self._compare(expected, sender.rows)
         return self.figures
 
+    def _wait_until_judged(self) -> None:
+        """Wait until the checkpoints contain all rows."""
+        deadline = time.monotonic() + SETTLING_SECONDS / self.share
+        while not all_checkpointed(self.settings):
+            self._replace_ended()
+            assert time.monotonic() < deadline, "the workers do not come to the end"
+            time.sleep(0.2)
+
+    def _end_members(self) -> None:
+        """End the workers; while others leave a worker may still reach its crash point."""
+        for member in self.members:
+            code = member.worker.end()
+            if code == -signal.SIGKILL and member.crash_point != "never":
+                self.figures.kills[member.crash_point] += 1
+            else:
+                assert code == 0, member.worker.log.read_text()[-4000:]
+
     def _draw(self) -> None:
-        """Plans everything but the kills, which depend on how the workers fare."""
+        """Plan all disturbances but the kills, which depend on the workers."""
         n = max(2, self.kills // 15)
         for act in (
             self._kill_broker,
@@ -505,17 +501,17 @@ class ChaosRun:
             self._remove,
             self._remove_and_kill,
         ):
-            for k in range(n):  # spread: one within each of so many equal spans
-                self.plan.append(
-                    (0.9 * (k + self.rng.random()) / n, next(self.ties), act)
-                )
+            # One within each of n equal spans of the run.
+            for k in range(n):
+                share = 0.9 * (k + self.rng.random()) / n
+                self.plan.append((share, next(self.ties), act))
+
         self.plan.sort()
         self._after(0, 3, self._kill)
 
     def _after(self, least: float, most: float, act: Callable[[], None]) -> None:
-        self.due.append(
-            (time.monotonic() + self.rng.uniform(least, most), next(self.ties), act)
-        )
+        at = time.monotonic() + self.rng.uniform(least, most)
+        self.due.append((at, next(self.ties), act))
         self.due.sort()
 
     @property
@@ -523,12 +519,12 @@ class ChaosRun:
         return TAKEOVER_SECONDS / self.share
 
     def _share(self) -> float:
-        """How much of the storm is over, the time since the last kill counted as a part of the next."""
+        """The share of the run that is over; the time since the last kill counts towards the next."""
         waited = min(1.0, (time.monotonic() - self.last_kill) / self._pause_seconds)
         return min(0.99, (self.figures.kills.total() + waited) / self.kills)
 
     def _pass(self) -> None:
-        """One look at everything."""
+        """Replace workers that have ended, and do all acts that are due."""
         self._replace_ended()
         while self.plan and self.plan[0][0] <= self._share():
             self.plan.pop(0)[2]()
@@ -537,11 +533,9 @@ class ChaosRun:
         time.sleep(0.05)
 
     def _kill_when_served(self) -> None:
-        """Lets a kill follow when the partitions have found their workers, or it takes too long."""
-        if (
-            self._takeovers() >= self.takeovers_before + len(self.members)
-            or time.monotonic() > self.last_kill + self._pause_seconds
-        ):
+        """Kill once workers have taken all partitions over, or once that takes too long."""
+        served = self._takeovers() >= self.takeovers_before + len(self.members)
+        if served or time.monotonic() > self.last_kill + self._pause_seconds:
             self._after(0, 4 / self.share, self._kill)
         else:
             self._after(0.3, 0.3, self._kill_when_served)
@@ -553,22 +547,22 @@ class ChaosRun:
         )
 
     def _replace_ended(self) -> None:
-        """Starts again what has ended."""
+        """Count workers that have ended, and start others in their place."""
         for member in list(self.members):
             if (code := member.code) is None:
                 continue
+
+            log = member.worker.log
             self.members.remove(member)
-            self.note(
-                f"{member.worker.log.name} has ended with {code}, {member.crash_point}"
-            )
+            self.note(f"{log.name} has ended with {code}, {member.crash_point}")
             if code == -signal.SIGKILL:
                 self.figures.kills[member.crash_point] += 1
             elif code > 0:
-                self.figures.ends[reason(member.worker.log)] += 1
+                self.figures.ends[reason(log)] += 1
             else:
-                assert member.leaving, (
-                    f"a worker ended with {code}:\n{member.worker.log.read_text()[-4000:]}"
-                )
+                text = log.read_text()[-4000:]
+                assert member.leaving, f"a worker ended with {code}:\n{text}"
+
         while len(self.members) < self.wanted:
             self._start()
 
@@ -577,19 +571,13 @@ class ChaosRun:
         if not self.over and self.rng.random() < 0.4:
             moment = self.rng.choice(WORKER_CRASH_POINTS)
             calls = self.rng.randint(1, 2 if moment in EARLY_CRASH_POINTS else 12)
+
         log = self.folder / f"worker-{self.started}.log"
         self.started += 1
-        worker = WorkerProcess(
-            self.environment,
-            log,
-            CRASH_SCRIPT,
-            moment,
-            str(calls),
-            "worker",
-            share=self.share,
-        )
+        command = (CRASH_SCRIPT, moment, str(calls), "worker")
+        worker = WorkerProcess(self.environment, log, *command, share=self.share)
         self.members.append(Member(worker, moment))
-        self.note(f"{log.name} is started, to die: {moment} {calls}")
+        self.note(f"{log.name} starts, to crash: {moment} {calls}")
 
     def _random_member(self) -> Member | None:
         awake = [
@@ -602,10 +590,12 @@ class ChaosRun:
     def _kill(self) -> None:
         if member := self._random_member():
             self._kill_member(member, "at random")
-        self.last_kill, self.takeovers_before = time.monotonic(), self._takeovers()
-        self._after(
-            0, 2, self._kill
-        ) if self.rng.random() < 0.35 else self._kill_when_served()
+        self.last_kill = time.monotonic()
+        self.takeovers_before = self._takeovers()
+        if self.rng.random() < 0.35:
+            self._after(0, 2, self._kill)
+        else:
+            self._kill_when_served()
 
     def _kill_member(self, member: Member, crash_point: str) -> None:
         if member.code is None:
@@ -614,7 +604,7 @@ class ChaosRun:
             self.note(f"{member.worker.log.name} is killed {crash_point}")
 
     def _freeze(self) -> None:
-        """Beyond its session: others take its partitions, and when it wakes it must not say what it had in hand."""
+        """Freeze a worker beyond its session: others take over, so it must publish nothing once it wakes."""
         self._pause("frozen beyond the session (SIGSTOP)", 1.3, 1.8)
 
     def _doze(self) -> None:
@@ -638,7 +628,7 @@ class ChaosRun:
         self.wanted = min(self.wanted + 1, MOST_WORKERS)
 
     def _remove(self) -> None:
-        """Ended in good order; another takes its place when it was one of two."""
+        """End a worker in good order; if it was one of two, another takes its place."""
         self.figures.disturbances["workers removed (SIGTERM)"] += 1
         self.wanted = max(self.wanted - 1, 2)
         if member := self._random_member():
@@ -647,14 +637,13 @@ class ChaosRun:
             self.note(f"{member.worker.log.name} is ended")
 
     def _remove_and_kill(self) -> None:
-        """Killed while it hands over."""
+        """Kill a worker while it hands over."""
         if member := self._random_member():
             member.leaving = True
             member.worker.process.terminate()
             self.note(f"{member.worker.log.name} is ended")
-            self._after(
-                0, 0.4, partial(self._kill_member, member, "while it hands over")
-            )
+            kill = partial(self._kill_member, member, "while it hands over")
+            self._after(0, 0.4, kill)
 
     def _kill_broker(self) -> None:
         if self.restart and self.restart.is_alive():
@@ -666,7 +655,7 @@ class ChaosRun:
         self.restart.start()
 
     def _restart_broker(self) -> None:
-        """Again when it does not answer in time, as on a very busy machine."""
+        """Start the broker, up to three times if it does not answer in time, as on a very busy machine."""
         for _ in range(BROKER_RESTARTS):
             try:
                 self.broker.start()
@@ -676,11 +665,11 @@ class ChaosRun:
                 return
 
     def _calm(self) -> None:
-        """Nothing more happens; what was begun is ended."""
+        """End the disturbances: the broker starts, and frozen workers wake."""
         self.over, self.wanted = True, max(2, len(self.members))
         self.plan.clear()
         self.due.clear()
-        self.note("the storm is over")
+        self.note("the chaos is over")
         if self.restart:
             self.restart.join()
         assert self.broker.process, "the broker has not started again"
@@ -688,52 +677,46 @@ class ChaosRun:
             self._wake(member)
 
     def _compare(self, expected: ExpectedResult, sent: Counter[str]) -> None:
+        """Compare alerts, outcomes and rejects with the undisturbed engine's."""
         figures, settings = self.figures, self.settings
-        alerts = [
-            decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS_TOPIC))
-        ]
-        found = last_states(alerts)
+        published = asyncio.run(records(settings, ALERTS_TOPIC))
+        found = last_states(decode_alert(record.value) for record in published)
         figures.rows = sent
         figures.expected, figures.found = len(expected.states), len(found)
-        figures.messages, figures.necessary = len(alerts), expected.messages
+        figures.messages, figures.necessary = len(published), expected.messages
         figures.lost = sorted(expected.states.keys() - found.keys())
         figures.invented = sorted(found.keys() - expected.states.keys())
         figures.different = sorted(
-            k
-            for k in found.keys() & expected.states.keys()
-            if found[k] != expected.states[k]
+            key
+            for key in found.keys() & expected.states.keys()
+            if found[key] != expected.states[key]
         )
         figures.takeovers = self._takeovers()
-        counted = checkpointed_outcomes(settings)
-        balanced(counted)
-        assert {kind: rows["in"] for kind, rows in counted.items()} == dict(sent)
-        assert order_independent(counted) == order_independent(expected.outcomes), (
-            counted,
+
+        outcomes = checkpointed_outcomes(settings)
+        balanced(outcomes)
+        assert {kind: rows["in"] for kind, rows in outcomes.items()} == dict(sent)
+        assert order_independent(outcomes) == order_independent(expected.outcomes), (
+            outcomes,
             expected.outcomes,
         )
-        rejects = {
-            reading
-            for r in asyncio.run(records(settings, REJECTS_TOPIC))
-            for reading in each_reading(r.key, r.value)
-        }
+
+        rejects: set[tuple[bytes, bytes]] = set()
+        for record in asyncio.run(records(settings, REJECTS_TOPIC)):
+            rejects.update(each_reading(record.key, record.value))
         assert rejects == expected.rejected
         wrong = [*figures.lost, *figures.invented, *figures.different][:3]
-        assert not wrong, [(found.get(k), expected.states.get(k)) for k in wrong]
+        assert not wrong, [(found.get(key), expected.states.get(key)) for key in wrong]
 
 
 def reason(log: Path) -> str:
-    """Why a worker has ended itself. Raises AssertionError for a reason that no storm explains."""
+    """Why a worker has ended itself. Raises AssertionError for a reason that no disturbance explains."""
     lines = log.read_text().splitlines()
-    last = next(
-        (
-            line
-            for line in reversed(lines)
-            if " CRITICAL " in line or line.startswith("error: ")
-        ),
-        "",
-    )
+    errors = [
+        line for line in lines if " CRITICAL " in line or line.startswith("error: ")
+    ]
     for known in EXPECTED_ENDS:
-        if known in last:
+        if errors and known in errors[-1]:
             return known
     raise AssertionError("a worker ended itself:\n" + "\n".join(lines[-60:]))
 
@@ -741,58 +724,63 @@ def reason(log: Path) -> str:
 def chaos_over_local_runs(
     folder: Path, *, seed: int, kills: int, areas: int
 ) -> Figures:
-    """A local run killed at random moments, started again until it ends. Raises AssertionError as Storm does."""
-    rng, figures = random.Random(seed), Figures(seed)
+    """A local run killed at random moments, started again until it ends. Raises AssertionError as ChaosRun does."""
+    figures = Figures(seed)
     stream = adversarial_areas(areas, seed)
-    layout.write(
-        folder / "history",
-        stream.areas,
-        (batch for portion in portions(stream, 1) for batch in portion),
-    )
+    [whole] = portions(stream, 1)
+    layout.write(folder / "history", stream.areas, iter(whole))
     paths = [str(folder / "history")]
-    with Store(folder / "undisturbed.db") as store:
-        whole = follow(open_history(paths), store, identity(paths), every=1e9)
-        expected = store.alerts()
-    began, path = time.monotonic(), folder / "killed.db"
+
+    expected, expected_alerts = followed(folder / "undisturbed.db", paths)
+    began = time.monotonic()
+    kill_local_runs(folder, paths, figures, kills=kills)
+    found, alerts = followed(folder / "killed.db", paths)
+
+    figures.seconds = time.monotonic() - began
+    rows = {kind: outcomes["in"][""] for kind, outcomes in found.counts.items()}
+    figures.rows = Counter(rows)
+    figures.expected, figures.found = len(expected_alerts), len(alerts)
+    assert alerts == expected_alerts
+    assert found.counts == expected.counts
+    outcomes: Outcomes = {}
+    for kind, reasons in found.counts.items():
+        totals = {outcome: sum(rows.values()) for outcome, rows in reasons.items()}
+        outcomes[kind] = Counter(totals)
+    balanced(outcomes)
+    return figures
+
+
+def followed(path: Path, paths: list[str]) -> tuple[Progress, list[Alert]]:
+    """The progress and the alerts of a local run that comes to its end."""
+    with Store(path) as store:
+        progress = follow(open_history(paths), store, identity(paths), every=1e9)
+        return progress, store.alerts()
+
+
+def kill_local_runs(
+    folder: Path, paths: list[str], figures: Figures, *, kills: int
+) -> None:
+    """Local runs on one store, each killed at random or at a crash point, until one comes to its end."""
+    rng = random.Random(figures.seed)
+    store = folder / "killed.db"
     for n in range(kills):
         moment = rng.choice(("never", "within a save", "stored"))
-        command = [
-            sys.executable,
-            CRASH_SCRIPT,
-            moment,
-            str(rng.randint(1, 6)),
-            "run",
-            *paths,
-            str(path),
-            str(INTERVAL_SECONDS),
-        ]
-        with (folder / f"run-{n}.log").open("wb") as log:
-            run = subprocess.Popen(command, stdout=log, stderr=log)
+        calls = str(rng.randint(1, 6))
+        crashing = (sys.executable, CRASH_SCRIPT, moment, calls)
+        arguments = ("run", *paths, str(store), str(INTERVAL_SECONDS))
+        log_file = folder / f"run-{n}.log"
+        with log_file.open("wb") as log:
+            run = subprocess.Popen((*crashing, *arguments), stdout=log, stderr=log)
+
         if moment == "never":
             time.sleep(rng.uniform(0, 4))
             run.kill()
-        if (code := run.wait(SETTLING_SECONDS)) == 0:
+        code = run.wait(SETTLING_SECONDS)
+        if code == 0:
             break  # it came to the end first
-        assert code == -signal.SIGKILL, (folder / f"run-{n}.log").read_text()
+        assert code == -signal.SIGKILL, log_file.read_text()
         figures.kills["at random" if moment == "never" else moment] += 1
     assert figures.kills, "no run was killed"
-    with Store(path) as store:
-        place = follow(open_history(paths), store, identity(paths), every=1e9)
-        found = store.alerts()
-    figures.seconds = time.monotonic() - began
-    figures.rows = Counter(
-        {kind: told["in"][""] for kind, told in place.counts.items()}
-    )
-    figures.expected, figures.found = len(expected), len(found)
-    assert found == expected
-    assert place.counts == whole.counts
-    balanced(
-        {
-            kind: Counter({o: sum(n.values()) for o, n in told.items()})
-            for kind, told in place.counts.items()
-        }
-    )
-    return figures
 
 
 def open_history(paths: list[str]) -> Source:
@@ -801,7 +789,7 @@ def open_history(paths: list[str]) -> Source:
 
 
 def main() -> None:
-    """A storm of its own, with a broker of its own."""
+    """A chaos run with a broker of its own, then one over local runs."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos", description=main.__doc__
     )
@@ -813,27 +801,28 @@ def main() -> None:
         default=1.0,
         help="of the time that each worker has [default: all]",
     )
-    told = parser.parse_args()
+    options = parser.parse_args()
+
     console = Console()
-    console.print(f"seed {told.seed}")
-    folder = Path(tempfile.mkdtemp(prefix="storm-"))
+    console.print(f"seed {options.seed}")
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     console.print(f"logs in {folder}")
     with Broker(folder / "kafka") as broker:
-        areas = max(40, told.kills)
-        storm = ChaosRun(
+        areas = max(40, options.kills)
+        chaos = ChaosRun(
             broker,
             folder,
-            seed=told.seed,
-            kills=told.kills,
+            seed=options.seed,
+            kills=options.kills,
             areas=areas,
-            share=told.share,
+            share=options.share,
         )
         try:
-            storm.run()
+            chaos.run()
         finally:
-            console.print(storm.figures.table())
+            console.print(chaos.figures.table())
     local = chaos_over_local_runs(
-        folder, seed=told.seed, kills=max(6, told.kills // 5), areas=40
+        folder, seed=options.seed, kills=max(6, options.kills // 5), areas=40
     )
     console.print("local runs", local.table())
     shutil.rmtree(folder)

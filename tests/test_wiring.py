@@ -22,10 +22,9 @@ from tests.adversarial import (
     STREAM_STARTS,
     Row,
     Stream,
-    StreamSpan,
-    area_readings,
     corrected,
     duplicated,
+    metered,
     mistimed,
     straggling,
     with_closing_readings,
@@ -81,7 +80,7 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
 
     spans = fault_spans(rng, start, end, interval)
     rows = sorted(
-        area_readings(rng, area, StreamSpan(start, end, interval), noise=True),
+        metered(rng, area, start, end, interval, noise=True),
         key=lambda row: (row.at, rng.random()),
     )
     for n, row in enumerate(rows):

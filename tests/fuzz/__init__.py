@@ -1,7 +1,7 @@
-"""Whatever the bytes: decoders, checkpoints, snapshots and stores. `make fuzz MINUTES=n` goes on for so many minutes.
+"""Decoders, checkpoints, snapshots and stores against any bytes. `make fuzz MINUTES=n` goes on for n minutes.
 
 In `make test` each test has a few examples, the same every time; METERWATCH_FUZZ_SECONDS gives each so many seconds of
-examples drawn anew. An example that takes EXAMPLE_SECONDS of CPU is a find: work without bound.
+examples drawn anew. An example that takes EXAMPLE_SECONDS of CPU is a find: its work has no bound.
 """
 
 from __future__ import annotations
@@ -17,24 +17,23 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-TEST_SECONDS = float(
-    os.environ.get("METERWATCH_FUZZ_SECONDS", "0")
-)  # of each test; 0 runs the few
-FEW_SECONDS = 30.0  # after which the few are not gone on with, whatever the machine
-MOST_EXAMPLES = 1_000_000  # examples: time ends them
+# For each test; 0 runs a few examples.
+TEST_SECONDS = float(os.environ.get("METERWATCH_FUZZ_SECONDS", "0"))
+FEW_SECONDS = 30.0  # after which the few examples end, however slow the machine is
+MOST_EXAMPLES = 1_000_000  # time ends them
 EXAMPLE_SECONDS = 30  # of CPU
 
 
 class EndlessExampleError(BaseException):
-    """An example took longer than any may; no Exception, so that nobody looks for a smaller one that takes as long."""
+    """An example takes too long; no Exception, so that Hypothesis does not look for a smaller one."""
 
 
 class TimeIsUpError(BaseException):
-    """A test has had its time: no find."""
+    """The time of a test is over: no find."""
 
 
 def bounded(few: int) -> Callable[[Any], Any]:
-    """So few examples, the same every time, or for METERWATCH_FUZZ_SECONDS as many as fit."""
+    """A few examples, the same every time; with METERWATCH_FUZZ_SECONDS as many as fit."""
     drawn = settings(
         max_examples=MOST_EXAMPLES if TEST_SECONDS else few,
         deadline=None,
@@ -61,7 +60,7 @@ def bounded(few: int) -> Callable[[Any], Any]:
 def while_time_is_left(
     check: Callable[..., None], seconds: float
 ) -> Callable[..., None]:
-    """The function for so many seconds from its first call on. Raises TimeIsUpError later."""
+    """The function for so many seconds from its first call on; later calls raise TimeIsUpError."""
     until = 0.0
 
     @wraps(check)
@@ -78,11 +77,11 @@ def while_time_is_left(
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raises EndlessExampleError in the block when it has taken so many seconds of CPU."""
+    """Raises EndlessExampleError in the block once it has taken so many seconds of CPU."""
 
     def end(_: int, __: FrameType | None) -> None:
         raise EndlessExampleError(
-            f"an example has taken {seconds:g} s of CPU and is not at its end"
+            f"an example has taken {seconds:g} s of CPU and has not ended"
         )
 
     before = signal.signal(signal.SIGPROF, end)

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz MINUTES`: examples drawn anew for so many minutes and not longer; ends with 1 on a find."""
+"""`python -m tests.fuzz MINUTES`: examples drawn anew for so many minutes at most; exit code 1 on a find."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tests.fuzz import test_decoders, test_state
 
-SHARE_SECONDS = 60.0  # that a test has at once
-LEAST_SECONDS = 2.0  # that are worth a round, for each test
+SHARE_SECONDS = 60.0  # of a test in a round
+LEAST_SECONDS = 2.0  # of a test that are worth a round
 OVERHEAD_SECONDS = 20.0  # of a round for its start and its end
-STUCK_SECONDS = 3.0  # of CPU after an interrupt: it is not that the machine is busy
+STUCK_SECONDS = 3.0  # of CPU after an interrupt: more than a busy machine explains
 INTERRUPTED_EXIT_CODE = 2  # pytest's exit code
 PYTEST_COMMAND = (
     sys.executable,
@@ -30,11 +30,8 @@ PYTEST_COMMAND = (
 
 def main(minutes: float) -> None:
     """Rounds of all tests until the time is over."""
-    tests = sum(
-        name.startswith("test_")
-        for module in (test_decoders, test_state)
-        for name in vars(module)
-    )
+    names = [*vars(test_decoders), *vars(test_state)]
+    tests = sum(name.startswith("test_") for name in names)
     end = time.monotonic() + 60 * minutes
     if next(shares(end, tests), None) is None:
         sys.exit(
@@ -47,14 +44,15 @@ def main(minutes: float) -> None:
 
 def shares(end: float, tests: int) -> Iterator[float]:
     """Seconds of each test in the rounds until the end."""
-    while (
-        left := (end - time.monotonic() - OVERHEAD_SECONDS) / tests
-    ) >= LEAST_SECONDS:
+    while True:
+        left = (end - time.monotonic() - OVERHEAD_SECONDS) / tests
+        if left < LEAST_SECONDS:
+            return
         yield min(left, SHARE_SECONDS)
 
 
 def finished(seconds: float, end: float) -> int:
-    """The exit code of a round; 0 too when its last example goes on at the end, and is stopped."""
+    """The exit code of a round; 0 also when its last example goes on at the end and is stopped."""
     tests = subprocess.Popen(
         PYTEST_COMMAND, env=os.environ | {"METERWATCH_FUZZ_SECONDS": str(seconds)}
     )
@@ -63,6 +61,8 @@ def finished(seconds: float, end: float) -> int:
     except subprocess.TimeoutExpired:
         before = used(tests)
         tests.send_signal(signal.SIGINT)
+
+    # It has the rest of the time for ending; a process that uses CPU meanwhile is stuck.
     try:
         code = tests.wait(max(0.0, end - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -71,7 +71,7 @@ def finished(seconds: float, end: float) -> int:
         tests.wait()
         if stuck:
             sys.exit(
-                "a test did not end when it was interrupted: an example stands still within one call"
+                "a test did not end on an interrupt: an example is stuck within one call"
             )
         return 0
     return 0 if code == INTERRUPTED_EXIT_CODE else code
@@ -79,14 +79,9 @@ def finished(seconds: float, end: float) -> int:
 
 def used(process: subprocess.Popen[bytes]) -> float:
     """Seconds of CPU that the main thread of a process has used."""
-    return (
-        int(
-            Path(f"/proc/{process.pid}/schedstat")
-            .read_text(encoding="ascii")
-            .split()[0]
-        )
-        / 1e9
-    )
+    schedstat = Path(f"/proc/{process.pid}/schedstat").read_text(encoding="ascii")
+    nanoseconds, *_ = schedstat.split()
+    return int(nanoseconds) / 1e9
 
 
 if __name__ == "__main__":

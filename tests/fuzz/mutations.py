@@ -1,7 +1,8 @@
-"""Values that were sound and then suffered: flipped, cut, joined with others, or with something else in a place."""
+"""Damage to sound values: bytes flipped, cut or joined with others, and another value in one place of a tree."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -48,38 +49,36 @@ CONTENT_TYPES = st.sampled_from(
 )
 
 
+BYTE_MISHAPS = ["flip", "cut", "join", "insert", "leave out", "twice", "pair"]
+
+
 @st.composite
 def damaged(draw: st.DrawFn, value: bytes, others: st.SearchStrategy[bytes]) -> bytes:
     """The value after one to three mishaps to its bytes."""
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(value)))
-        what = draw(
-            st.sampled_from(
-                ["flip", "cut", "join", "insert", "leave out", "twice", "pair"]
-            )
-        )
-        if what == "flip" and at < len(value):
-            value = (
-                value[:at]
-                + bytes([value[at] ^ draw(st.integers(1, 255))])
-                + value[at + 1 :]
-            )
-        elif what == "cut":
-            value = value[:at]
-        elif what == "join":
+        head, tail = value[:at], value[at:]
+        mishap = draw(st.sampled_from(BYTE_MISHAPS))
+
+        # Within the value, or with another value.
+        if mishap == "flip" and tail:
+            flipped = tail[0] ^ draw(st.integers(1, 255))
+            value = head + bytes([flipped]) + tail[1:]
+        elif mishap == "cut":
+            value = head
+        elif mishap == "insert":
+            value = head + draw(st.binary(max_size=8)) + tail
+        elif mishap == "join":
             other = draw(others)
-            value = value[:at] + other[draw(st.integers(0, len(other))) :]
-        elif what == "pair":
+            value = head + other[draw(st.integers(0, len(other))) :]
+        elif mishap == "pair":
             value += draw(st.sampled_from([b",", b",\n", b" "])) + draw(others)
-        elif what == "insert":
-            value = value[:at] + draw(st.binary(max_size=8)) + value[at:]
+
+        # A stretch left out, or twice.
         else:
             end = draw(st.integers(at, len(value)))
-            value = (
-                value[:at] + value[end:]
-                if what == "leave out"
-                else value[:end] + value[at:end] + value[end:]
-            )
+            stretch, rest = value[at:end], value[end:]
+            value = head + (b"" if mishap == "leave out" else 2 * stretch) + rest
     return value
 
 
@@ -88,15 +87,15 @@ def other_array(draw: st.DrawFn, array: NDArray[Any]) -> NDArray[Any]:
     """An array with another type, shape, length, or another bit in one place."""
     match draw(st.integers(0, 5)):
         case 0:
-            return array.astype(
-                draw(st.sampled_from(["f8", "i8", "u1", "i1", "f4", "?"]))
-            )
+            types = ["f8", "i8", "u1", "i1", "f4", "?"]
+            return array.astype(draw(st.sampled_from(types)))
         case 1:
             return array[..., : draw(st.integers(0, array.shape[-1]))]
         case 2:
             return np.concatenate([array, array], axis=-1)
         case 3:
             return array[None]
+
     bits = bytearray(array.tobytes())
     if bits:
         bits[draw(st.integers(0, len(bits) - 1))] ^= 1 << draw(st.integers(0, 7))
@@ -105,19 +104,19 @@ def other_array(draw: st.DrawFn, array: NDArray[Any]) -> NDArray[Any]:
 
 @st.composite
 def tampered(draw: st.DrawFn, tree: Any) -> Any:
-    """A tree of dicts, lists and arrays with something missing, something else, or something more in one place."""
+    """A tree of dicts, lists and arrays with one value missing or replaced."""
     if isinstance(tree, np.ndarray):
         return draw(other_array(tree))
-    keys = (
-        list(tree)
-        if isinstance(tree, dict)
-        else range(len(tree))
-        if isinstance(tree, list)
-        else ()
-    )
+    keys: Sequence[Any] = ()
+    if isinstance(tree, dict):
+        keys = list(tree)
+    elif isinstance(tree, list):
+        keys = range(len(tree))
     if not keys:
         return draw(ANY_TREE | st.just(np.zeros((2, 3), np.float32)))
-    key, copy = draw(st.sampled_from(keys)), tree.copy()
+
+    key = draw(st.sampled_from(keys))
+    copy = tree.copy()
     match draw(st.integers(0, 11)):
         case 0:
             del copy[key]
@@ -130,7 +129,7 @@ def tampered(draw: st.DrawFn, tree: Any) -> Any:
 
 @st.composite
 def swapped(draw: st.DrawFn, tree: Any) -> Any:
-    """A tree of dicts and lists with something else in one place."""
+    """A tree of dicts and lists with one value missing, replaced or added."""
     if isinstance(tree, dict) and tree and draw(st.integers(0, 9)):
         key = draw(st.sampled_from(sorted(tree)))
         match draw(st.integers(0, 5)):
@@ -140,6 +139,7 @@ def swapped(draw: st.DrawFn, tree: Any) -> Any:
                 return tree | {draw(ANY_TEXT): draw(ANY_TREE)}
             case _:
                 return tree | {key: draw(swapped(tree[key]))}
+
     if isinstance(tree, list) and tree and draw(st.integers(0, 9)):
         at = draw(st.integers(0, len(tree) - 1))
         return [*tree[:at], draw(swapped(tree[at])), *tree[at + 1 :]]
@@ -150,7 +150,7 @@ def swapped(draw: st.DrawFn, tree: Any) -> Any:
 
 @st.composite
 def corrupted(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
-    """A value that was sound, as bytes or as a tree, or that never was."""
+    """A sound value damaged as bytes or as a tree, or one that never was sound."""
     match draw(st.integers(0, 6)):
         case 0:
             return draw(st.binary(max_size=80))
@@ -161,14 +161,12 @@ def corrupted(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
         case _:
             value = draw(whole)
             as_json = value[:1] in b"[{"
-            tree = (
-                msgspec.json.decode(value) if as_json else msgspec.msgpack.decode(value)
-            )
-            return packed(draw(swapped(tree)), as_json=as_json)
+            decode = msgspec.json.decode if as_json else msgspec.msgpack.decode
+            return packed(draw(swapped(decode(value))), as_json=as_json)
 
 
 def packed(tree: Any, *, as_json: bool) -> bytes:
-    """The tree in JSON or msgpack; text that neither can hold is left out."""
+    """The tree in JSON or msgpack; empty where it cannot be encoded."""
     try:
         return msgspec.json.encode(tree) if as_json else msgspec.msgpack.encode(tree)
     except (UnicodeEncodeError, OverflowError):

@@ -1,8 +1,9 @@
-"""Every decoder returns whatever the bytes, what is sound beside them stays as it is, and the engine takes it all."""
+"""Every decoder survives any bytes, sound messages beside them stay as they are, and the engine takes all rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -89,95 +90,87 @@ SAMPLE_RULEBOOK = Rulebook(
 def lifelike(draw: st.DrawFn, kind: type[Batch]) -> Batch:
     """Rows as they might be: a few subjects of one area over some days."""
     rows = draw(st.integers(1, 12))
-    g = np.random.default_rng(draw(st.integers(0, 2**32)))
-    at = EVENT_TIME + np.sort(g.integers(0, 5 * 96, rows)) * 900
-    told: dict[str, Any] = {
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    at = EVENT_TIME + np.sort(rng.integers(0, 5 * 96, rows)) * 900
+    columns: dict[str, Any] = {
         "names": ["M0", "M1", "M2"],
-        "subject": g.integers(0, 3, rows),
+        "subject": rng.integers(0, 3, rows),
         "areas": ["A1"],
         "area": np.zeros(rows),
         "at": at,
     }
+
     if kind is Readings:
-        told |= {
-            "u": g.normal(230, 20, (3, rows)),
-            "i": g.normal(3, 2, (3, rows)),
-            "p": g.normal(1, 1, (3, rows)),
-            "kwh": g.random(rows),
+        columns |= {
+            "u": rng.normal(230, 20, (3, rows)),
+            "i": rng.normal(3, 2, (3, rows)),
+            "p": rng.normal(1, 1, (3, rows)),
+            "kwh": rng.random(rows),
             "register": 100 + at / 900,
             "received": at,
-            "clock_offset": g.normal(0, 60, rows),
-            "status": g.integers(0, 3, rows),
+            "clock_offset": rng.normal(0, 60, rows),
+            "status": rng.integers(0, 3, rows),
         }
     elif kind is DeviceEvents:
-        told |= {
-            "event": g.integers(0, 9, rows),
-            "until": np.where(g.random(rows) < 0.5, 0, at + 7200),
+        columns |= {
+            "event": rng.integers(0, 9, rows),
+            "until": np.where(rng.random(rows) < 0.5, 0, at + 7200),
         }
     elif kind is Payments:
-        told |= {
-            "payment": g.integers(0, 4, rows),
-            "amount": g.random(rows) * 100,
+        columns |= {
+            "payment": rng.integers(0, 4, rows),
+            "amount": rng.random(rows) * 100,
             "bills": ["", "B"],
-            "bill": g.integers(0, 2, rows),
+            "bill": rng.integers(0, 2, rows),
             "channels": ["", "app"],
-            "channel": g.integers(0, 2, rows),
-            "succeeded": g.integers(0, 2, rows),
+            "channel": rng.integers(0, 2, rows),
+            "succeeded": rng.integers(0, 2, rows),
             "due": at,
         }
     else:
-        told |= {
+        columns |= {
             "stages": ["reading", "review"],
-            "stage": g.integers(0, 2, rows),
-            "progress": g.integers(0, 2, rows),
-            "limit": np.where(g.random(rows) < 0.5, np.nan, 3600),
+            "stage": rng.integers(0, 2, rows),
+            "progress": rng.integers(0, 2, rows),
+            "limit": np.where(rng.random(rows) < 0.5, np.nan, 3600),
         }
-    return kind.build(**told)
+    return kind.build(**columns)
 
 
 @st.composite
 def sound(draw: st.DrawFn, kind: type[Batch]) -> list[Message]:
     """Messages without fault."""
     _, encode, shapes = BATCH_CODECS[kind]
-    sent = list(
-        encode(
-            draw(lifelike(kind) | batches(kind)),
-            draw(st.sampled_from(shapes)),
-            draw(st.integers(1, 4)),
-        )
-    )
-    return [(key, value, content, 0) for key, value, content in sent]
+    batch = draw(lifelike(kind) | batches(kind))
+    shape = draw(st.sampled_from(shapes))
+    encoded = encode(batch, shape, draw(st.integers(1, 4)))
+    return [(key, value, content, 0) for key, value, content in encoded]
 
 
 @st.composite
 def unsound(draw: st.DrawFn, kind: type[Batch]) -> Message:
-    """A message of which anything may be wrong."""
+    """A message with anything wrong."""
     whole = sound(kind).map(lambda messages: messages[0][1] or b"")
     key = draw(
         st.sampled_from([None, b"", b"A1", b"A1", b"A1"]) | st.binary(max_size=4)
     )
     value = draw(st.none() | corrupted(whole) | corrupted(whole) | corrupted(whole))
-    return (
-        key,
-        value,
-        draw(CONTENT_TYPES),
-        draw(st.integers(-1, LATEST_TIME) | st.just(EVENT_TIME)),
-    )
+    content = draw(CONTENT_TYPES)
+    received = draw(st.integers(-1, LATEST_TIME) | st.just(EVENT_TIME))
+    return key, value, content, received
 
 
 @st.composite
 def mixed(draw: st.DrawFn, kind: type[Batch]) -> list[tuple[bool, Message]]:
     """Messages, and whether each is sound."""
     good = [(True, message) for message in draw(sound(kind))]
-    bad = [
-        (False, message)
-        for message in draw(st.lists(unsound(kind), min_size=1, max_size=4))
-    ]
+    others = draw(st.lists(unsound(kind), min_size=1, max_size=4))
+    bad = [(False, message) for message in others]
     return draw(st.permutations(good + bad))
 
 
 def claimed_rows(value: bytes | None) -> int:
-    """How many rows the value says it has; 1 when it says nothing that can be read."""
+    """The number of rows that a value claims; 1 when it claims nothing readable."""
     value = value or b""
     try:
         return max(1, len(ARRAY_DECODER.decode(value)))
@@ -192,25 +185,28 @@ def claimed_rows(value: bytes | None) -> int:
 def check_decoder(
     kind: type[Batch], messages: list[tuple[bool, Message]]
 ) -> Batch | None:
-    """The rows of all messages; fails unless each message gives what it gives alone, and every row is accounted for."""
+    """The rows of all messages; fails unless each message decodes as it does alone, with every row accounted for."""
     decode = BATCH_CODECS[kind][0]
     batch, refusals = decode([message for _, message in messages])
     alone: list[tuple[Any, ...]] = []
     refused: list[Rejection] = []
     for index, (good, message) in enumerate(messages):
-        part, left = decode([message])
-        rows = len(part) if part else 0
-        lost = sum(refusal.rows for refusal in left)
+        decoded, rejections = decode([message])
+        rows = len(decoded) if decoded else 0
+        lost = sum(rejection.rows for rejection in rejections)
         assert rows + lost == (claimed_rows(message[1]) if rows or lost > 1 else 1)
-        assert not (good and left)
-        alone += table(part) if part else []
-        refused += [msgspec.structs.replace(refusal, index=index) for refusal in left]
+        assert not (good and rejections)
+        alone += table(decoded) if decoded else []
+        refused += [
+            msgspec.structs.replace(rejection, index=index) for rejection in rejections
+        ]
+
+    # Together they give the same rows and rejections.
     assert sorted(alone) == sorted(table(batch) if batch else [])
-    key = lambda refusal: (refusal.index, refusal.value, refusal.reason, refusal.detail)  # noqa: E731
+    key = attrgetter("index", "value", "reason", "detail")
     assert sorted(refused, key=key) == sorted(refusals, key=key)
-    assert [refusal.index for refusal in refusals] == sorted(
-        refusal.index for refusal in refusals
-    )
+    indexes = [refusal.index for refusal in refusals]
+    assert indexes == sorted(indexes)
     for refusal in refusals:
         assert refusal.reason in Reason
         assert 0 < len(refusal.detail.encode()) <= 800
@@ -241,15 +237,18 @@ def test_decoder_reads_or_rejects_each_message_as_if_alone(case):
 )
 def test_the_engine_takes_whatever_was_decoded(areas, cases, days):
     engine = Engine()
-    known, refusals = decode_areas(
-        [(None, value, "", 0) for value in [encode_area(SAMPLE_AREA)[1], *areas]]
-    )
+    values = [encode_area(SAMPLE_AREA)[1], *areas]
+    known, refusals = decode_areas([(None, value, "", 0) for value in values])
     assert len(known) + len(refusals) == 1 + len(areas)
     engine.enroll(known)
+
     for kind, messages in cases:
-        if batch := BATCH_CODECS[kind][0]([message for _, message in messages])[0]:
+        decode = BATCH_CODECS[kind][0]
+        batch, _ = decode([message for _, message in messages])
+        if batch:
             engine.step(batch)
             balanced(count_outcomes(engine))
+
     saved = engine.snapshot()
     engine.tick(EVENT_TIME + days * 86_400)
     balanced(count_outcomes(engine))
@@ -272,9 +271,8 @@ def test_areas_are_read_or_rejected(damaged_areas):
     messages = [good, *((key, value, "", 0) for key, value in damaged_areas), good]
     areas, refusals = decode_areas(messages)
     assert areas[0] == areas[-1] == SAMPLE_AREA
-    assert len(areas) + len(refusals) == len(
-        [value for _, value, *_ in messages if value is not None]
-    )
+    values = [value for _, value, *_ in messages if value is not None]
+    assert len(areas) + len(refusals) == len(values)
     for area in areas:
         assert decode_areas([(*encode_area(area), 0)]) == ([area], [])
 

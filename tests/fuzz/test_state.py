@@ -1,8 +1,7 @@
-"""Whatever happens to what is remembered: it is whole, or an older whole one counts, or it is refused."""
+"""Damaged state of any kind: it is whole, or an older whole one counts, or it is refused."""
 
 from __future__ import annotations
 
-import itertools
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -61,10 +60,8 @@ def test_a_snapshot_is_whole_or_refused(value):
 
 
 GOLDEN_STATE, GOLDEN_HISTORY = goldens.load_golden(goldens.names()[-1])
-GOLDEN_TREE, GOLDEN_BODY = (
-    goldens.opened(GOLDEN_STATE),
-    msgspec.msgpack.decode(GOLDEN_STATE)["body"],
-)
+GOLDEN_TREE = goldens.opened(GOLDEN_STATE)
+GOLDEN_BODY = msgspec.msgpack.decode(GOLDEN_STATE)["body"]
 
 
 def resumes_or_is_refused(value: bytes) -> None:
@@ -100,76 +97,74 @@ def test_damaged_snapshot_with_right_checksum_is_refused_or_resumed(body):
 
 def checkpoint(sequence: int) -> tuple[bytes, dict[str, int], list[CheckpointRecord]]:
     """A state, its offsets, and the records of both; each state is as long as its offsets say."""
-    state, offsets = bytes([sequence]) * 300 * sequence, {"reads": 300 * sequence}
-    with patch.multiple(
-        checkpoints,
-        CHUNK_BYTES=400,
-        WRITER_ID="w",
-        time=SimpleNamespace(time=lambda: 0.0),
-    ):
+    state = bytes([sequence]) * 300 * sequence
+    offsets = {"reads": 300 * sequence}
+    clock = SimpleNamespace(time=lambda: 0.0)
+    with patch.multiple(checkpoints, CHUNK_BYTES=400, WRITER_ID="w", time=clock):
         chunks, manifest = encode(state, offsets, 4, WrittenCheckpoint(sequence - 1))
     return state, offsets, [*chunks, manifest]
 
 
+DAMAGE_KINDS = [
+    "lost",
+    "value",
+    "key",
+    "header",
+    "headers",
+    "twice",
+    "elsewhere",
+    "tombstone",
+]
+
+
 @st.composite
 def logs(draw: st.DrawFn) -> list[Any]:
-    """Three checkpoints, of which some records are gone, changed, twice or elsewhere."""
-    kept: list[Any] = [
-        message for sequence in (1, 2, 3) for message in checkpoint(sequence)[2]
-    ]
+    """Three checkpoints with up to four records lost, changed, twice or elsewhere."""
+    kept: list[Any] = []
+    for sequence in (1, 2, 3):
+        kept += checkpoint(sequence)[2]
+
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(kept) - 1))
-        key, value, headers = kept[at]
-        match draw(
-            st.sampled_from(
-                [
-                    "gone",
-                    "value",
-                    "key",
-                    "header",
-                    "headers",
-                    "twice",
-                    "elsewhere",
-                    "tombstone",
-                ]
-            )
-        ):
-            case "gone" if len(kept) > 1:
+        match draw(st.sampled_from(DAMAGE_KINDS)):
+            case "lost" if len(kept) > 1:
                 del kept[at]
-            case "value":
-                kept[at] = CheckpointRecord(
-                    key, draw(damaged(value or b"", SHORT_BYTES)), headers
-                )
-            case "key":
-                kept[at] = CheckpointRecord(
-                    draw(damaged(key or b"", SHORT_BYTES)), value, headers
-                )
-            case "header" if headers:
-                kept[at] = CheckpointRecord(
-                    key,
-                    value,
-                    [
-                        (name, draw(damaged(told, SHORT_BYTES)))
-                        for name, told in headers
-                    ],
-                )
-            case "headers":
-                kept[at] = CheckpointRecord(key, value, [])
             case "twice":
                 kept.insert(draw(st.integers(0, len(kept))), kept[at])
             case "elsewhere":
                 kept.insert(draw(st.integers(0, len(kept) - 1)), kept.pop(at))
-            case "tombstone":
-                kept[at] = kept[at]._replace(
-                    **draw(st.sampled_from([{"value": None}, {"key": None}]))
-                )
-    offsets = itertools.count()
+            case kind:
+                kept[at] = draw(damaged_record(kept[at], kind))
+
     return [
-        SimpleNamespace(
-            **message._asdict(), offset=next(offsets), partition=0, topic="t"
-        )
-        for message in kept
+        SimpleNamespace(**message._asdict(), offset=offset, partition=0, topic="t")
+        for offset, message in enumerate(kept)
     ]
+
+
+@st.composite
+def damaged_record(
+    draw: st.DrawFn, record: CheckpointRecord, kind: str
+) -> CheckpointRecord:
+    """A record of a checkpoint with another value, key or headers, or without."""
+    key, value, headers = record
+
+    match kind:
+        case "value":
+            return record._replace(value=draw(damaged(value or b"", SHORT_BYTES)))
+        case "key":
+            return record._replace(key=draw(damaged(key or b"", SHORT_BYTES)))
+        case "header":
+            others = [
+                (name, draw(damaged(header, SHORT_BYTES))) for name, header in headers
+            ]
+            return record._replace(headers=others)
+        case "headers":
+            return record._replace(headers=[])
+        case "tombstone":
+            nothing: dict[str, Any] = {draw(st.sampled_from(["value", "key"])): None}
+            return record._replace(**nothing)
+    return record
 
 
 @bounded(75)
@@ -186,27 +181,25 @@ SOURCE_BATCHES = [readings(n, n + 200) for n in range(0, 800, 200)]
 SOURCE_AREAS = list(engine().registry.areas.values())
 
 
-def followed(store: Store) -> None:
-    follow(
-        Source("s", SOURCE_AREAS, iter(SOURCE_BATCHES), 0, "Asia/Shanghai", 900),
-        store,
-        "s",
-        every=1e9,
-    )
+def follow_to_end(store: Store) -> None:
+    batches = iter(SOURCE_BATCHES)
+    source = Source("s", SOURCE_AREAS, batches, 0, "Asia/Shanghai", 900)
+    follow(source, store, "s", every=1e9)
 
 
 @cache
 def stored() -> tuple[bytes, bytes | None]:
     """A store half-way through a source, and the state at its end."""
     with TemporaryDirectory() as folder:
-        path, half = Path(folder) / "half.db", engine()
+        path = Path(folder) / "half.db"
+        half = engine()
         alerts = [alert for batch in SOURCE_BATCHES[:2] for alert in half.step(batch)]
         with Store(path) as store:
             store.enroll(SOURCE_AREAS)
             store.save(Progress("s", batches=2), half.snapshot(), alerts)
         file = path.read_bytes()
         with Store(path) as store:
-            followed(store)
+            follow_to_end(store)
             assert store.alerts()
             return file, store.state()
 
@@ -221,17 +214,16 @@ def stored() -> tuple[bytes, bytes | None]:
 def test_a_damaged_store_is_refused_or_goes_on_as_if_whole(flips, cut):
     file, end = stored()
     value = bytearray(file if cut is None else file[: int(cut * len(file))])
-    told = [place for place, byte in enumerate(value) if byte] or [
-        0
-    ]  # where something stands
+    written = [place for place, byte in enumerate(value) if byte] or [0]
     for place, flip in flips if value else []:
-        value[told[place % len(told)]] ^= flip
+        value[written[place % len(written)]] ^= flip
+
     with TemporaryDirectory() as folder:
         path = Path(folder) / "store.db"
         path.write_bytes(value)
         try:
             with Store(path) as store:
-                followed(store)
+                follow_to_end(store)
                 assert store.state() == end
                 store.alerts()
         except StoreError as error:
@@ -271,8 +263,8 @@ def test_a_file_is_read_or_refused(value):
     with TemporaryDirectory() as folder:
         path = Path(folder) / "readings.csv"
         path.write_bytes(value)
-        told = Engine()
+        reading_engine = Engine()
         with suppress(SourceError):
             for batch in open_sources([str(path)]).batches:
-                told.step(batch)
-        balanced(count_outcomes(told))
+                reading_engine.step(batch)
+        balanced(count_outcomes(reading_engine))

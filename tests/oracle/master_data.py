@@ -90,7 +90,8 @@ def is_single(meter: Meter) -> bool:
 
 def contract_gaps(meter: Meter, users: list[Meter]) -> int:
     """The number of contract fields that a record lacks and another user's record has."""
-    gaps = int(not meter.tariff and any(user.tariff for user in users))
+    gaps = 0
+    gaps += not meter.tariff and any(user.tariff for user in users)
     gaps += not meter.contract_until and any(user.contract_until for user in users)
     gaps += not meter.signed_kva and any(user.signed_kva for user in users)
     return gaps

@@ -158,7 +158,7 @@ class UsualEffect(NamedTuple):
     share: float = NOT_A_NUMBER  # of the neighbours' departure
     beside_both: float = NOT_A_NUMBER  # mean square beside load and neighbours
     beside_others: float = NOT_A_NUMBER  # mean square beside the neighbours alone
-    pairs: float = 0.0  # fading number of pairs
+    pairs: float = 0.0  # their fading number
 
 
 class Coupler:
