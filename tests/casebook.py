@@ -404,7 +404,15 @@ def run(case: Case, rule: Rule) -> tuple[list[Alert], RecordingRule]:
     return alerts, recording
 
 
-ALERT_COLUMNS = ("change", "since", "at", "severity", "phase", "subject", "held")
+ALERT_COLUMNS = (
+    "change",
+    "since",
+    "at",
+    "severity",
+    "phase",
+    "subject",
+    "suppressed_by",
+)
 
 
 def expected(case: Case) -> list[TableRow]:
@@ -423,11 +431,13 @@ def alert_rows(
             "severity": str(alert.severity),
             "phase": alert.phase or "-",
             "subject": alert.subject or "-",
-            "held": alert.suppressed_by or "-",
+            "suppressed_by": alert.suppressed_by or "-",
         }
         for alert in alerts
     ]
-    return [dict(zip(columns, map(row.__getitem__, columns), strict=True)) for row in rows]
+    return [
+        dict(zip(columns, map(row.__getitem__, columns), strict=True)) for row in rows
+    ]
 
 
 def format_table(rows: list[TableRow]) -> str:

@@ -128,7 +128,7 @@ def test_pipe_device_and_socket_are_refused_at_once(tmp_path):
     refused(tmp_path, "is a pipe")
 
 
-@pytest.mark.parametrize("command", ["run", "inspect", "send", "stalls", "classes"])
+@pytest.mark.parametrize("command", ["run", "inspect", "send", "stalls", "use-classes"])
 def test_every_command_exits_with_one_line_and_code_two(
     tmp_path, monkeypatch, capsys, command
 ):

@@ -465,7 +465,7 @@ def test_a_run_shows_its_gravest_alerts(command):
         if re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d ", text)
     ]
     assert [text.split()[2] for text in shown] == ["1"] * 3
-    assert "held" not in " ".join(shown)
+    assert "suppressed_by" not in " ".join(shown)
     assert (
         "Suspected"
         not in command("run", "town:60x6", "--top", "0", "--store", "b.db")[1]

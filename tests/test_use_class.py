@@ -306,7 +306,7 @@ def test_numbers_that_are_not_finite_are_refused():
 
 def test_command_writes_a_model_and_prints_its_quality(command, monkeypatch, tmp_path):  # noqa: F811
     monkeypatch.setattr(use_class, "labelled_meters", lambda _: crowd(90, 1, 0.05))
-    code, output, _ = command("classes", "town:50x1", "-o", "own.json")
+    code, output, _ = command("use-classes", "town:50x1", "-o", "own.json")
     written = msgspec.json.decode(
         (tmp_path / "own.json").read_bytes(), type=UseClassModel
     )
@@ -314,4 +314,4 @@ def test_command_writes_a_model_and_prints_its_quality(command, monkeypatch, tmp
     assert "industrial" in output
     assert "log loss" in output
     monkeypatch.setattr(use_class, "labelled_meters", lambda _: crowd(9))
-    assert command("classes", "town:50x1")[0] == 2
+    assert command("use-classes", "town:50x1")[0] == 2
