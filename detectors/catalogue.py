@@ -29,7 +29,7 @@ RULEBOOK_HEADER = """# Every rule as the code sets it; `python -m detectors.cata
 # status       draft and retired are not judged, shadow is judged and counted, published is shown too
 # version      raise it with every change: alerts carry it
 # settings     the numbers that the rule compares with; docs/rules.md explains each
-# model        the file of the fleet model that judges the rule, beside this file: `meterwatch classes` writes it
+# model        the file of the fleet model that judges the rule, beside this file: `meterwatch use-classes` writes it
 # segments     settings of the rows of a segment; of several the last counts, in this order:
 #              {segments}
 # proposed_by, approved_by, approved_at    two people, for every change to published rules
