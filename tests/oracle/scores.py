@@ -112,6 +112,8 @@ def meter_stopped(facts: Facts) -> float:
 
 
 def register_decrease(facts: Facts) -> float:
+    if facts["drop"] == -math.inf:  # the register has returned: it never fell
+        return -math.inf
     return between(facts["drop"] > 0.01, facts["drop"] <= 0.01)
 
 
