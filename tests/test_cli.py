@@ -158,7 +158,7 @@ def test_source_topic_has_times_of_the_broker(command, on_broker, broker):
 
 
 def test_source_topic_with_producer_times_is_refused(command, on_broker, broker):
-    name = "test_a_source_topic_that_takes_its_producers_clocks_is_said.payments"
+    name = "test_source_topic_with_producer_times_is_refused.payments"
 
     async def create() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
@@ -232,10 +232,10 @@ def test_alerts_are_listed_by_their_last_state(command, on_broker, broker):
         "2026-03-02 00:00 1 raised    A1 M1                    Phase A [of 3] has lost its voltage."
     ]
 
-    _, output, _ = command("alerts", "--once", "--held", "--zh")
-    assert output.splitlines()[1].endswith("A相失压。 (held: repeat)")
+    _, output, _ = command("alerts", "--once", "--suppressed", "--zh")
+    assert output.splitlines()[1].endswith("A相失压。 (suppressed: repeat)")
 
-    _, output, _ = command("alerts", "--once", "--held", "--json")
+    _, output, _ = command("alerts", "--once", "--suppressed", "--json")
     assert [json.loads(line)["id"] for line in output.splitlines()] == ["a1", "a2"]
 
 
@@ -299,11 +299,11 @@ def test_invalid_alert_is_skipped_with_a_note(command, on_broker, broker, caplog
             return [(await anext(alerts)).id for _ in range(3)]
 
     asyncio.run(send())
-    code, output, _ = command("alerts", "--once", "--held")
+    code, output, _ = command("alerts", "--once", "--suppressed")
     assert code == 0
     assert output.splitlines() == [
         "2026-03-02 00:00 1 raised    A1 M1                    Phase A [of 3] has lost its voltage.",
-        "2026-03-02 00:00 9 raised    A1 M1                    [/red] \\x1b[2J (held: [/x]\\r)",
+        "2026-03-02 00:00 9 raised    A1 M1                    [/red] \\x1b[2J (suppressed: [/x]\\r)",
     ]
     assert caplog.text.count("is passed over") == 7
     assert "it has no value" in caplog.text
