@@ -52,11 +52,11 @@ class SourceModule:
             if len(self.code.intersection(body)) >= LONG_LINES:
                 yield function
 
-    def has_paragraphs(self, function: ast.AST) -> bool:
+    def has_paragraphs(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
         """True if a blank or comment line stands within a function's body."""
-        body = getattr(function, "body")  # noqa: B009
+        body = function.body
         first = body[1] if _docstring_lines(function) and len(body) > 1 else body[0]
-        lines = self.lines[first.lineno - 1 : getattr(function, "end_lineno")]  # noqa: B009
+        lines = self.lines[first.lineno - 1 : function.end_lineno]
         return any(not line.strip() or line.strip().startswith("#") for line in lines)
 
 

@@ -218,6 +218,10 @@ def test_readings_up_to_a_day_late_change_nothing(seed: int):
 @examples(8)
 @given(seed=ANY_SEED)
 @example(seed=1)
+# a known fault: two phases tie, and float32 names another worst phase than the oracle
+@example(seed=4329).xfail(
+    raises=AssertionError, reason="the worst phase of a tie hangs on rounding"
+)
 def test_the_slow_twin_agrees(seed: int):
     agree(with_closing_readings(wired(seed), DAY_SECONDS))
 
