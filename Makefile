@@ -37,7 +37,7 @@ lint: $(ready)
 	$(bin)/python -m tests.house
 
 kafka: $(ready)
-	$(bin)/python -m streams.broker
+	$(bin)/python -m streams.kafka.broker
 
 lock: $(ready)
 	$(bin)/uv pip compile pyproject.toml --output-file requirements.lock $(lock_options)

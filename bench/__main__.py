@@ -23,7 +23,7 @@ from bench.load import SLOTS_PER_DAY
 from bench.results import ROW_GOALS, Result, figures, machine, versions, write
 from bench.table import show
 from bench.testbed import CHECKOUT_FOLDER, Testbed
-from streams.broker import Broker
+from streams.kafka.broker import Broker
 
 LATEST_RESULTS = CHECKOUT_FOLDER / "bench" / "latest.json"
 FULL_METERS = 100_000

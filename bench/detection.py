@@ -22,19 +22,19 @@ import numpy as np
 
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
-from models.features import Columns
-from models.suspects import Suspects
-from replay.attacks import THEFT_ATTACKS, attacked
-from replay.decoys import decoys, spring_festival
-from replay.faults import ALL_FAULTS, SLOW_FAULTS, SMALL_FAULTS
-from replay.happenings import Planted
-from replay.network import build_grid
+from models.meters.basics import Columns
+from models.meters.suspects import Suspects
 from replay.scoring import Score, score
-from replay.town import START_TIME, Town
+from replay.simulation.attacks import THEFT_ATTACKS, attacked
+from replay.simulation.decoys import decoys, spring_festival
+from replay.simulation.faults import ALL_FAULTS, SLOW_FAULTS, SMALL_FAULTS
+from replay.simulation.happenings import Planted
+from replay.simulation.network import build_grid
+from replay.simulation.town import START_TIME, Town
 from schemas.alert import Alert
 from schemas.columns import Codes
 from schemas.units import DAY_SECONDS
-from streams.report import waited
+from streams.report.page import waited
 
 DAILY_KWH = (
     15.0,

@@ -22,8 +22,8 @@ import msgspec
 import numpy as np
 
 from detectors.engine import Engine
+from replay.simulation.town import Town
 from replay.sources import open_sources
-from replay.town import Town
 from schemas.alert import Alert
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from tests import adversarial

@@ -26,8 +26,8 @@ from bench.load import AREA_METERS, FIRST_MIDNIGHT, SLOT_SECONDS, Load
 from bench.others import messages, topic_loads
 from bench.testbed import CHECKOUT_FOLDER, PARTITION_COUNT, Testbed, partition_of
 from schemas.wire import Encoded
+from streams.kafka.topics import READS_TOPIC
 from streams.settings import Settings, load
-from streams.topics import READS_TOPIC
 from tests.workers import CpuShare, Samples
 
 LAG_METRIC = "meterwatch_lag_records"

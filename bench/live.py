@@ -16,7 +16,7 @@ from bench.testbed import Testbed, total
 from replay.send import Shape, encoded
 from schemas.columns import Batch, Readings
 from schemas.wire import Encoded
-from streams.topics import READS_TOPIC
+from streams.kafka.topics import READS_TOPIC
 from tests.workers import Samples, WorkerProcess
 
 ROWS_JUDGED, STEPS_METRIC, CPU_METRIC = (

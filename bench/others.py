@@ -22,8 +22,8 @@ from bench.load import (
     customer_of,
     section_of,
 )
-from replay.office import CHANNEL_NAMES, CHANNEL_SHARES, STAGE_HOURS
 from replay.send import encoded
+from replay.simulation.office import CHANNEL_NAMES, CHANNEL_SHARES, STAGE_HOURS
 from schemas.columns import (
     Batch,
     DeviceEvents,
@@ -35,7 +35,12 @@ from schemas.columns import (
 )
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from schemas.wire import Encoded, encode_readings
-from streams.topics import EVENTS_TOPIC, PAYMENTS_TOPIC, READS_TOPIC, WORKFLOW_TOPIC
+from streams.kafka.topics import (
+    EVENTS_TOPIC,
+    PAYMENTS_TOPIC,
+    READS_TOPIC,
+    WORKFLOW_TOPIC,
+)
 
 LIFE_METERS = 100_000  # meters for which the numbers by day hold
 SETTLEMENT_SLOTS = (

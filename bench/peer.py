@@ -27,7 +27,7 @@ from bench.load import Load
 from bench.results import READINGS_PER_SECOND, Result, summed
 from bench.testbed import CHECKOUT_FOLDER, Testbed
 from schemas.wire import encode_readings
-from streams.topics import ALERTS_TOPIC, READS_TOPIC
+from streams.kafka.topics import ALERTS_TOPIC, READS_TOPIC
 from tests.workers import cpu_limited
 
 PEER_METERS = 5_000  # all known after the warm-up

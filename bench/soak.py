@@ -30,9 +30,9 @@ from bench.load import SLOTS_PER_DAY, Load
 from bench.plot import PlotCurve, picture
 from bench.steady import longest_calls, pause_at_most
 from bench.testbed import CHECKOUT_FOLDER, Testbed, total, wait
-from streams.broker import Broker
+from streams.kafka.broker import Broker
+from streams.kafka.topics import LARGE_CONFIG, READS_TOPIC, RECEIPT_TIME_CONFIG
 from streams.settings import Settings
-from streams.topics import LARGE_CONFIG, READS_TOPIC, RECEIPT_TIME_CONFIG
 from tests.workers import Samples
 
 SOAK_METERS = 20_000  # few, so that forty days pass in half an hour

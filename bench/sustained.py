@@ -18,7 +18,7 @@ from bench.testbed import Testbed
 from replay.send import encoded
 from schemas.columns import Readings
 from schemas.wire import Encoded
-from streams.topics import READS_TOPIC
+from streams.kafka.topics import READS_TOPIC
 
 CHECKPOINT_SECONDS = (
     10  # six times as often as by default, so that some fall into every spell

@@ -21,8 +21,13 @@ from replay.history import Source
 from replay.send import send
 from schemas.master import Area
 from schemas.wire import Encoded
+from streams.kafka.topics import (
+    ALERTS_TOPIC,
+    ALL_TOPICS,
+    CHECKPOINTS_TOPIC,
+    REJECTS_TOPIC,
+)
 from streams.settings import Settings, load
-from streams.topics import ALERTS_TOPIC, ALL_TOPICS, CHECKPOINTS_TOPIC, REJECTS_TOPIC
 from tests.workers import Samples, WorkerProcess
 
 PARTITION_COUNT = 8

@@ -16,8 +16,8 @@ import numpy as np
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
 from replay.history import Source
-from replay.network import SEGMENT_NAMES
-from replay.town import Town
+from replay.simulation.network import SEGMENT_NAMES
+from replay.simulation.town import Town
 from replay.use_class import Lesson, labelled_meters, learn
 from schemas.alert import Alert
 from schemas.master import Area

@@ -1,31 +1,5 @@
 """What is wrong: rules by family, episodes, policy and the engine."""
 
-from detectors import (
-    areas,
-    billing,
-    capacity,
-    consumption,
-    devices,
-    master_data,
-    metering,
-    payments,
-    quality,
-    voltage,
-    wiring,
-    workflow,
-)
+from detectors import rules
 
-__all__ = [
-    "areas",
-    "billing",
-    "capacity",
-    "consumption",
-    "devices",
-    "master_data",
-    "metering",
-    "payments",
-    "quality",
-    "voltage",
-    "wiring",
-    "workflow",
-]
+__all__ = ["rules"]

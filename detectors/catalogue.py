@@ -97,7 +97,7 @@ def rulebook() -> str:
 def _overview(rules: Iterable[Rule]) -> Iterator[str]:
     """A table of each family."""
     for family, members in groupby(rules, lambda rule: rule.family):
-        yield f"**{family}**: {inspect.getdoc(import_module(f'detectors.{family}'))}\n"
+        yield f"**{family}**: {inspect.getdoc(import_module(f'detectors.rules.{family}'))}\n"
         yield "| Rule | | | Judged on | Severity |\n|---|---|---|---|---|"
         for rule in members:
             severity = ", ".join(str(level.severity) for level in rule.levels)

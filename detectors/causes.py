@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from detectors.rule import ALL_RULES
-from models.incidents import (
+from models.timelines.incidents import (
     LONG_FIELD_SECONDS,
     OPENING_EVENTS,
     ORDER_MARGIN_SECONDS,

@@ -22,12 +22,11 @@ from detectors.policy import Policy
 from detectors.reorder import ClockObservation, ReorderBuffer
 from detectors.revisable import FINAL_SUFFIX, JudgeInput, RevisableJudge
 from detectors.rule import ALL_RULES, Rule
-from models.backlog import Backlog
-from models.balance import Losses, ReadDays, UsualLoss
-from models.balances import Balances
-from models.bills import Bills
-from models.days import DayRows, joined_days
-from models.features import (
+from models.days.day_rows import DayRows, joined_days
+from models.days.open_days import PORTION_ROWS, DueWindow, OpenDays, facts_of
+from models.master.audit import MasterDataAudit
+from models.master.registry import Registry
+from models.meters.basics import (
     Columns,
     DayRuns,
     Elapsed,
@@ -37,21 +36,26 @@ from models.features import (
     FirstMonth,
     Standstill,
 )
-from models.holes import Holes, Lapses
-from models.index import Index
-from models.ledger import Ledger
-from models.loading import Exceeding, Heat
-from models.master_data_audit import MasterDataAudit
-from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor, RatioChange
-from models.open_days import PORTION_ROWS, DueWindow, OpenDays, facts_of
-from models.peers import Peers, PeerScore
-from models.phases import Coupling, Phases
-from models.profiles import Darkness, Form, Months, Routine, Shape
-from models.registry import Registry
-from models.reports import Reports
-from models.runs import whole_sums
-from models.saved import dumps, loads
-from models.state import (
+from models.meters.line_loss import Losses, ReadDays, UsualLoss
+from models.meters.loading import Exceeding, Heat
+from models.meters.metering import (
+    Accounts,
+    DayRegisters,
+    Demands,
+    MonthlyFactor,
+    RatioChange,
+)
+from models.meters.peers import Peers, PeerScore
+from models.meters.phases import Coupling, Phases
+from models.meters.prepaid import Balances
+from models.meters.profiles import Darkness, Form, Months, Routine, Shape
+from models.meters.suspects import Suspects
+from models.meters.use_class import Fleet, UseClass
+from models.meters.wiring import NeutralMismatch, PhaseLoad
+from models.state.codec import dumps, loads
+from models.state.index import Index
+from models.state.lost_rows import Holes, Lapses
+from models.state.owners import (
     Attributes,
     Owner,
     Saved,
@@ -60,12 +64,14 @@ from models.state import (
     restore_owner,
     within,
 )
-from models.suspects import Suspects
-from models.timelines import Timeline, Timelines
-from models.turns import unique_passes
-from models.use_class import Fleet, UseClass
-from models.wiring import NeutralMismatch, PhaseLoad
-from models.work import StageOrder, Work
+from models.state.passes import unique_passes
+from models.state.runs import whole_sums
+from models.timelines.backlog import Backlog
+from models.timelines.base import Timeline, Timelines
+from models.timelines.bills import Bills
+from models.timelines.device_reports import Reports
+from models.timelines.settlements import Ledger
+from models.timelines.work import StageOrder, Work
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST_TIME,

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from detectors.rule import DISPROVED_SCORE, Rule
-from models.cells import Array, Cells
-from models.state import Owner, Schema, State, StateError, same_length, within
+from models.state.cells import Array, Cells
+from models.state.owners import Owner, Schema, State, StateError, same_length, within
 from schemas.alert import Alert
 from schemas.columns import (
     Batch,

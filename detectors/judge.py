@@ -12,11 +12,11 @@ import numpy as np
 
 from detectors.episodes import Episodes
 from detectors.rule import Rule, sentence
-from models.cells import Array, Cells
-from models.features import Columns, Feature
-from models.index import Index
-from models.state import Owner, Schema, State, within
-from models.turns import unique_passes
+from models.meters.basics import Columns, Feature
+from models.state.cells import Array, Cells
+from models.state.index import Index
+from models.state.owners import Owner, Schema, State, within
+from models.state.passes import unique_passes
 from schemas.alert import Alert, Change, alert_id
 from schemas.columns import PHASE_NAMES, Batch, Codes, Column, Mask, Status, Times
 from schemas.events import IEC_CODES

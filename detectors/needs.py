@@ -13,8 +13,8 @@ from detectors.engine import Engine
 from detectors.judge import Judge
 from detectors.revisable import RevisableJudge
 from detectors.rule import ALL_RULES, Level, Rule
-from models.features import Feature
-from models.registry import AREA_COLUMNS, METER_COLUMNS
+from models.master.registry import AREA_COLUMNS, METER_COLUMNS
+from models.meters.basics import Feature
 from schemas.columns import Batch, Column
 from schemas.master import Area
 

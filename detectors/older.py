@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from models.state import Saved, State
+from models.state.owners import Saved, State
 from schemas.alert import renamed_fields
 
 OLDER_LAYOUTS = (7, 8, 9)

@@ -37,8 +37,8 @@ from detectors.causes import (
     with_other_rules,
 )
 from detectors.rule import ALL_RULES
-from models.incidents import called_off
-from models.state import Owner, Schema, State
+from models.state.owners import Owner, Schema, State
+from models.timelines.incidents import called_off
 from schemas.alert import Alert, Change
 from schemas.columns import LATEST_TIME, DeviceEvents, Event
 from schemas.units import DAY_SECONDS

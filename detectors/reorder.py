@@ -18,16 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detectors.revisable import RevisableJudge
-from models.cells import Cells
-from models.features import NEVER_SECONDS, Columns, phase_columns
-from models.gaps import total
-from models.index import Index
-from models.open_days import Facts, apparent_power
-from models.registry import Registry
-from models.runs import runs
-from models.state import Owner, Schema, State, same_length, within
-from models.validation import Registers, Validation
-from models.wiring import wiring_columns
+from models.days.open_days import Facts, apparent_power
+from models.master.registry import Registry
+from models.meters.basics import NEVER_SECONDS, Columns, phase_columns
+from models.meters.validation import Registers, Validation
+from models.meters.wiring import wiring_columns
+from models.state.cells import Cells
+from models.state.gaps import total
+from models.state.index import Index
+from models.state.owners import Owner, Schema, State, same_length, within
+from models.state.runs import runs
 from schemas.alert import Alert
 from schemas.columns import (
     COLUMN_TYPES,

@@ -15,9 +15,9 @@ import numpy as np
 from detectors.episodes import Episodes
 from detectors.judge import Judge
 from detectors.rule import Rule
-from models.features import Columns
-from models.runs import grouped
-from models.state import Owner, Schema, State, StateError
+from models.meters.basics import Columns
+from models.state.owners import Owner, Schema, State, StateError
+from models.state.runs import grouped
 from schemas.alert import Alert
 from schemas.columns import Batch, Codes
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.use_class import UseClass
+from models.meters.use_class import UseClass
 from schemas.columns import (
     METER_SEGMENTS,
     PHASE_NAMES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from replay.happenings import Planted
+from replay.simulation.happenings import Planted
 from schemas.alert import Alert
 from schemas.units import DAY_SECONDS
 

@@ -12,7 +12,7 @@ from replay import contents, curves, delimited, eventlog, layout, tables
 from replay.formats import enedis, green_button, households, nem12, uci, wide, workbook
 from replay.history import Source, SourceError, Tally, merge
 from replay.inferred import with_steps
-from replay.town import named_town
+from replay.simulation.town import named_town
 from schemas.master import Area
 
 __all__ = ["Source", "SourceError", "open_source", "open_sources"]

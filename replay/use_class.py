@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_limits
 
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
-from models.profiles import USE_CLASS_COUNT, Darkness, Form, Routine
-from models.use_class import shapes
+from models.meters.profiles import USE_CLASS_COUNT, Darkness, Form, Routine
+from models.meters.use_class import shapes
 from replay.history import Source
 from schemas.columns import Codes, Column, Readings
 from schemas.master import Area, Segment

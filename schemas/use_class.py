@@ -10,7 +10,7 @@ import msgspec
 
 from schemas.master import Segment
 
-# The shares of 24 hours, of Saturday and of Sunday, and the hours' spread: models/use_class.py.
+# The shares of 24 hours, of Saturday and of Sunday, and the hours' spread: models/meters/use_class.py.
 FEATURE_COUNT = 27
 Numbers = Annotated[
     list[float], msgspec.Meta(min_length=FEATURE_COUNT, max_length=FEATURE_COUNT)

@@ -34,10 +34,10 @@ from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.columns import Batch, Stages
 from streams import rules
-from streams import topics as names
+from streams.kafka import topics as names
+from streams.kafka.log_limit import LOG_LIMIT
+from streams.kafka.logs import UnansweredError, alert_of, read_to_end, reader
 from streams.lines import line
-from streams.log_limit import LOG_LIMIT
-from streams.logs import UnansweredError, alert_of, read_to_end, reader
 from streams.rules import RulesFile
 from streams.settings import Settings, load
 
@@ -109,7 +109,7 @@ def _load_settings(context: typer.Context) -> Settings:
 @app.command()
 def worker(context: typer.Context) -> None:
     """Judges the records of the topics until it is ended; start as many workers as the work needs."""
-    from streams.app import run  # noqa: PLC0415 - Faust takes a second to import
+    from streams.kafka.app import run  # noqa: PLC0415 - Faust takes a second to import
 
     settings = _load_settings(context)
     logging.basicConfig(
@@ -341,7 +341,7 @@ def demo(
     rules_file: RulesFile = None,
 ) -> None:
     """Shows a simulated town with planted faults, the alerts as they are raised, and which faults were found."""
-    from streams.demo import demo as show  # noqa: PLC0415 - as above
+    from streams.report.demo import demo as show  # noqa: PLC0415 - as above
 
     show(meters, days, seed, report, rules.rulebook(rules_file))
 

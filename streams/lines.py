@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from rich.text import Text
 
 from schemas.alert import Alert
-from streams.logs import visible
+from streams.kafka.logs import visible
 from streams.times import local_time
 
 SEVERITY_COLOURS = {1: "bold red", 2: "red", 3: "yellow", 4: "cyan"}

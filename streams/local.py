@@ -39,7 +39,7 @@ from schemas.master import Area
 from schemas.rules import Rulebook, decode_rulebook
 from schemas.units import DAY_SECONDS
 from streams.lines import gravest, line
-from streams.report import Watched, page, pictured
+from streams.report.page import Watched, page, pictured
 from streams.settings import Settings
 from streams.times import local_time
 

@@ -39,10 +39,10 @@ from schemas.rules import (
     rulebook_of,
     unknown_fields,
 )
-from streams import topics
-from streams.answers import answered
-from streams.logs import UnansweredError, read_to_end, reader, visible
-from streams.outbox import producer
+from streams.kafka import topics
+from streams.kafka.answers import answered
+from streams.kafka.logs import UnansweredError, read_to_end, reader, visible
+from streams.kafka.outbox import producer
 from streams.settings import Settings
 from streams.settings import load as load_settings
 

@@ -43,13 +43,11 @@ from schemas.columns import EARLIEST_TIME, LATEST_TIME, Batch, Payments, Reading
 from schemas.master import Area
 from schemas.units import DAY_SECONDS
 from schemas.wire import decode_alert, encode_area, encode_readings
-from streams import checkpoints
-from streams.broker import Broker, BrokerError
-from streams.local import Progress, Store, follow, identity
-from streams.logs import reader
-from streams.outbox import producer
-from streams.settings import Settings, load
-from streams.topics import (
+from streams.kafka import checkpoints
+from streams.kafka.broker import Broker, BrokerError
+from streams.kafka.logs import reader
+from streams.kafka.outbox import producer
+from streams.kafka.topics import (
     ALERTS_TOPIC,
     CHECKPOINTS_TOPIC,
     LARGEST_RECORD,
@@ -57,6 +55,8 @@ from streams.topics import (
     REJECTS_TOPIC,
     ensure,
 )
+from streams.local import Progress, Store, follow, identity
+from streams.settings import Settings, load
 from tests.adversarial import (
     Row,
     Stream,

@@ -11,9 +11,9 @@ from collections.abc import Generator, Iterator
 import hypothesis
 import pytest
 
-from streams.broker import Broker, BrokerUnavailableError
+from streams.kafka.broker import Broker, BrokerUnavailableError
+from streams.kafka.topics import ensure
 from streams.settings import Settings, load
-from streams.topics import ensure
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # machines differ
 hypothesis.settings.load_profile("untimed")

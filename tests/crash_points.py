@@ -14,14 +14,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from streams import checkpoints
 from streams.cli import main
+from streams.kafka import checkpoints
+from streams.kafka.outbox import Outbox
+from streams.kafka.partitions import Partition
+from streams.kafka.slices import Consumer
+from streams.kafka.worker import Worker
 from streams.local import Store, run
-from streams.outbox import Outbox
-from streams.partitions import Partition
 from streams.settings import Settings
-from streams.slices import Consumer
-from streams.worker import Worker
 
 CHUNK_BYTES = 16 << 10  # so that a small state takes several chunks
 BEFORE_CALL, AFTER_CALL = True, False

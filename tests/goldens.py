@@ -21,7 +21,7 @@ from detectors.causes import EXPLAINED_BY_FAILURE
 from detectors.engine import Engine
 from detectors.judge import Judge
 from detectors.revisable import RevisableJudge
-from models.saved import dumps, loads
+from models.state.codec import dumps, loads
 from schemas.alert import Alert
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.bills import PAID_RETENTION_SECONDS, Bills
-from models.index import Index
-from models.ledger import Ledger
-from models.registry import Registry
-from models.timelines import ORPHAN_RETENTION_SECONDS
+from models.master.registry import Registry
+from models.state.index import Index
+from models.timelines.base import ORPHAN_RETENTION_SECONDS
+from models.timelines.bills import PAID_RETENTION_SECONDS, Bills
+from models.timelines.settlements import Ledger
 from schemas.columns import Payment, Payments
 from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS

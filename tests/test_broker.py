@@ -12,8 +12,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams import broker as module
-from streams.broker import (
+from streams.kafka import broker as module
+from streams.kafka.broker import (
     CACHE_FOLDER,
     Broker,
     BrokerError,
@@ -59,7 +59,7 @@ def test_broker_folder_survives_sigkill(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # an identity that begins with a dash
-    monkeypatch.setattr("streams.broker.os.urandom", lambda size: b"\xfb" * size)
+    monkeypatch.setattr("streams.kafka.broker.os.urandom", lambda size: b"\xfb" * size)
     with Broker(tmp_path) as restarted:
         asyncio.run(create(restarted.address, "kept"))
         asyncio.run(send(restarted.address, "kept", b"before"))
@@ -78,7 +78,7 @@ def test_broker_folder_survives_sigkill(
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_runs_until_it_is_interrupted(broker: Broker, sign: signal.Signals):
     port, _ = free_ports()
-    command = [sys.executable, "-m", "streams.broker", "--port", str(port)]
+    command = [sys.executable, "-m", "streams.kafka.broker", "--port", str(port)]
     try:
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -21,7 +21,7 @@ from detectors.causes import (
 from detectors.engine import Engine
 from detectors.policy import Policy
 from detectors.rule import ALL_RULES
-from models.state import Saved, restore_owner, saved
+from models.state.owners import Saved, restore_owner, saved
 from schemas.alert import Alert
 from schemas.columns import Event, Readings
 from schemas.master import Area, Meter

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from streams.broker import Broker
+from streams.kafka.broker import Broker
 from tests.chaos import ChaosRun, chaos_over_local_runs
 
 KILL_COUNT = 12

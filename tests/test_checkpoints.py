@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import checkpoints
-from streams.checkpoints import (
+from streams.kafka import checkpoints
+from streams.kafka.checkpoints import (
     CHUNK_BYTES,
     Checkpoint,
     CheckpointError,
@@ -26,9 +26,9 @@ from streams.checkpoints import (
     whole_checkpoint,
     write_checkpoint,
 )
-from streams.logs import reader
+from streams.kafka.logs import reader
+from streams.kafka.topics import ensure
 from streams.settings import load
-from streams.topics import ensure
 
 SAMPLE_STATE = bytes(range(256)) * 5000  # three chunks
 

@@ -9,9 +9,9 @@ import pytest
 
 from detectors import engine as engines
 from detectors.engine import Engine
-from models import open_days as grids
-from models.open_days import OpenDays
-from models.packed import packed, packed_days, unpacked_days
+from models.days import open_days as open_days_module
+from models.days.open_days import OpenDays
+from models.state.packing import packed, packed_days, unpacked_days
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
@@ -149,7 +149,7 @@ def test_areas_are_amended_together(monkeypatch):
 
 
 def test_long_silence_is_passed_in_steps_of_bounded_work(silent, monkeypatch):
-    monkeypatch.setattr(grids, "PORTION_ROWS", 100)
+    monkeypatch.setattr(open_days_module, "PORTION_ROWS", 100)
     made: list[int] = []
     as_days = OpenDays.as_days
 
@@ -171,7 +171,7 @@ def test_long_silence_is_passed_in_steps_of_bounded_work(silent, monkeypatch):
 def test_engine_restored_between_steps_continues_the_same(silent, monkeypatch, days):
     now = FIRST_MIDNIGHT + 60 * HOUR_SECONDS + days * DAY_SECONDS
     unbroken = restored(silent).tick(now)
-    monkeypatch.setattr(grids, "PORTION_ROWS", 3000)
+    monkeypatch.setattr(open_days_module, "PORTION_ROWS", 3000)
     engine, alerts = restored(silent), []
     for published in engine.ticks(now):
         alerts += published
@@ -188,7 +188,7 @@ def test_engine_restored_between_steps_continues_the_same(silent, monkeypatch, d
 def test_portions_of_any_size_publish_the_same(seed, monkeypatch):
     stream = adversarial_stream(seed)
     expected = exactly(judge_stream(stream)[1])
-    monkeypatch.setattr(grids, "PORTION_ROWS", 3)
+    monkeypatch.setattr(open_days_module, "PORTION_ROWS", 3)
     monkeypatch.setattr(engines, "PORTION_ROWS", 3)
     assert exactly(judge_stream(stream)[1]) == expected
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from streams import settings
-from streams.broker import Broker, jars, program
+from streams.kafka.broker import Broker, jars, program
 
 PROJECT_ROOT = Path(__file__).parents[1]
 COMPOSE_CONFIG: dict[str, Any] = yaml.safe_load(

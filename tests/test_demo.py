@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from detectors.engine import Engine
-from replay.happenings import Planted
 from replay.scoring import score
-from replay.town import Town
+from replay.simulation.happenings import Planted
+from replay.simulation.town import Town
 from schemas.alert import Alert
-from streams.demo import demo
-from streams.report import waited
+from streams.report.demo import demo
+from streams.report.page import waited
 
 
 class Checked(HTMLParser):

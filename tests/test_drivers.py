@@ -15,14 +15,14 @@ from detectors.engine import Engine
 from replay import layout
 from replay.history import Source
 from replay.send import Shape
+from replay.simulation.town import Town
 from replay.sources import open_sources
-from replay.town import Town
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area
+from streams.kafka.outbox import producer
+from streams.kafka.topics import ensure
 from streams.local import Store, follow
-from streams.outbox import producer
 from streams.settings import Settings, load
-from streams.topics import ensure
 from tests.chaos import (
     States,
     adversarial_areas,

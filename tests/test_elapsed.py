@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from detectors.engine import Engine
-from models.balances import Balances
-from models.loading import Heat
-from models.phases import Phases
+from models.meters.loading import Heat
+from models.meters.phases import Phases
+from models.meters.prepaid import Balances
 from schemas.columns import Payment, Payments
 from schemas.units import DAY_SECONDS
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.wire import Reason
-from streams import fetched
-from streams.fetched import (
+from streams.kafka import fetched
+from streams.kafka.fetched import (
     BATCH_HEADER,
     GZIP_CODEC,
     LZ4_CODEC,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detectors.engine import Engine
-from models.holes import Holes, Span
+from models.state.lost_rows import Holes, Span
 from schemas.columns import (
     Batch,
     DeviceEvents,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.index import RUN_LENGTH, Index
+from models.state.index import RUN_LENGTH, Index
 from schemas.columns import Readings
 
 AREA_COUNT = 4

@@ -20,14 +20,12 @@ from kafka import KafkaProducer
 
 from detectors.rulebook import EMPTY_RULEBOOK
 from replay.sources import open_sources
-from streams.broker import Broker
 from streams.cli import send_source
-from streams.fetched import LZ4_CODEC
-from streams.intake import partition_of
-from streams.logs import alert_of, reader
-from streams.rules import newest
-from streams.settings import Settings, load
-from streams.topics import (
+from streams.kafka.broker import Broker
+from streams.kafka.fetched import LZ4_CODEC
+from streams.kafka.intake import partition_of
+from streams.kafka.logs import alert_of, reader
+from streams.kafka.topics import (
     ALERTS_TOPIC,
     CHECKPOINTS_TOPIC,
     EVENTS_TOPIC,
@@ -39,6 +37,8 @@ from streams.topics import (
     WORKFLOW_TOPIC,
     ensure,
 )
+from streams.rules import newest
+from streams.settings import Settings, load
 from tests.test_fetched import rebased
 from tests.workers import (
     WAIT_SECONDS,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from models.loading import Heat
+from models.meters.loading import Heat
 from schemas.columns import Readings
 from schemas.master import Area, Meter, Transformer
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS

@@ -22,8 +22,8 @@ from detectors.engine import Engine
 from detectors.rulebook import applied
 from replay import layout
 from replay.history import Source, SourceError
+from replay.simulation.town import Town
 from replay.sources import open_sources
-from replay.town import Town
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.master import Area, Meter

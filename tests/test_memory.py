@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streams.memory import give_back
+from streams.kafka.memory import give_back
 
 BLOCK_BYTES = 60_000  # bytes, small enough for glibc to keep it in a heap
 

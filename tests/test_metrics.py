@@ -18,13 +18,13 @@ from detectors.engine import Engine
 from detectors.rule import ALL_RULES
 from schemas.columns import Event
 from schemas.wire import Reason
-from streams import labels
-from streams.checkpoints import WrittenCheckpoint
-from streams.metrics import ALERT_BUCKETS, STEP_BUCKETS, Metrics
-from streams.partitions import Partition
+from streams.kafka import labels
+from streams.kafka.checkpoints import WrittenCheckpoint
+from streams.kafka.metrics import ALERT_BUCKETS, STEP_BUCKETS, Metrics
+from streams.kafka.partitions import Partition
+from streams.kafka.topics import READS_TOPIC, REGISTRY_TOPIC, SOURCE_TOPICS
+from streams.kafka.worker import Worker
 from streams.settings import load
-from streams.topics import READS_TOPIC, REGISTRY_TOPIC, SOURCE_TOPICS
-from streams.worker import Worker
 
 PROJECT_ROOT = Path(__file__).parents[1]
 FEWEST_SERIES, MOST_SERIES = 900, 3_000
@@ -159,7 +159,7 @@ def words(node: ast.AST) -> set[str]:
 
 
 def test_every_reason_produced_is_in_the_table():
-    validation = "models/validation.py"
+    validation = "models/meters/validation.py"
     implausible = {
         word
         for call in calls(validation, "_replace_implausible")
@@ -254,8 +254,8 @@ def test_buckets_cover_measured_values():
 
 def test_an_age_grows_and_a_lag_is_forgotten_while_nobody_measures(monkeypatch):
     now = 1_000.0
-    monkeypatch.setattr("streams.metrics.time.time", lambda: now)
-    monkeypatch.setattr("streams.metrics.time.monotonic", lambda: now)
+    monkeypatch.setattr("streams.kafka.metrics.time.time", lambda: now)
+    monkeypatch.setattr("streams.kafka.metrics.time.monotonic", lambda: now)
     metrics = Metrics()
     metrics.saved(3, now, 17)
     metrics.measured(3, {READS_TOPIC: 5})

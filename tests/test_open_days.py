@@ -10,9 +10,9 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.rule import Level, Rule
-from models.index import Index
-from models.packed import packed, unpacked
-from models.registry import Registry
+from models.master.registry import Registry
+from models.state.index import Index
+from models.state.packing import packed, unpacked
 from schemas.columns import AreaDays, Intervals, Readings, Status
 from schemas.master import Area, Meter, Transformer
 

@@ -29,19 +29,19 @@ from detectors.engine import Engine
 from replay.history import Source
 from replay.layout import write_areas
 from replay.send import send
-from replay.town import Town
-from streams import answers, deliveries, log_limit
-from streams.answers import answered
-from streams.broker import Broker, BrokerUnavailableError
+from replay.simulation.town import Town
 from streams.cli import main
-from streams.deliveries import Deliveries
-from streams.log_limit import LIBRARY_LINES, WINDOW_SECONDS, LogLimit
-from streams.logs import UnansweredError
-from streams.metrics import Metrics
-from streams.outage import Outage
+from streams.kafka import answers, deliveries, log_limit
+from streams.kafka.answers import answered
+from streams.kafka.broker import Broker, BrokerUnavailableError
+from streams.kafka.deliveries import Deliveries
+from streams.kafka.log_limit import LIBRARY_LINES, WINDOW_SECONDS, LogLimit
+from streams.kafka.logs import UnansweredError
+from streams.kafka.metrics import Metrics
+from streams.kafka.outage import Outage
+from streams.kafka.topics import ensure
+from streams.kafka.worker import Worker
 from streams.settings import Settings, load
-from streams.topics import ensure
-from streams.worker import Worker
 from tests.workers import (
     WAIT_SECONDS,
     WorkerProcess,
@@ -72,7 +72,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     for module in (log_limit, deliveries):
         monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr("streams.outage.time", clock)
+    monkeypatch.setattr("streams.kafka.outage.time", clock)
     return clock
 
 
@@ -133,7 +133,7 @@ def test_repeated_library_messages_are_logged_once_a_minute(limit, clock):
 
 def test_outage_is_logged_once_a_minute(limit, clock, monkeypatch):
     log_limit, lines = limit
-    monkeypatch.setattr("streams.outage.LIMIT", log_limit)
+    monkeypatch.setattr("streams.kafka.outage.LIMIT", log_limit)
     outage, line_count = Outage(), 0
     for second in range(150):
         outage.note_fault("do not answer" if 10 <= second < 140 else "", 10)
@@ -257,8 +257,8 @@ def test_takeover_waits_for_the_brokers_and_stops_when_the_worker_ends(
         raise UnansweredError(settings, KafkaTimeoutError())
         yield object()
 
-    monkeypatch.setattr("streams.worker.reader", absent)
-    monkeypatch.setattr("streams.worker.BEAT", 0.0)
+    monkeypatch.setattr("streams.kafka.worker.reader", absent)
+    monkeypatch.setattr("streams.kafka.worker.BEAT", 0.0)
     worker._rules_known.set()
     asyncio.run(worker.take_over({TP(topic, 0) for topic in worker.topics}, 1))
 
@@ -275,9 +275,9 @@ def test_takeover_waits_for_the_brokers_and_stops_when_the_worker_ends(
 def test_last_checkpoint_is_given_up_if_brokers_are_silent_and_not_if_it_is_slow(
     clock, monkeypatch
 ):
-    monkeypatch.setattr("streams.worker.fatal", pytest.fail)
-    monkeypatch.setattr("streams.worker.time", clock)
-    monkeypatch.setattr("streams.worker.BEAT", 0.0)
+    monkeypatch.setattr("streams.kafka.worker.fatal", pytest.fail)
+    monkeypatch.setattr("streams.kafka.worker.time", clock)
+    monkeypatch.setattr("streams.kafka.worker.BEAT", 0.0)
     worker = Worker(load({}), Metrics())
 
     async def long(beats: int) -> None:

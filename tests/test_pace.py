@@ -15,12 +15,12 @@ from detectors.engine import Engine
 from detectors.episodes import Episodes
 from detectors.judge import Judge
 from detectors.rule import ALL_RULES, DISPROVED_SCORE
-from models.cells import Cells
-from models.features import Elapsed, Feature, Standstill
-from models.loading import Heat
-from models.saved import dumps
-from models.turns import UniquePasses, unique_passes
-from models.wiring import NeutralMismatch, PhaseLoad
+from models.meters.basics import Elapsed, Feature, Standstill
+from models.meters.loading import Heat
+from models.meters.wiring import NeutralMismatch, PhaseLoad
+from models.state.cells import Cells
+from models.state.codec import dumps
+from models.state.passes import UniquePasses, unique_passes
 from schemas.alert import Alert
 from schemas.columns import Batch, Readings
 from schemas.units import DAY_SECONDS, HOUR_SECONDS

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.engine import Engine
-from models.timelines import PORTION_ITEMS
+from models.timelines.base import PORTION_ITEMS
 from schemas.columns import Readings, Stages
 from schemas.units import DAY_SECONDS
-from streams.checkpoints import WrittenCheckpoint
-from streams.fetched import FetchedRange
-from streams.partitions import (
+from streams.kafka.checkpoints import WrittenCheckpoint
+from streams.kafka.fetched import FetchedRange
+from streams.kafka.partitions import (
     AWAIT_SECONDS,
     STEP_SECONDS,
     Chunk,
@@ -23,7 +23,12 @@ from streams.partitions import (
     Partition,
     PartitionProgress,
 )
-from streams.topics import EVENTS_TOPIC, PAYMENTS_TOPIC, READS_TOPIC, WORKFLOW_TOPIC
+from streams.kafka.topics import (
+    EVENTS_TOPIC,
+    PAYMENTS_TOPIC,
+    READS_TOPIC,
+    WORKFLOW_TOPIC,
+)
 
 START_TIME = 1_772_380_800
 
@@ -130,7 +135,7 @@ def test_a_step_of_a_slow_history_is_short(monkeypatch):
         steps.append(batch.at.tolist())
         return []
 
-    monkeypatch.setattr("streams.partitions.time.thread_time", lambda: clock[0])
+    monkeypatch.setattr("streams.kafka.partitions.time.thread_time", lambda: clock[0])
     monkeypatch.setattr(partition.engine, "step", step)
     judge_whole_chunk(partition, 400)
     assert len(steps[0]) == 100
@@ -149,7 +154,7 @@ def test_topic_of_few_slow_rows_leaves_the_steps_of_others_whole(monkeypatch):
         steps.append((batch.kind, len(batch)))
         return []
 
-    monkeypatch.setattr("streams.partitions.time.thread_time", lambda: clock[0])
+    monkeypatch.setattr("streams.kafka.partitions.time.thread_time", lambda: clock[0])
     monkeypatch.setattr(partition.engine, "step", step)
     for _ in range(2):
         judge_whole_chunk(partition, 8_000)
@@ -314,7 +319,7 @@ def test_nothing_is_judged_while_an_earlier_record_may_be_in_flight():
 def test_missing_record_is_not_awaited_for_ever(monkeypatch):
     partition, now = new_partition(), 1000.0
     monkeypatch.setattr(
-        "streams.partitions.time", SimpleNamespace(monotonic=lambda: now)
+        "streams.kafka.partitions.time", SimpleNamespace(monotonic=lambda: now)
     )
     partition.note_ends({READS_TOPIC: 101, PAYMENTS_TOPIC: 1})  # deleted meanwhile
     partition.enqueue(READS_TOPIC, span_of(100, [300]), None)
@@ -368,7 +373,7 @@ def test_records_in_an_open_transaction_lag_and_are_no_standstill(monkeypatch):
     partition = new_partition()
     now = 1000.0
     monkeypatch.setattr(
-        "streams.partitions.time", SimpleNamespace(monotonic=lambda: now)
+        "streams.kafka.partitions.time", SimpleNamespace(monotonic=lambda: now)
     )
     assert partition.note_ends({READS_TOPIC: 100}, {READS_TOPIC: 104}) == 0
     now += 500
@@ -399,7 +404,7 @@ def test_standing_still_before_waiting_records_is_noticed(monkeypatch):
     partition = new_partition()
     now = 1000.0
     monkeypatch.setattr(
-        "streams.partitions.time", SimpleNamespace(monotonic=lambda: now)
+        "streams.kafka.partitions.time", SimpleNamespace(monotonic=lambda: now)
     )
     assert partition.note_ends({READS_TOPIC: 100}) == 0
     now += 50

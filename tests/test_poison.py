@@ -30,11 +30,10 @@ from schemas.wire import (
     encode_stages,
 )
 from schemas.wire.decoding import LARGEST_VALUE_BYTES
-from streams import checkpoints
-from streams.broker import Broker
-from streams.checkpoints import WrittenCheckpoint
-from streams.settings import Settings, load
-from streams.topics import (
+from streams.kafka import checkpoints
+from streams.kafka.broker import Broker
+from streams.kafka.checkpoints import WrittenCheckpoint
+from streams.kafka.topics import (
     CHECKPOINTS_TOPIC,
     EVENTS_TOPIC,
     LARGEST_RECORD,
@@ -46,6 +45,7 @@ from streams.topics import (
     WORKFLOW_TOPIC,
     ensure,
 )
+from streams.settings import Settings, load
 from tests.adversarial import Stream, town
 from tests.test_wire import BAD_READINGS, GOOD_READING, READING_TIME, packed
 from tests.workers import (

@@ -14,7 +14,7 @@ from detectors.policy import (
     STORM_LEAST,
     Policy,
 )
-from models.state import Saved, restore_owner, saved
+from models.state.owners import Saved, restore_owner, saved
 from schemas.alert import Alert
 from schemas.columns import DeviceEvents, Event
 from schemas.units import DAY_SECONDS, HOUR_SECONDS

@@ -13,9 +13,9 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
-from replay.attacks import THEFT_ATTACKS, attacked
-from replay.happenings import Planted
-from replay.town import Town
+from replay.simulation.attacks import THEFT_ATTACKS, attacked
+from replay.simulation.happenings import Planted
+from replay.simulation.town import Town
 from schemas.columns import Readings, Status
 from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS

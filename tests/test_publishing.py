@@ -12,14 +12,14 @@ from detectors.engine import Engine
 from detectors.rulebook import applied
 from replay.history import Source
 from replay.send import send
-from replay.town import Town
+from replay.simulation.town import Town
 from schemas.alert import Alert
 from schemas.columns import Batch
 from schemas.rules import Edition, Rulebook
 from schemas.wire import decode_alert
 from streams import rules
+from streams.kafka.topics import ALERTS_TOPIC, RULES_TOPIC
 from streams.settings import Settings
-from streams.topics import ALERTS_TOPIC, RULES_TOPIC
 from tests.test_rulebook import edition
 from tests.workers import (
     WorkerProcess,

@@ -14,8 +14,8 @@ import pytest
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
 from replay.history import Source
+from replay.simulation.town import Town
 from replay.sources import open_sources
-from replay.town import Town
 from tests.test_real_streams import JULY_2016
 
 DATA_FOLDER = Path(__file__).parent / "data"

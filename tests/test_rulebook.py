@@ -24,11 +24,11 @@ from detectors.rulebook import (
     rules_of,
     unapproved,
 )
-from models.registry import segments_code
+from models.master.registry import segments_code
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Edition, Rulebook, RulebookError, decode_rulebook, rulebook_of
-from streams.checkpoints import Manifest, WrittenCheckpoint, encode
+from streams.kafka.checkpoints import Manifest, WrittenCheckpoint, encode
 from streams.rules import published
 from streams.settings import Settings
 from tests.adversarial import adversarial_stream

@@ -30,7 +30,7 @@ from detectors.rule import (
     rule,
     sentence,
 )
-from models.registry import AREA_COLUMNS, METER_COLUMNS
+from models.master.registry import AREA_COLUMNS, METER_COLUMNS
 from schemas.columns import Readings
 from schemas.units import DAY_SECONDS
 from tests.casebook import casebook, run
@@ -500,4 +500,4 @@ def test_a_fine_rule_passes(check):
 
 def test_two_rules_of_one_name_are_refused():
     with pytest.raises(ValueError, match="two rules are called voltage_loss"):
-        rule(Readings, **FINE_RULE)(detectors.voltage.voltage_loss)
+        rule(Readings, **FINE_RULE)(detectors.rules.voltage.voltage_loss)

@@ -9,8 +9,8 @@ import faust
 import pytest
 from rich.pretty import pretty_repr
 
-from streams.app import App, credentials
-from streams.metrics import Metrics
+from streams.kafka.app import App, credentials
+from streams.kafka.metrics import Metrics
 from streams.settings import Settings, SettingsError, load
 
 SASL_ENVIRONMENT = {

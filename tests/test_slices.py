@@ -13,12 +13,12 @@ from aiokafka.consumer.subscription_state import Assignment
 from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
-from streams import slices, worker
-from streams.fetched import Fetch, FetchedBytes, FetchedRange
-from streams.metrics import Metrics
+from streams.kafka import slices, worker
+from streams.kafka.fetched import Fetch, FetchedBytes, FetchedRange
+from streams.kafka.metrics import Metrics
+from streams.kafka.slices import Slice, Table
+from streams.kafka.worker import Worker
 from streams.settings import Settings
-from streams.slices import Slice, Table
-from streams.worker import Worker
 from tests.test_fetched import FIRST_OFFSET, TP_3, batch, marker, shown
 
 TP_1, TP_2 = TP("meter.reads", 1), TP("meter.reads", 2)

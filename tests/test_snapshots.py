@@ -16,12 +16,12 @@ from cramjam import zstd
 
 from detectors.causes import is_notice
 from detectors.engine import SNAPSHOT_LAYOUT, Engine, SnapshotError, pack_snapshot
-from models.saved import loads
+from models.state.codec import loads
 from replay.history import Source
 from schemas.alert import Alert
 from schemas.columns import Readings, Stages
 from schemas.master import Area, Meter
-from streams import checkpoints
+from streams.kafka import checkpoints
 from streams.local import Progress, Store, StoreError, follow
 from tests import goldens
 from tests.chaos import adversarial_areas, portions

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.outbox import producer
+from streams.kafka.outbox import producer
 from tests.chaos import (
     INTERVAL_SECONDS,
     adversarial_areas,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.suspects import compared, ranks, rise
+from models.meters.suspects import compared, ranks, rise
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS

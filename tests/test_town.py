@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from replay.attacks import THEFT_ATTACKS, attacked
-from replay.decoys import decoys
-from replay.faults import ALL_FAULTS
-from replay.happenings import Happening, RecordChange
 from replay.history import SourceError
-from replay.network import SLOT_SECONDS
-from replay.town import BLOCK_SLOTS, REPEATED_SHARE, START_TIME, Town, named_town
+from replay.simulation.attacks import THEFT_ATTACKS, attacked
+from replay.simulation.decoys import decoys
+from replay.simulation.faults import ALL_FAULTS
+from replay.simulation.happenings import Happening, RecordChange
+from replay.simulation.network import SLOT_SECONDS
+from replay.simulation.town import (
+    BLOCK_SLOTS,
+    REPEATED_SHARE,
+    START_TIME,
+    Town,
+    named_town,
+)
 from schemas.columns import Readings
 from schemas.units import DAY_SECONDS
 

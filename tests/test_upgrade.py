@@ -22,7 +22,7 @@ from detectors.rule import ALL_RULES
 from replay import layout
 from replay.history import Source
 from replay.send import send
-from replay.town import Town
+from replay.simulation.town import Town
 from schemas.columns import Batch, Readings
 from streams.local import Store
 from streams.settings import Settings

@@ -11,11 +11,11 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.rulebook import applied, changes, problems, unapproved
-from models.use_class import Fleet
+from models.meters.use_class import Fleet
 from replay import use_class
 from replay.history import Source
-from replay.network import daily_shapes
-from replay.town import Town
+from replay.simulation.network import daily_shapes
+from replay.simulation.town import Town
 from replay.use_class import (
     LabelledMeters,
     LearnError,

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import seed as same_draws
 
-from models.wiring import NeutralMismatch
+from models.meters.wiring import NeutralMismatch
 from schemas.columns import Flag, Readings
 from schemas.master import Area, Meter, Transformer, VectorGroup, Wiring
 from schemas.units import DAY_SECONDS, HOUR_SECONDS

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from models.durations import Durations
+from models.timelines.durations import Durations
 from schemas.columns import StageProgress, Stages
 from schemas.master import Area, Stage
 from schemas.units import DAY_SECONDS, HOUR_SECONDS

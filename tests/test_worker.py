@@ -16,16 +16,15 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from detectors.engine import Engine
 from replay.history import Source
 from replay.send import send
-from replay.town import Town
+from replay.simulation.town import Town
 from schemas.alert import Alert
 from schemas.columns import Batch, Stages
 from schemas.wire import JSON_CONTENT_TYPE, decode_alert, decode_readings, encode_alert
-from streams import checkpoints
-from streams.checkpoints import WrittenCheckpoint
-from streams.metrics import Metrics
-from streams.partitions import Partition
-from streams.settings import Settings, load
-from streams.topics import (
+from streams.kafka import checkpoints
+from streams.kafka.checkpoints import WrittenCheckpoint
+from streams.kafka.metrics import Metrics
+from streams.kafka.partitions import Partition
+from streams.kafka.topics import (
     ALERTS_TOPIC,
     CHECKPOINTS_TOPIC,
     LARGEST_REJECT,
@@ -34,7 +33,8 @@ from streams.topics import (
     REJECTS_TOPIC,
     SOURCE_TOPICS,
 )
-from streams.worker import Worker
+from streams.kafka.worker import Worker
+from streams.settings import Settings, load
 from tests.workers import (
     WAIT_SECONDS,
     WorkerProcess,
@@ -351,7 +351,7 @@ def test_with_the_wall_clock_a_timer_fires_when_no_event_comes(
             "`step` has not come to an end after",
         ),
         (
-            "from streams.partitions import Partition; Partition.enqueue",
+            "from streams.kafka.partitions import Partition; Partition.enqueue",
             "the event loop has not moved for",
         ),
     ],
@@ -370,7 +370,7 @@ def test_a_worker_that_hangs_ends(
 
 
 def test_partition_that_stands_still_ends_the_worker(monkeypatch):
-    monkeypatch.setattr("streams.worker.fatal", pytest.fail)
+    monkeypatch.setattr("streams.kafka.worker.fatal", pytest.fail)
     worker = Worker(load({"METERWATCH_STALL_SECONDS": "1"}), Metrics())
     partition = worker.partitions[0] = Partition(
         0,
@@ -414,7 +414,7 @@ def test_time_passes_up_to_the_judged_records_under_steady_flow(monkeypatch):
 
 
 def test_a_worker_that_never_gets_what_it_is_assigned_ends(monkeypatch):
-    monkeypatch.setattr("streams.worker.fatal", pytest.fail)
+    monkeypatch.setattr("streams.kafka.worker.fatal", pytest.fail)
     worker = Worker(load({"METERWATCH_STALL_SECONDS": "5"}), Metrics())
     worker._check_assignment()
     worker._changed_at -= 6
@@ -448,7 +448,7 @@ def test_a_worker_without_partitions_waits_its_turn(
 
 
 def test_worker_that_slept_through_its_session_ends(monkeypatch):
-    monkeypatch.setattr("streams.worker.fatal", pytest.fail)
+    monkeypatch.setattr("streams.kafka.worker.fatal", pytest.fail)
     worker = Worker(load({"METERWATCH_SESSION_SECONDS": "6"}), Metrics())
     worker._check_awake()
     worker._awake -= 7

@@ -24,14 +24,19 @@ from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 from prometheus_client.parser import text_string_to_metric_families
 
-from replay.town import Town
+from replay.simulation.town import Town
 from schemas.alert import Alert
 from schemas.columns import Batch, Readings
 from schemas.wire import decode_alert
-from streams import checkpoints
-from streams.logs import read_to_end, reader
+from streams.kafka import checkpoints
+from streams.kafka.logs import read_to_end, reader
+from streams.kafka.topics import (
+    ALERTS_TOPIC,
+    CHECKPOINTS_TOPIC,
+    REJECTS_TOPIC,
+    SOURCE_TOPICS,
+)
 from streams.settings import Settings
-from streams.topics import ALERTS_TOPIC, CHECKPOINTS_TOPIC, REJECTS_TOPIC, SOURCE_TOPICS
 
 WAIT_SECONDS = 60  # until a condition is given up
 DUTY_CYCLE_SECONDS = 0.1  # in which a process with a share of the time runs once

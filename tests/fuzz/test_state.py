@@ -25,8 +25,8 @@ from detectors.engine import (
 )
 from replay.history import Source, SourceError
 from replay.sources import open_sources
-from streams import checkpoints
-from streams.checkpoints import (
+from streams.kafka import checkpoints
+from streams.kafka.checkpoints import (
     CheckpointError,
     CheckpointRecord,
     WrittenCheckpoint,

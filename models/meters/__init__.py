@@ -1,0 +1,1 @@
+"""What is remembered of a meter and its area: validation, and a feature for each question of a rule."""

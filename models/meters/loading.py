@@ -1,0 +1,190 @@
+"""The traces of loads: days on which a contract was exceeded, and heat in a transformer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.meters.basics import Columns, Feature
+from models.state.cells import Array, Cells
+from models.state.passes import UniquePasses
+from schemas.columns import Codes, Column, Mask
+from schemas.units import DAY_SECONDS
+
+
+class Exceeding(Feature):
+    """A customer's load as a share of the contract, on the last 30 days, in whole per cent."""
+
+    reads: tuple[str, ...] = ()  # a day without readings is one of the thirty too
+    takes: tuple[str, ...] = (
+        "kva_p99",
+        "contract_kva",
+        "suspended_kva",
+        "at",
+        "effective",
+    )
+    gives: tuple[str, ...] = ("share_fifth",)
+
+    DAYS = 30
+    SHARE_RANK = 5
+    LEAST_KVA = 1.0  # of a contract that is suspended as a whole
+
+    def __init__(self) -> None:
+        # per cent: 0 of an unknown day, 255 from 2.55 on
+        self.cells = Cells(shares=np.zeros(self.DAYS, np.uint8))
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds share_fifth, the fifth highest, -inf until five are known.
+
+        NaN on a day that is unknown, or of a new file.
+        """
+        contract_kva = np.maximum(
+            columns["contract_kva"] - columns["suspended_kva"], self.LEAST_KVA
+        )
+        new_file = columns["effective"] > columns["at"] - DAY_SECONDS
+        share = np.where(new_file, np.nan, columns["kva_p99"] / contract_kva)
+        known = ~np.isnan(share)
+        percent = np.minimum(np.floor(100 * np.nan_to_num(share)), 255)
+        percent = np.where(known, percent, 0).astype(np.uint8)
+
+        # An unknown day changes nothing of thirty unknown days.
+        before = self.cells["shares"][:, slots]
+        rows = np.flatnonzero(known | before.any(axis=0))
+        shares = np.concatenate([before[1:, rows], percent[None, rows]])
+        self.cells["shares"][:, slots[rows]] = shares
+
+        known_shares = shares[:, known[rows]]
+        ranked = np.partition(known_shares, -self.SHARE_RANK, axis=0)
+        highest = ranked[-self.SHARE_RANK]
+        fifth = np.full(len(slots), np.nan)
+        fifth[known] = np.where(highest > 0, highest / 100, -np.inf)
+        return {"share_fifth": fifth}
+
+
+class Heat(Feature):
+    """The rise of a transformer over its ambient, by IEC 60076-7.
+
+    The constants are of distribution transformers, ONAN.
+
+    It begins cold and cools without load where nothing is known, so it is never warmer than the
+    transformer.
+    """
+
+    relearns = 96
+    distinct = False
+    reads: tuple[str, ...] = ("kva", "rating_kva")
+    takes: tuple[str, ...] = ("at", "coverage", "temperature")
+    gives: tuple[str, ...] = ("top_oil_rise", "hot_spot_rise", "heated_hours", "air")
+
+    OIL_RISE = 55.0  # K at rated load
+    OIL_EXPONENT = 0.8  # x
+    LOSS_RATIO = 5.0  # load losses over no-load losses, R
+    WINDING_RISE = 23.0  # K of the hot spot over the top oil at rated load
+    WINDING_EXPONENT = 1.6  # y
+    OIL_TIME = 180 * 60  # s: k11 x tau_o with k11 = 1
+    WINDING_TIME = 2.0 * 4 * 60  # s: k22 x tau_w; k21 = 1
+    # seconds without a load that the next load stands for; default of this project
+    BRIDGED_SECONDS = 3600
+    LEAST_COVERAGE = 0.9  # of the area's meters that must have been read
+    # seconds for which a temperature of the air stands; default of this project
+    FRESH_SECONDS = 6 * 3600
+
+    def __init__(self, interval: int) -> None:
+        self._interval = interval
+        self._bridged = max(self.BRIDGED_SECONDS, interval)
+        self.cells = Cells(
+            oil=np.float64(0),
+            winding=np.float64(0),
+            then=np.int64(0),
+            since=np.int64(0),
+            # deg C, and when it was measured
+            air=np.float64(0),
+            felt=np.int64(0),
+        )
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds the rises of the transformer and the air around it.
+
+        top_oil_rise, hot_spot_rise: K
+        heated_hours: hours for which the load has been known
+        air: temperature in deg C, the latest within six hours; infinite where there is none
+        """
+        at = columns["at"]
+        passes = UniquePasses(slots)
+        load = (columns["kva"] / columns["rating_kva"]).astype(np.float64)
+        known = ~np.isnan(load) & (columns["coverage"] >= self.LEAST_COVERAGE)
+        air = self._air(slots, passes, columns)
+
+        # The time without a load before each reading, and the beginning of its run.
+        then = passes.earlier(at, self.cells["then"][slots], known)
+        gap = np.where(then > 0, at - then, self._interval)
+        idle = np.where(gap <= self._bridged, 0, gap - self._interval)
+        starts = at - self._interval
+        begins = (then <= 0) | (idle > 0)
+        since = passes.earlier(starts, self.cells["since"][slots], known & begins)
+        since = np.where(begins, starts, since)
+        self.cells["then"][slots[known]] = at[known]
+        self.cells["since"][slots[known]] = since[known]
+
+        cold = self.course(np.zeros(len(slots)), idle)
+        loaded = self.course(np.where(known, load, 0.0), gap - idle)
+        oil = self._risen("oil", passes, (*cold[0], *loaded[0], known))
+        winding = self._risen("winding", passes, (*cold[1], *loaded[1], known))
+        return {
+            "top_oil_rise": np.where(known, oil, np.nan),
+            "hot_spot_rise": np.where(known, oil + winding, np.nan),
+            "heated_hours": np.where(known, (at - since) / 3600, np.nan),
+            "air": np.where(known, air, np.nan),
+        }
+
+    def _air(self, slots: Codes, passes: UniquePasses, columns: Columns) -> Column:
+        """The column air; remembers the temperatures."""
+        at = columns["at"]
+        temperature = columns["temperature"]
+        felt = ~np.isnan(temperature)
+        latest = passes.earlier(at, self.cells["felt"][slots], felt)
+        latest = np.where(felt, at, latest)
+        air = passes.earlier(temperature, self.cells["air"][slots], felt)
+        air = np.where(felt, temperature, air)
+
+        self.cells["air"][slots[felt]] = temperature[felt]
+        self.cells["felt"][slots[felt]] = at[felt]
+        return np.where(at - latest <= self.FRESH_SECONDS, air, np.inf)
+
+    def _risen(
+        self, name: str, passes: UniquePasses, course: tuple[Array, ...]
+    ) -> Column:
+        """The rise of oil or winding after each row."""
+        before = passes.scan(self.cells[name], _settled, *course)
+        return _settled(before, *course)
+
+    def course(
+        self, load: Column, seconds: Column
+    ) -> tuple[tuple[Column, Column], tuple[Column, Column]]:
+        """The final rises of oil and winding, each with the share of the way left after some time.
+
+        By the standard's difference equations, solved for a constant load.
+        """
+        seconds = np.maximum(seconds, 0)
+        losses = (1 + load**2 * self.LOSS_RATIO) / (1 + self.LOSS_RATIO)
+        final_oil = self.OIL_RISE * losses**self.OIL_EXPONENT
+        final_winding = self.WINDING_RISE * load**self.WINDING_EXPONENT
+        return (
+            (final_oil, np.exp(-seconds / self.OIL_TIME)),
+            (final_winding, np.exp(-seconds / self.WINDING_TIME)),
+        )
+
+
+def _settled(
+    rise: Column,
+    final_idle: Column,
+    idle_left: Column,
+    final_loaded: Column,
+    loaded_left: Column,
+    known: Mask,
+) -> Column:
+    """A rise after a time without load and a time under load.
+
+    Each has its final rise and the share of the way left.
+    """
+    after = final_idle + (rise - final_idle) * idle_left
+    return np.where(known, final_loaded + (after - final_loaded) * loaded_left, rise)

@@ -1,0 +1,123 @@
+"""An online model per area and segment: how unusual a meter's day is beside its peers' days."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.meters.basics import Columns, Feature
+from models.state.cells import Cells
+from models.state.index import Index
+from models.state.owners import Owner, Schema, State
+from models.state.runs import grouped
+from schemas.columns import Codes
+
+if TYPE_CHECKING:
+    from river.anomaly import GaussianScorer
+
+GRACE_PEER_DAYS = 100  # days of peers before the model scores
+# seconds between a day and the sealed days it is scored by: less than four days of 23 hours
+SCORING_LAG_SECONDS = 4 * 86_400 - 7200
+KEPT_DAYS = 8
+Key = tuple[str, float]
+
+
+def import_river() -> None:
+    """Imports river before the first step, because it takes a second."""
+    import_module("river.anomaly")
+
+
+class Peers(Owner):
+    """River's Gaussian scorer over the log change of daily kWh, per area and segment.
+
+    It learns sealed days only.
+
+    Its state is arrays (count, mean, variance by day), since river's pickles do not survive
+    versions.
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[Key, dict[int, tuple[float, float, float]]] = {}
+
+    def scorer(self, key: Key, at: int) -> GaussianScorer:
+        """The model as it stood at a midnight.
+
+        River is imported here: it would take half of a worker's start.
+        """
+        from river.anomaly import GaussianScorer  # noqa: PLC0415
+        from river.proba import Gaussian  # noqa: PLC0415
+
+        known = [day for day in self._states.get(key, {}) if day <= at]
+        scorer = GaussianScorer(grace_period=GRACE_PEER_DAYS)
+        if known:
+            n, mean, variance = self._states[key][max(known)]
+            scorer.gaussian = Gaussian._from_state(n, mean, variance, ddof=1)  # noqa: SLF001 - the only way to set it
+        return scorer
+
+    def count(self, key: Key, at: int) -> float:
+        """How many values the model had learned at a midnight."""
+        states = self._states.get(key, {})
+        return max((n for day, (n, _, _) in states.items() if day <= at), default=0.0)
+
+    def learn(self, key: Key, at: int, values: list[float]) -> None:
+        """Learns one sealed day, in a fixed order."""
+        scorer = self.scorer(key, at)
+        for value in sorted(values):
+            scorer.learn_one(None, value)
+
+        days = self._states.setdefault(key, {})
+        learned: Any = scorer.gaussian
+        days[at] = (learned.n_samples, learned.mu, learned.sigma**2)
+        for day in sorted(days)[:-KEPT_DAYS]:
+            del days[day]
+
+    def schema(self) -> Schema:
+        """Count, mean and variance by area, segment and day."""
+        return {"states": list[tuple[Key, dict[int, tuple[float, float, float]]]]}
+
+    def state(self) -> State:
+        """Everything learned."""
+        return {"states": list(self._states.items())}
+
+    def load(self, state: State) -> None:
+        """Replaces everything by the result of `state`."""
+        self._states = dict(state.get("states", ()))
+
+
+class PeerScore(Feature):
+    """Adds peer_score; the final judge learns, the live judge only scores."""
+
+    reads: tuple[str, ...] = ("change", "residential")
+    takes: tuple[str, ...] = ("area", "at")
+    gives: tuple[str, ...] = ("peer_score",)
+
+    def __init__(self, peers: Peers, meters: Index, learns: bool) -> None:
+        self._peers, self._meters, self._learns = peers, meters, learns
+        self.cells = Cells()
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds peer_score between 0 and 1.
+
+        NaN before the model has seen enough, or without a change to score.
+        """
+        change = columns["change"]
+        segment = columns["residential"]
+        known = np.flatnonzero(~np.isnan(change) & ~np.isnan(segment))
+        areas = columns["area"][known].astype(np.int64)
+        peers = areas << 1 | (segment[known] > 0)
+
+        score = np.full(len(slots), np.nan)
+        for _, group_rows in grouped(peers):
+            rows = known[group_rows]
+            changes = change[rows].tolist()
+            key = self._meters.pairs[slots[rows[0]]][0], float(segment[rows[0]])
+            at = int(columns["at"][rows[0]])
+            sealed = at - SCORING_LAG_SECONDS
+            if self._learns:
+                self._peers.learn(key, at, changes)
+            elif self._peers.count(key, sealed) >= GRACE_PEER_DAYS:
+                scorer = self._peers.scorer(key, sealed)
+                score[rows] = [scorer.score_one(None, value) for value in changes]
+        return {"peer_score": score}

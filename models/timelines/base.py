@@ -1,0 +1,263 @@
+"""Items with a deadline, and the marks at which they are judged although nothing happens.
+
+The events of an item are kept, and everything else is computed from them: the result does not
+depend on the order in which they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from math import nan
+from operator import itemgetter
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from models.state.cells import Cells
+from models.state.index import Index
+from models.state.owners import Owner, Schema, State, StateError, within
+from schemas.columns import Batch, Codes, Times
+from schemas.units import DAY_SECONDS
+
+NEVER_TIME = 2**62
+PORTION_ITEMS = 1000  # about, that pass a mark in one call
+# after which an end without a start, or an ended item still in trouble, is forgotten
+ORPHAN_RETENTION_SECONDS = 40 * DAY_SECONDS
+# slots, event times, and the columns of a kind
+Timeline = tuple[Codes, Times, dict[str, Any]]
+
+
+class Stay(NamedTuple):
+    """A span from `start` to `done`; a mark is at start + mark * unit, a unit of 0 has no marks."""
+
+    start: int
+    unit: float
+    done: int  # NEVER_TIME while it is open
+
+
+class Observation(NamedTuple):
+    """A moment at which an item is judged, with its columns; it may be certain before it comes."""
+
+    at: int
+    certain: bool
+    columns: tuple[float, ...]
+
+
+class Recorded(NamedTuple):
+    """The items that a batch changes, its rows without news, and its late rows."""
+
+    touched: set[int]
+    duplicates: list[int]
+    late: list[int]
+
+
+class Timelines(Owner):
+    """The items of one kind, by slot."""
+
+    kind: type[Batch]
+    columns: tuple[str, ...]
+    item: type[Any]
+    complete: ClassVar[bool] = True  # every pair of the index is an item
+    awaits: tuple[str, ...] = ()  # columns that are above 0 while an event is missing
+    awaits_when_certain = False  # whether they may be so at certain moments
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        # by area slot, spans of lost rows
+        self.lost: Callable[[int], Sequence[tuple[int, int]]] = _nothing_lost
+        self.items: dict[int, Any] = {}
+        self.cells = Cells(
+            area=np.int32(-1),
+            due=np.int64(NEVER_TIME),  # its next mark
+            ended=np.int64(NEVER_TIME),  # when its last stay ended
+            expires=np.int64(NEVER_TIME),  # when it is forgotten if it never began
+        )
+        self.earliest: Times = np.zeros(0, np.int64)  # next mark by area
+
+    def open(self, area: str, item: str, at: int, sealed: int) -> int:
+        """The slot of an item.
+
+        -1 where a row of time `at` is late for an item that is done or unknown.
+        """
+        known = self.index.known.get(area, {}).get(item, -1)
+        if at < sealed and (known < 0 or self.cells["ended"][known] < sealed):
+            return -1
+        slot = self.index.slot(area, item)
+        self.cells.reserve(slot + 1)
+        return slot
+
+    def record_row(
+        self, recorded: Recorded, row: int, slot: int, area: int, at: int, *, new: bool
+    ) -> None:
+        """Notes a row in `recorded`, by whether it is new, and updates the cells of its item."""
+        cells = self.cells
+        stays = self.stays(slot)
+        cells["area"][slot] = area
+        cells["ended"][slot] = stays[-1].done if stays else NEVER_TIME
+        cells["expires"][slot] = NEVER_TIME if stays else at + ORPHAN_RETENTION_SECONDS
+        if new:
+            recorded.touched.add(slot)
+        else:
+            recorded.duplicates.append(row)
+
+    def due(self, watermarks: Times) -> Codes:
+        """Items that passed a mark since they were last judged; `watermarks` is by area slot."""
+        if len(self.earliest) < len(watermarks):
+            self.update_earliest(len(watermarks))
+        if not (self.earliest <= watermarks).any():
+            return np.zeros(0, np.int64)
+
+        area = self.cells["area"][: len(self.index)]
+        due = self.cells["due"][: len(self.index)]
+        return np.flatnonzero((area >= 0) & (due <= watermarks[area]))
+
+    def portion(self, until: int) -> int:
+        """The time up to `until` by which about PORTION_ITEMS items pass a mark."""
+        area = self.cells["area"][: len(self.index)]
+        due = self.cells["due"][: len(self.index)]
+        due = due[(area >= 0) & (due <= until)]
+        if len(due) <= PORTION_ITEMS:
+            return until
+        return int(np.partition(due, PORTION_ITEMS)[PORTION_ITEMS])
+
+    def timeline(self, slots: Codes, watermarks: Times) -> Timeline:
+        """Every row of some items so far; the end of a stay is a row of mark 0."""
+        rows: list[tuple[Any, ...]] = []
+        for slot in slots.tolist():
+            area = int(self.cells["area"][slot])
+            now = int(watermarks[area])
+            due = NEVER_TIME
+            lost = self.lost(area)
+            for observation in sorted(self.observations(slot), key=itemgetter(0)):
+                at, certain, columns = observation
+                if not certain and at > now:
+                    due = min(due, at)
+                    continue
+                # Every event of an item that has ended is known, if it has a start.
+                if lost and (self.awaits_when_certain or not certain):
+                    columns = self._masked(slot, at, columns)
+                rows.append((slot, at, *columns))
+            self.cells["due"][slot] = due
+        self.update_earliest(len(watermarks))
+        return self._as_timeline(rows)
+
+    def _as_timeline(self, rows: list[tuple[Any, ...]]) -> Timeline:
+        """Rows of slot, event time and columns."""
+        transposed = (
+            zip(*rows, strict=True) if rows else ((),) * (2 + len(self.columns))
+        )
+        slots, at, *columns = transposed
+        return (
+            np.array(slots, np.int64),
+            np.array(at, np.int64),
+            dict(zip(self.columns, columns, strict=True)),
+        )
+
+    def _masked(
+        self, slot: int, at: int, columns: tuple[float, ...]
+    ) -> tuple[float, ...]:
+        """The columns of a moment, NaN where the missing event may be among lost rows."""
+        start = self.since(slot, at)
+        lost = self.lost(int(self.cells["area"][slot]))
+        if not any(since < at and start <= until for since, until in lost):
+            return columns
+        named = zip(self.columns, columns, strict=True)
+        return tuple(
+            nan if name in self.awaits and value > 0 else value for name, value in named
+        )
+
+    def since(self, slot: int, at: int) -> int:
+        """The earliest time of the event that an item lacks at a time."""
+        starts = [stay.start for stay in self.stays(slot)]
+        earliest = min(starts, default=at)
+        return max((start for start in starts if start <= at), default=earliest)
+
+    def stays(self, slot: int) -> list[Stay]:
+        """The spans in which an item was open."""
+        stays: list[Stay] = self.items[slot].stays()
+        return stays
+
+    def observations(self, slot: int) -> Iterator[Observation]:
+        """Every known moment at which an item is judged."""
+        raise NotImplementedError
+
+    def update_earliest(self, areas: int) -> None:
+        """Finds each area's next mark."""
+        self.earliest = np.full(areas, NEVER_TIME)
+        area = self.cells["area"][: len(self.index)]
+        due = self.cells["due"][: len(self.index)]
+        np.minimum.at(self.earliest, area[area >= 0], due[area >= 0])
+
+    def finished(
+        self, watermarks: Times, grace: int, troubled: Collection[int]
+    ) -> Codes:
+        """Items that ended too long ago to change, or never began; items in trouble stay longer."""
+        count = len(self.index)
+        area = self.cells["area"][:count]
+        ended = self.cells["ended"][:count]
+        expires = self.cells["expires"][:count]
+
+        now = watermarks[area]
+        retention = np.full(count, grace)
+        retention[list(troubled)] = ORPHAN_RETENTION_SECONDS
+        over = (ended < NEVER_TIME) & (np.minimum(ended, now) + retention < now)
+        return np.flatnonzero((area >= 0) & (over | (expires < now)))
+
+    def forget(self, slots: Codes) -> None:
+        """Drops some items."""
+        self.cells.clear(slots)
+        self.index.release(slots)
+        for slot in slots.tolist():
+            del self.items[slot]
+        self.earliest = self.earliest[:0]
+
+    def schema(self) -> Schema:
+        """The cells and the events of every item."""
+        return {**self.cells.schema(), "items": dict[int, self.item]}  # type: ignore[name-defined]
+
+    def state(self) -> State:
+        """Everything remembered."""
+        return {**self.cells.state(), "items": self.items}
+
+    def load(self, state: State) -> None:
+        """Replaces everything by a state.
+
+        Raises StateError where index, items and cells do not agree.
+        """
+        self.load_cells(state)
+        self.items = state.get("items", {})
+        if self.items.keys() != set(np.flatnonzero(self.cells["area"] >= 0).tolist()):
+            raise StateError("its items are not those of its cells")
+        if self.complete and self.items.keys() != self.index.used_slots():
+            raise StateError("its items are not those of its index")
+
+    def load_cells(self, state: State) -> None:
+        """Replaces the cells by those of a state. Raises StateError if a cell has no item."""
+        self.cells.load(state)
+        self.earliest = np.zeros(0, np.int64)
+        within("its number of items", self.cells.used, 0, len(self.index))
+        self.cells.reserve(len(self.index))
+
+
+def _nothing_lost(_: int) -> Sequence[tuple[int, int]]:
+    """No spans."""
+    return ()
+
+
+def seconds_after(start: int, seconds: float) -> int:
+    """The moment some seconds after another, on any day."""
+    return start + round(seconds)
+
+
+def passed_marks(
+    stay: Stay,
+    marks: Sequence[float],
+    after: Callable[[int, float], int] = seconds_after,
+) -> Iterator[tuple[int, bool, float]]:
+    """Each mark of a stay: its time, whether it is certain, and the mark, 0 for the end."""
+    for mark in marks if stay.unit > 0 else ():
+        at = after(stay.start, mark * stay.unit)
+        if at < stay.done:
+            yield at, stay.done < NEVER_TIME, mark
+    if stay.done < NEVER_TIME:
+        yield stay.done, True, 0.0

@@ -1,0 +1,407 @@
+"""Bills: their issues, the payments on them, and the amounts that the tariffs give."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Collection, Iterator
+from itertools import accumulate, zip_longest
+from math import inf, isfinite, isnan, nan
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from models.days.day_rows import LAST_DIGIT
+from models.master.calendar import from_day_of_month, from_month_end, midnight, new_year
+from models.master.registry import Registry
+from models.master.tariffs import BilledUse
+from models.master.tariffs import amount as amount_of
+from models.state.index import Index
+from models.timelines.base import (
+    NEVER_TIME,
+    Observation,
+    Recorded,
+    Stay,
+    Timelines,
+    passed_marks,
+)
+from schemas.columns import (
+    EARLIEST_TIME,
+    LATEST_TIME,
+    Codes,
+    Invoices,
+    Payment,
+    Payments,
+    Times,
+)
+from schemas.master import Meter
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
+
+OVERDUE_MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
+# a day, of the debt of homes, of others, and of others from past years
+HOME_PENALTY_RATE = 0.001
+OTHER_PENALTY_RATE = 0.002
+PAST_YEAR_PENALTY_RATE = 0.003
+MISSING_NUMBER = -1e15  # beyond what the wire lets through
+CREDIT_LEVELS = {"A": 1.0, "D": -1.0}
+CUTOFF_DAYS = 30  # days overdue after which supply may be cut off
+NOTICE_HOME = 7  # days of notice before it
+NOTICE_OTHER = 3  # days of notice before it
+# 2023-07-01 in China, when the first month with a rebate on demand was billed
+REBATE_START = 1_688_140_800
+# of a paid bill, for second payments and reversals
+PAID_RETENTION_SECONDS = 30 * DAY_SECONDS
+LEAST_OPEN = 0.005  # yuan; a smaller debt is none
+
+
+class Issue(NamedTuple):
+    """A bill as it was issued; an unknown number is MISSING_NUMBER."""
+
+    at: int
+    due: int
+    amount: float
+    read_at: int
+    read_register: float
+    frozen_register: float
+    used: tuple[float, ...]  # as BilledUse
+
+
+class Paid(NamedTuple):
+    """A payment on a bill; a negative amount is a reversal."""
+
+    at: int
+    amount: float  # yuan
+    reference: str = ""  # its number, "" where it has none
+
+
+class Bill(msgspec.Struct):
+    """The events of a bill: its issue, perhaps again, the payments on it, and the reversals."""
+
+    customer: str = ""
+    issues: list[Issue] = []  # in order of time
+    paid: list[Paid] = []  # the same
+    # when a payment was reported as failed, and its number
+    returned: list[tuple[int, str]] = []
+
+    def stays(self) -> list[Stay]:
+        """The spans in which it is open, from the due date on; no marks without a due date."""
+        if not self.issues:
+            return []
+        last = self.issues[-1]
+        spans = _unpaid_spans(self.entries(), self.owed, last.at, last.due)
+        unit = DAY_SECONDS if last.due else 0
+        return [Stay(start, unit, done) for start, done in spans]
+
+    def entries(self) -> list[tuple[int, float]]:
+        """Payments and reversals, in order of time."""
+        return [*_entries_of(self.paid, self.returned)]
+
+    @property
+    def owed(self) -> float:
+        """Yuan of the latest issue, 0 where its amount is unknown."""
+        amount = self.issues[-1].amount
+        return 0.0 if amount == MISSING_NUMBER else amount
+
+    def unpaid(self, at: int) -> float:
+        """Yuan that are open at a time."""
+        return self.owed - sum(amount for when, amount in self.entries() if when <= at)
+
+    def overpaid(self) -> Iterator[tuple[int, float]]:
+        """Yuan paid above the issue in force, at every issue and payment.
+
+        NaN while no amount is owed.
+        """
+        entries = self.entries()
+        issued = [issue.at for issue in self.issues]
+        paid = [at for at, _ in entries]
+        sums = [0.0, *accumulate(amount for _, amount in entries)]
+
+        for at in sorted({*issued, *paid}):
+            known = bisect_right(issued, at)
+            owed = self.issues[known - 1].amount if known else MISSING_NUMBER
+            if owed == MISSING_NUMBER:
+                yield at, nan
+            else:
+                yield at, round(sums[bisect_right(paid, at)] - owed, 2)
+
+
+class Bills(Timelines):
+    """Bills until they are paid."""
+
+    kind, item = Invoices, Bill
+    columns = (
+        "overdue_days",
+        "unpaid",
+        "penalty",
+        "credit",
+        "cutoff_days",
+        "notice_days",
+        "read_off",
+        "short_kwh",
+        "by_demand",
+        "difference",
+        "recomputed",
+        "overpaid",
+    )
+    awaits = ("overdue_days", "read_off", "short_kwh")
+
+    def __init__(self, index: Index, registry: Registry, zone: str) -> None:
+        super().__init__(index)
+        self._registry = registry
+        self._zone = zone
+
+    def record(self, batch: Payments, areas: Codes, sealed: Times) -> Recorded:
+        """Records bills and payments on them.
+
+        Bills that were paid before `sealed`, by row, cannot change.
+        """
+        recorded = Recorded(set(), [], [])
+        for n in range(len(batch)):
+            bill_name = batch.bills[batch.bill[n]]
+            change = _bill_change_of(batch, n)
+            if not bill_name or change is None:
+                continue
+            area = batch.areas[batch.area[n]]
+            customer = batch.names[batch.subject[n]]
+            at = int(batch.at[n])
+            slot = self.open(area, f"{customer}/{bill_name}", at, sealed[n])
+            if slot < 0:
+                recorded.late.append(n)
+                continue
+
+            bill = self.items.setdefault(slot, Bill(customer=customer))
+            entries: list[Any] = getattr(bill, change.list_name)
+            new = change.entry not in entries
+            if new:
+                insort(entries, change.entry)
+            self.record_row(recorded, n, slot, areas[n], at, new=new)
+        return recorded
+
+    def observations(self, slot: int) -> Iterator[Observation]:
+        """Marks of the latest issue, payments beyond an issue, each issue, and a day later."""
+        bill = self.items[slot]
+        for stay in bill.stays():
+            for at, certain, days in passed_marks(stay, OVERDUE_MARKS):
+                arrears = (days, bill.unpaid(at), *self.arrears(slot, at, days))
+                yield Observation(at, certain, (*arrears, *UNKNOWN_COLUMNS[6:]))
+
+        for at, yuan in bill.overpaid():
+            yield Observation(at, certain=True, columns=(*UNKNOWN_COLUMNS[:-1], yuan))
+
+        area = self.index.pairs[slot][0]
+        for issue, following in zip_longest(bill.issues, bill.issues[1:]):
+            checks = self._issue_columns(area, bill.customer, issue)
+            columns = (*UNKNOWN_COLUMNS[:6], *checks, nan)
+            yield Observation(issue.at, certain=True, columns=columns)
+            next_day = issue.at + DAY_SECONDS
+            if following is None or following.at > next_day:
+                yield Observation(next_day, following is not None, columns)
+
+    def finished(
+        self, watermarks: Times, grace: int, troubled: Collection[int]
+    ) -> Codes:
+        """Bills that were paid too long ago for a second payment, or were never issued."""
+        retention = max(grace, PAID_RETENTION_SECONDS)
+        return super().finished(watermarks, retention, troubled)
+
+    def since(self, slot: int, at: int) -> int:
+        """The time of its first event."""
+        bill = self.items[slot]
+        return min(when for when, *_ in (*bill.issues, *bill.paid, *bill.returned))
+
+    def arrears(self, slot: int, at: int, days: float) -> tuple[float, ...]:
+        """The columns of a bill that is late by some days, from penalty to notice_days."""
+        bill = self.items[slot]
+        area = self.index.pairs[slot][0]
+        account, _ = self._registry.account(area, bill.customer, bill.issues[-1].at)
+        credit = CREDIT_LEVELS.get(account.credit, 0.0) if account else 0.0
+        if account is None or not days:
+            return nan, credit, nan, nan
+
+        home = account.segment == "residential"
+        notice = NOTICE_HOME if home else NOTICE_OTHER
+        penalty = self._penalty(slot, at, home=home)
+        return penalty, credit, max(CUTOFF_DAYS - days, notice), float(notice)
+
+    def _penalty(self, slot: int, at: int, *, home: bool) -> float:
+        """Yuan of penalty for late payment up to a time."""
+        bill = self.items[slot]
+        due = bill.issues[-1].due
+        judged_due = min(max(due, EARLIEST_TIME), LATEST_TIME - 1)
+        year_end = midnight(new_year(judged_due, self._zone), self._zone)
+
+        def rate(day: int) -> float:
+            if home:
+                return HOME_PENALTY_RATE
+            return PAST_YEAR_PENALTY_RATE if day > year_end else OTHER_PENALTY_RATE
+
+        days = range(due + DAY_SECONDS, at + 1, DAY_SECONDS)
+        return float(sum(max(bill.unpaid(day), 0.0) * rate(day) for day in days))
+
+    def _issue_columns(
+        self, area: str, customer: str, issue: Issue
+    ) -> tuple[float, ...]:
+        """The columns of an issue, from read_off on.
+
+        Of read_off and short_kwh an unknown one is -inf.
+        """
+        account, tariff = self._registry.account(area, customer, issue.at)
+        by_demand = account is not None and (
+            account.declared_kw is not None or (tariff and tariff.demand) is not None
+        )
+        off = self._read_off(issue, account, by_demand=by_demand)
+        short = nan
+        if MISSING_NUMBER not in (issue.read_register, issue.frozen_register):
+            short = _short_kwh(issue, account)
+        if not isnan(short) or not isnan(off):
+            short = -inf if isnan(short) else short
+            off = -inf if isnan(off) else off
+
+        recomputed = nan
+        if account and tariff:
+            known = (
+                nan if number == MISSING_NUMBER else number for number in issue.used
+            )
+            used = BilledUse(*known)
+            rebate = issue.at >= REBATE_START
+            recomputed = amount_of(tariff, account, used, rebate=rebate)
+        difference = nan
+        if issue.amount != MISSING_NUMBER:
+            difference = issue.amount - recomputed
+        return off / HOUR_SECONDS, short, float(by_demand), difference, recomputed
+
+    def _read_off(
+        self, issue: Issue, account: Meter | None, *, by_demand: bool
+    ) -> float:
+        """Seconds between the billed reading and the day on which it is due.
+
+        NaN where either is unknown.
+        """
+        day = account.read_day if account else 0
+        if not EARLIEST_TIME <= issue.read_at < LATEST_TIME:
+            return nan
+        if by_demand:
+            return from_month_end(issue.read_at, self._zone)
+        return from_day_of_month(issue.read_at, day, self._zone) if day else nan
+
+
+UNKNOWN_COLUMNS = (nan,) * len(Bills.columns)
+
+
+def _short_kwh(issue: Issue, account: Meter | None) -> float:
+    """Primary kWh by which the billed reading is below the end-of-day register.
+
+    0 within the last digits of both.
+    """
+    shown = issue.frozen_register - issue.read_register
+    ratio = account.ct * account.pt if account else 1.0
+    return shown * ratio if shown > 2 * LAST_DIGIT else 0.0
+
+
+NUMBER_COLUMNS = (
+    "amount",
+    "read_register",
+    "frozen_register",
+    "billed_kwh",
+    "billed_sharp",
+    "billed_peak",
+    "billed_valley",
+    "billed_kvarh",
+    "billed_demand",
+    "year_kwh",
+    "billed_deep_valley",
+)
+
+
+def _issue_of(batch: Payments, row: int) -> Issue:
+    """The issue of a row."""
+    numbers = [float(getattr(batch, name)[row]) for name in NUMBER_COLUMNS]
+    amount, read, frozen, *used = (
+        number if isfinite(number) else MISSING_NUMBER for number in numbers
+    )
+    return Issue(
+        at=int(batch.at[row]),
+        due=int(batch.due[row]),
+        amount=amount,
+        read_at=int(batch.read_at[row]),
+        read_register=read,
+        frozen_register=frozen,
+        used=tuple(used),
+    )
+
+
+class _BillChange(NamedTuple):
+    """An entry of a row, and the name of the bill's list that gets it."""
+
+    list_name: str
+    entry: Any
+
+
+def _bill_change_of(batch: Payments, row: int) -> _BillChange | None:
+    """The issue, payment or reversal of a row; None where it is none."""
+    kind = int(batch.payment[row])
+    at = int(batch.at[row])
+    reference = batch.references[batch.reference[row]]
+    amount = float(np.nan_to_num(batch.amount[row]))
+
+    if kind == Payment.BILL:
+        return _BillChange("issues", _issue_of(batch, row))
+    if kind == Payment.PAYMENT and batch.succeeded[row]:
+        return _BillChange("paid", Paid(at, amount, reference))
+    if kind == Payment.REVERSAL and not reference:
+        return _BillChange("paid", Paid(at, -abs(amount)))
+    if kind in (Payment.PAYMENT, Payment.REVERSAL) and reference:
+        return _BillChange("returned", (at, reference))
+    return None
+
+
+def _entries_of(
+    paid: list[Paid], returned: list[tuple[int, str]]
+) -> Iterator[tuple[int, float]]:
+    """Payments and reversals: a number that fails takes back all earlier payments under it.
+
+    A number that fails in the same second was tried again, and went through.
+
+    >>> list(_entries_of([Paid(10, 100.0, "R1"), Paid(30, 100.0, "R1")], [(5, "R1"), (20, "R1"), (25, "R1")]))
+    [(10, 100.0), (20, -100.0), (30, 100.0)]
+    """
+    balances: dict[str, float] = {}
+    failures = [(at, 0, 0.0, reference) for at, reference in returned]
+    payments = [(payment.at, 1, payment.amount, payment.reference) for payment in paid]
+    for at, is_payment, amount, reference in sorted(failures + payments):
+        if is_payment:
+            balances[reference] = balances.get(reference, 0.0) + amount
+            yield at, amount
+        elif taken_back := balances.pop(reference, 0.0):
+            yield at, -taken_back
+
+
+def _unpaid_spans(
+    entries: list[tuple[int, float]], amount: float, issued: int, due: int
+) -> Iterator[tuple[int, int]]:
+    """The spans in which a bill is open: since it is due, and again since a reversal.
+
+    >>> list(_unpaid_spans([(10, 50.0), (20, 60.0)], 100.0, 5, 15)) == [(15, 20)]
+    True
+    >>> list(_unpaid_spans([(20, 100.0), (30, -100.0)], 100.0, 5, 15)) == [(15, 20), (30, NEVER_TIME)]
+    True
+    >>> list(_unpaid_spans([], 0.0, 5, 15))
+    [(15, 5)]
+    """
+    if amount < LEAST_OPEN:
+        yield due, issued
+        return
+
+    total = 0.0
+    start = due
+    is_open = True
+    for at, yuan in entries:
+        total += yuan
+        covered = total >= amount - LEAST_OPEN
+        if is_open and covered:
+            yield start, at
+        elif not is_open and not covered:
+            start = max(due, at)
+        is_open = not covered
+    if is_open:
+        yield start, NEVER_TIME

@@ -1,0 +1,418 @@
+"""Work: the stays of items in stages, beside limit and usual stay, and the stages' order."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
+from functools import partial
+from math import nan
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from models.master.calendar import worked_after
+from models.master.registry import Registry
+from models.state.cells import Cells
+from models.state.index import Index
+from models.state.owners import Schema, State, StateError, within
+from models.timelines.base import (
+    NEVER_TIME,
+    Observation,
+    Recorded,
+    Stay,
+    Timelines,
+    passed_marks,
+    seconds_after,
+)
+from models.timelines.durations import WINDOW_DAYS, Durations
+from schemas.columns import Codes, Overdue, StageProgress, Stages, Times, Traces
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
+
+LIMIT_MARKS = (0.8, 1.0, 2.0)  # shares of the limit
+NOT_COUNTED = -1
+LATE_RATIO = 1.0  # times the limit, from which an item is stuck
+STALLED_RATIO = 2.0  # times the usual stay, from which an item is stuck
+STALL_MARKS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # times the usual stay
+
+
+class WorkItem(msgspec.Struct):
+    """The events of a work item in a stage, which it may enter again."""
+
+    # by time: the limit in seconds, and whether only working days count
+    starts: dict[int, tuple[float, bool]] = {}
+    # in order of time
+    ends: list[int] = []
+    pauses: list[int] = []
+    resumes: list[int] = []
+    # by start: seconds within which such stages were usually done before it
+    usual: dict[int, float] = {}
+    # by start: the end, None while there is none, of the stays that were counted
+    counted: dict[int, int | None] = {}
+    # by start: the seconds for which such a stay was paused
+    waited: dict[int, int] = {}
+
+    def stays(self) -> list[Stay]:
+        """Each start with the first end after it.
+
+        A start while the stage is open changes nothing.
+        """
+        stays: list[Stay] = []
+        done = 0
+        for start in sorted(self.starts):
+            if done <= start:
+                after = bisect_left(self.ends, start)
+                done = self.ends[after] if after < len(self.ends) else NEVER_TIME
+                stays.append(Stay(start, self.starts[start][0], done))
+        return stays
+
+    def _pause_spans(self) -> Iterator[tuple[int, int]]:
+        """The spans in which it does not age: each pause until it is resumed."""
+        until = 0
+        for since in self.pauses:
+            if until <= since:
+                after = bisect_left(self.resumes, since)
+                until = self.resumes[after] if after < len(self.resumes) else NEVER_TIME
+                yield since, until
+
+    def waited_for(self, start: int, done: int | None) -> int:
+        """The seconds for which it was paused in an ended stay."""
+        if done is None:
+            return 0
+        return sum(
+            max(min(until, done) - max(since, start), 0)
+            for since, until in self._pause_spans()
+        )
+
+    def put_off(self, start: int, at: int) -> int:
+        """A time after the pauses since a start have moved it; never while it is paused.
+
+        >>> WorkItem(pauses=[20], resumes=[50]).put_off(10, 30)
+        60
+        >>> WorkItem(pauses=[20]).put_off(10, 30) == NEVER_TIME, WorkItem(pauses=[40]).put_off(10, 30)
+        (True, 30)
+        """
+        for since, until in self._pause_spans():
+            if until <= start:
+                continue
+            if since >= at:
+                break
+            at = NEVER_TIME if until == NEVER_TIME else at + until - max(since, start)
+        return at
+
+
+class Work(Timelines):
+    """Work items by stage, and the usual stays in each section's stages."""
+
+    kind, item = Overdue, WorkItem
+    columns = ("share", "limit_hours", "stalled", "usual_hours")
+    awaits = ("share", "stalled")
+
+    def __init__(
+        self, index: Index, queues: Index, registry: Registry, zone: str, grace: int
+    ) -> None:
+        super().__init__(index)
+        self._registry = registry
+        self._zone = zone
+        self._grace = grace
+        self._durations = Durations()
+        self.queues = queues
+        self.cells = Cells(
+            **self.cells.empty,
+            queue=np.int32(-1),  # the stage of its section
+            # its last stay, and whether it had others
+            since=np.int64(NEVER_TIME),
+            stuck=np.int64(NEVER_TIME),
+            again=np.bool_(0),
+        )
+
+    def record(self, batch: Stages, areas: Codes, sealed: Times) -> Recorded:
+        """Records starts and ends.
+
+        Stays that ended before `sealed`, by row, cannot change any more.
+        """
+        recorded = Recorded(set(), [], [])
+        for n in range(len(batch)):
+            section = batch.areas[batch.area[n]]
+            stage = batch.stages[batch.stage[n]]
+            name = f"{batch.names[batch.subject[n]]}/{stage}"
+            at = int(batch.at[n])
+            slot = self.open(section, name, at, sealed[n])
+            if slot < 0:
+                recorded.late.append(n)
+                continue
+
+            item = self.items.setdefault(slot, WorkItem())
+            if batch.progress[n] == StageProgress.STARTED:
+                limit = self._limit(section, stage, at, float(batch.limit[n]))
+                new = limit > item.starts.get(at, (-1.0, False))
+                item.starts[at] = max(item.starts.get(at, limit), limit)
+                if at < sealed[n]:
+                    item.usual.setdefault(at, nan)
+            else:
+                times = self._times_of(item, int(batch.progress[n]))
+                new = at not in times
+                if new:
+                    insort(times, at)
+
+            self.record_row(recorded, n, slot, areas[n], at, new=new)
+            self.cells["queue"][slot] = self.queues.slot(section, stage)
+            if new:
+                self._learn(item, (section, stage), int(sealed[n]))
+        return recorded
+
+    @staticmethod
+    def _times_of(item: WorkItem, progress: int) -> list[int]:
+        """The times of an item's ends, pauses or resumptions."""
+        kind = StageProgress(progress)
+        if kind == StageProgress.FINISHED:
+            return item.ends
+        return item.pauses if kind == StageProgress.PAUSED else item.resumes
+
+    def _limit(
+        self, section: str, stage: str, at: int, seconds: float
+    ) -> tuple[float, bool]:
+        """The seconds that an item may stay, 0 if unlimited, and if only working days count."""
+        if 0 < seconds < np.inf:
+            return seconds, False
+        for known in self._registry.stages(section, at):
+            if known.stage == stage:
+                return float(HOUR_SECONDS * (known.hours or 0)), known.working_days
+        return 0.0, False
+
+    def _learn(self, item: WorkItem, group: tuple[str, str], sealed: int) -> None:
+        """Counts the stays as they are now.
+
+        A stay that began or ended before the seal stays as it is.
+        """
+        ends = {
+            stay.start: None if stay.done == NEVER_TIME else stay.done
+            for stay in item.stays()
+        }
+        counted: dict[int, int | None] = {}
+        waits: dict[int, int] = {}
+        for start in {*item.counted, *ends}:
+            before = item.counted.get(start, NOT_COUNTED)
+            done = ends.get(start, NOT_COUNTED)
+            if start < sealed and (
+                NOT_COUNTED in {before, done} or (before or done or sealed) < sealed
+            ):
+                done = before
+
+            waited_before = item.waited.get(start, 0)
+            waited = waited_before
+            if before != done or (done or sealed) >= sealed:
+                waited = item.waited_for(start, done)
+            if done != NOT_COUNTED:
+                counted[start] = done
+            if waited:
+                waits[start] = waited
+
+            if (before, waited_before) == (done, waited):
+                continue
+            if before != NOT_COUNTED:
+                self._durations.count(group, start, before, -1, waited_before)
+            if done != NOT_COUNTED:
+                self._durations.count(group, start, done, 1, waited)
+        item.counted = counted
+        item.waited = waits
+
+    def timeline(
+        self, slots: Codes, watermarks: Times
+    ) -> tuple[Codes, Times, dict[str, Any]]:
+        """Every row of some items so far.
+
+        The usual stay is as it was known when the stage was entered.
+        """
+        for slot in slots.tolist():
+            item = self.items[slot]
+            now = int(watermarks[self.cells["area"][slot]])
+            section, subject = self.index.pairs[slot]
+            group = section, subject.rpartition("/")[2]
+            stays = item.stays()
+            for stay in stays:
+                if stay.start <= now and stay.start not in item.usual:
+                    day = (stay.start - self._grace) // DAY_SECONDS
+                    item.usual[stay.start] = self._durations.usual(group, day)
+            self._note_last_stay(slot, stays)
+        return super().timeline(slots, watermarks)
+
+    def stuck(self, slot: int, stay: Stay) -> int:
+        """The time from which an item is stuck in a stay: past its limit, or stalled."""
+        late = stalled = NEVER_TIME
+        if stay.unit > 0:
+            late = self._time_after(slot, stay.start, LATE_RATIO * stay.unit)
+        usual = self.items[slot].usual.get(stay.start, nan)
+        if usual > 0:
+            seconds = STALLED_RATIO * usual
+            stalled = self._calendar_time_after(slot, stay.start, seconds)
+        return min(late, stalled)
+
+    def _time_after(self, slot: int, start: int, seconds: float) -> int:
+        """The time some seconds after an item entered its stage, in working days where these count.
+
+        Its pauses are added by the calendar.
+        """
+        item = self.items[slot]
+        _, working_days = item.starts[start]
+        if working_days:
+            return item.put_off(start, worked_after(start, seconds, self._zone))
+        return item.put_off(start, seconds_after(start, seconds))
+
+    def _calendar_time_after(self, slot: int, start: int, seconds: float) -> int:
+        """The same by the calendar."""
+        return self.items[slot].put_off(start, seconds_after(start, seconds))
+
+    def observations(self, slot: int) -> Iterator[Observation]:
+        """Of every stay the marks of its limit, the marks of the usual stay, and the end."""
+        item = self.items[slot]
+        time_after = partial(self._time_after, slot)
+        calendar_time_after = partial(self._calendar_time_after, slot)
+        for stay in item.stays():
+            limit_hours = stay.unit / HOUR_SECONDS
+            usual = item.usual.get(stay.start, nan)
+            if stay.start not in item.usual:
+                unknown = (nan,) * len(self.columns)
+                yield Observation(stay.start, certain=False, columns=unknown)
+
+            for at, certain, share in passed_marks(stay, LIMIT_MARKS, time_after):
+                if share:
+                    yield Observation(at, certain, (share, limit_hours, nan, nan))
+
+            usual_stay = stay._replace(unit=usual)
+            marks = passed_marks(usual_stay, STALL_MARKS, calendar_time_after)
+            for at, certain, times in marks:
+                ended = (nan, nan) if times else (0.0, limit_hours)
+                yield Observation(at, certain, (*ended, times, usual / HOUR_SECONDS))
+
+    def expire(self, watermarks: Mapping[str, int]) -> None:
+        """Drops the durations of some sections that are too old to be used again."""
+        first_days = {
+            section: (now - self._grace) // DAY_SECONDS - WINDOW_DAYS - 1
+            for section, now in watermarks.items()
+        }
+        self._durations.forget(first_days)
+
+    def schema(self) -> Schema:
+        """The items, and the durations of stages."""
+        return {**super().schema(), **self._durations.schema()}
+
+    def state(self) -> State:
+        """Everything remembered."""
+        return super().state() | self._durations.state()
+
+    def load(self, state: State) -> None:
+        """Replaces everything by a state. Raises StateError."""
+        super().load(state)
+        self._durations.load(state)
+        within("a queue", self.cells["queue"], -1, len(self.queues) - 1)
+        if "queue" not in state:
+            self._restore_queues()
+
+    def _restore_queues(self) -> None:
+        """Puts every item into the queue of its stage, as it is since its last stay began."""
+        for slot, item in self.items.items():
+            section, subject = self.index.pairs[slot]
+            stage = subject.rpartition("/")[2]
+            self.cells["queue"][slot] = self.queues.slot(section, stage)
+            self._note_last_stay(slot, item.stays())
+
+    def _note_last_stay(self, slot: int, stays: list[Stay]) -> None:
+        """Notes when an item's last stay began, when it is stuck, and whether it had others."""
+        if stays:
+            self.cells["since"][slot] = stays[-1].start
+            self.cells["stuck"][slot] = self.stuck(slot, stays[-1])
+        self.cells["again"][slot] = len(stays) > 1
+
+
+class Trace(msgspec.Struct):
+    """The times at which an item entered and left its stages."""
+
+    starts: dict[str, list[int]] = {}
+    ends: dict[str, list[int]] = {}
+
+    def times(self) -> list[int]:
+        """Every time at which it moved."""
+        times: set[int] = set()
+        times.update(*self.starts.values(), *self.ends.values())
+        return sorted(times)
+
+
+class StageOrder(Timelines):
+    """Work items on their way through the stages of their section."""
+
+    kind, item = Traces, Trace
+    columns = ("unfinished",)
+    awaits = ("unfinished",)
+    awaits_when_certain = True
+
+    def __init__(self, index: Index, registry: Registry) -> None:
+        super().__init__(index)
+        self._registry = registry
+
+    def record(self, batch: Stages, areas: Codes, sealed: Times) -> Recorded:
+        """Records starts and ends of stages that have an order."""
+        recorded = Recorded(set(), [], [])
+        for n in range(len(batch)):
+            progress = batch.progress[n]
+            if progress not in (StageProgress.STARTED, StageProgress.FINISHED):
+                continue
+            section = batch.areas[batch.area[n]]
+            stage = batch.stages[batch.stage[n]]
+            at = int(batch.at[n])
+            ordered = self._registry.stages(section, at)
+            if all(known.stage != stage for known in ordered):
+                continue
+            slot = self.open(section, batch.names[batch.subject[n]], at, sealed[n])
+            if slot < 0:
+                continue
+
+            item = self.items.setdefault(slot, Trace())
+            stages = item.starts if progress == StageProgress.STARTED else item.ends
+            times = stages.setdefault(stage, [])
+            new = at not in times
+            if new:
+                times.append(at)
+            self.record_row(recorded, n, slot, areas[n], at, new=new)
+        return recorded
+
+    def since(self, slot: int, at: int) -> int:
+        """The time of its first move."""
+        return self.items[slot].times()[0]
+
+    def _order(self, slot: int) -> list[str]:
+        """The stages of an item's section, as they were at its first move."""
+        section = self.index.pairs[slot][0]
+        stages = self._registry.stages(section, self.items[slot].times()[0])
+        return [known.stage for known in stages]
+
+    def stays(self, slot: int) -> list[Stay]:
+        """From its first move until the last stage of the section is done."""
+        item = self.items[slot]
+        done = min(item.ends.get(self._order(slot)[-1], [NEVER_TIME]))
+        return [Stay(item.times()[0], 0.0, done)] if done < NEVER_TIME else []
+
+    def observations(self, slot: int) -> Iterator[Observation]:
+        """Every move, with the number of unfinished stages before the furthest stage entered."""
+        item = self.items[slot]
+        order = self._order(slot)
+        for at in item.times():
+            entered = _reached(order, item.starts, at)
+            left = _reached(order, item.ends, at)
+            seen = [n for n, stage in enumerate(order) if stage in entered | left]
+            furthest = max(
+                (n for n, stage in enumerate(order) if stage in entered), default=0
+            )
+            missing = sum(stage not in left for stage in order[seen[0] : furthest])
+            yield Observation(at, certain=True, columns=(float(missing),))
+
+    def load(self, state: State) -> None:
+        """Replaces everything by a state. Raises StateError."""
+        super().load(state)
+        if not all(item.times() for item in self.items.values()):
+            raise StateError("an item has never moved")
+
+
+def _reached(order: list[str], times: dict[str, list[int]], at: int) -> set[str]:
+    """The stages that have a time up to a moment."""
+    return {stage for stage in order if min(times.get(stage, [NEVER_TIME])) <= at}

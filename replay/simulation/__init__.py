@@ -1,0 +1,1 @@
+"""The simulated town: its network, customers and office, with faults and decoys planted in it."""

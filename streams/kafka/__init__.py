@@ -1,0 +1,1 @@
+"""The watch on Kafka: the Faust app, workers, partitions, checkpoints and the outbox."""

@@ -1,0 +1,113 @@
+"""The records on their way to the brokers, and for how long the brokers have taken none.
+
+aiokafka never gives up a batch of an idempotent producer, so its own timeouts bound nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
+
+from streams.kafka.answers import answered
+from streams.kafka.topics import LARGEST_RECORD
+from streams.settings import Settings
+
+BATCH_BYTES = 256 << 10
+# Seconds that a beat adds at most: brokers take records only while this process runs.
+BEAT_SECONDS = 2.0
+REQUEST_SECONDS = 30  # after which a request goes over another connection
+# Seconds of a batch whose partition has no leader; the worker ends long before.
+EXPIRY_SECONDS = 86_400
+
+
+class Deliveries:
+    """The futures of records that producers are sending, oldest first."""
+
+    def __init__(self) -> None:
+        self._since: dict[asyncio.Future[Any], float] = {}
+        self._clock = 0.0  # seconds that this process has been awake
+        self._last_beat = time.monotonic()
+        self._delivered = 0.0  # when the last record arrived
+
+    def track(self, future: asyncio.Future[Any]) -> None:
+        """Tracks a future until it is done."""
+        self._since[future] = self._clock
+        future.add_done_callback(self._arrived)
+
+    def beat(self) -> None:
+        """Lets time pass; called about every second."""
+        now = time.monotonic()
+        self._clock += min(now - self._last_beat, BEAT_SECONDS)
+        self._last_beat = now
+
+    @property
+    def oldest(self) -> float:
+        """Seconds for which the oldest record has been on its way, 0 without one."""
+        return self._clock - next(iter(self._since.values()), self._clock)
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which a record has been on its way and none has arrived."""
+        return min(self.oldest, self._clock - self._delivered)
+
+    def _arrived(self, future: asyncio.Future[Any]) -> None:
+        del self._since[future]
+        if not future.cancelled() and future.exception() is None:
+            self._delivered = self._clock
+
+
+class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
+    """A producer that never loses, doubles or swaps records, takes large ones, and never gives up."""
+
+    def __init__(self, settings: Settings, deliveries: Deliveries) -> None:
+        super().__init__(
+            **settings.client(),
+            enable_idempotence=True,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=LARGEST_RECORD + BATCH_BYTES,
+            request_timeout_ms=REQUEST_SECONDS * 1000,
+        )
+        self._message_accumulator._batch_ttl = EXPIRY_SECONDS  # noqa: SLF001 - no other way in
+        self._deliveries = deliveries
+
+    async def start(self) -> None:
+        """Connects. Raises KafkaError, also if no broker answers in time."""
+        await answered(super().start())
+
+    async def stop(self) -> None:
+        """Sends what is left and closes. Raises KafkaTimeoutError if no broker takes it."""
+        await answered(super().stop())
+
+    async def send(self, *record: Any, **options: Any) -> asyncio.Future[Any]:
+        """Sends as aiokafka does; waits while the buffer is full."""
+        return await self._deliver(super().send, *record, **options)
+
+    async def send_batch(self, *batch: Any, **options: Any) -> asyncio.Future[Any]:
+        """Sends as aiokafka does; waits while the buffer is full."""
+        return await self._deliver(super().send_batch, *batch, **options)
+
+    async def _deliver(
+        self,
+        send: Callable[..., Awaitable[asyncio.Future[Any]]],
+        *content: Any,
+        **options: Any,
+    ) -> asyncio.Future[Any]:
+        """Sends until the buffer takes it; the wait counts as a delivery on its way."""
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._deliveries.track(waiting)
+        try:
+            while True:
+                try:
+                    sent = await send(*content, **options)
+                except KafkaTimeoutError:
+                    continue
+                break
+        finally:
+            waiting.cancel()
+        self._deliveries.track(sent)
+        return sent

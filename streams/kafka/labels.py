@@ -1,0 +1,87 @@
+"""All label sets of the counters. Each begins at 0, for Prometheus misses the first rise of a new counter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from detectors.causes import EXPLAINED_BY_FAILURE
+from detectors.engine import Engine
+from detectors.policy import AREA_FAILURE, MUTED_RULES, NOTICE_REASON, SUPPLY_RULES
+from detectors.revisable import FINAL_SUFFIX
+from detectors.rule import ALL_RULES, Rule
+from schemas.columns import DeviceEvents, Event, Payments, Readings, Stages
+from schemas.wire import Reason
+from streams.kafka import topics
+
+KIND_NAMES = (Readings.kind, DeviceEvents.kind, Payments.kind, Stages.kind)
+# Topics whose records are counted as a kind when they are rejected.
+TOPICS_AS_KINDS = (topics.REGISTRY_TOPIC, topics.RULES_TOPIC)
+# Reasons beside the reasons of the wire, by kind.
+REJECTED_BY_ENGINE = {
+    Readings.kind: ("future", "implausible_time"),
+    DeviceEvents.kind: ("implausible_time",),
+}
+# Reasons for which a single value of a reading is taken for unknown.
+IMPLAUSIBLE_REASONS = (
+    "sentinel",
+    "not_finite",
+    "estimated",
+    "negative",
+    "beyond_bound",
+    "repeated_snapshot",
+    "backfill_lump",
+    "transient_low",
+    "transient_high",
+    "register_zero",
+)
+RULEBOOK_REASON = "rulebook"  # for which a record of the topic `rules` is rejected
+# Reasons for which the alert of any rule is suppressed.
+SUPPRESSION_REASONS = ("repeat", "storm", "budget", "shadow", NOTICE_REASON)
+
+
+def rejects() -> Iterator[tuple[str, str]]:
+    """Kind and reason of rejected rows."""
+    for kind in (*KIND_NAMES, topics.REGISTRY_TOPIC):
+        for reason in (*Reason, *REJECTED_BY_ENGINE.get(kind, ())):
+            yield kind, str(reason)
+    yield topics.RULES_TOPIC, RULEBOOK_REASON
+
+
+def implausible() -> Iterator[tuple[str, str]]:
+    """Kind and reason of single values that are taken for unknown."""
+    for reason in IMPLAUSIBLE_REASONS:
+        yield Readings.kind, reason
+
+
+def alerts() -> Iterator[tuple[str, str, str]]:
+    """Rule, severity and change of alerts."""
+    for rule in ALL_RULES.values():
+        for severity in sorted({level.severity for level in rule.levels}):
+            for change in _changes(rule):
+                yield rule.name, str(severity), change
+
+
+def suppressed() -> Iterator[tuple[str, str]]:
+    """Rule and reason of alerts that are suppressed."""
+    for name in ALL_RULES:
+        for reason in SUPPRESSION_REASONS:
+            yield name, reason
+        for event, rules in MUTED_RULES.items():
+            if name in rules:
+                yield name, Event(event).name.lower()
+        if name in SUPPLY_RULES:
+            yield name, "area_outage"
+        if any(name in rules for rules in EXPLAINED_BY_FAILURE.values()):
+            yield name, AREA_FAILURE
+
+
+def owners() -> Iterator[tuple[str]]:
+    """The owners of state that may start afresh, by name."""
+    for name, owner in Engine().owners().items():
+        if owner.missed and not name.endswith(FINAL_SUFFIX):
+            yield (name,)
+
+
+def _changes(rule: Rule) -> tuple[str, ...]:
+    escalated = ("escalated",) if len(rule.levels) > 1 else ()
+    return ("raised", *escalated, "revised", "cleared", "withdrawn")

@@ -1,0 +1,500 @@
+"""A partition: one engine for the topics that are keyed alike, with an offset and a backlog in each topic."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Mapping
+from math import inf
+from typing import Any, NamedTuple
+
+from detectors.engine import Engine
+from detectors.rulebook import EMPTY_RULEBOOK
+from schemas.alert import Alert
+from schemas.columns import Batch, DeviceEvents, Mask, Payments, Readings, Stages
+from schemas.rules import Rulebook
+from streams.kafka.checkpoints import NO_MARKS, Mark, WrittenCheckpoint, mark_of
+from streams.kafka.fetched import Damage, FetchedRange, Record
+from streams.kafka.topics import (
+    EVENTS_TOPIC,
+    PAYMENTS_TOPIC,
+    READS_TOPIC,
+    REGISTRY_TOPIC,
+    SOURCE_TOPICS,
+    WORKFLOW_TOPIC,
+)
+
+# Seconds of event time by which rows of a topic may be judged before earlier ones of another.
+AHEAD_SECONDS = 3600
+AWAIT_SECONDS = 10.0  # seconds that a topic may keep the others waiting
+STEP_ROWS = 20_000  # rows of a chunk, about
+# CPU seconds of a step, about: whatever waits for the engine waits for a few steps.
+STEP_SECONDS = 0.1
+INITIAL_PACE = 1_000.0  # rows a second of CPU, until a topic has been measured
+BYTES_PER_ROW = 50.0  # of a packed frame, until a topic has been measured
+BATCH_TYPES: dict[str, type[Batch]] = {
+    READS_TOPIC: Readings,
+    EVENTS_TOPIC: DeviceEvents,
+    PAYMENTS_TOPIC: Payments,
+    WORKFLOW_TOPIC: Stages,
+}
+
+
+class GapError(Exception):
+    """A slice begins after the offset that comes next."""
+
+
+class Arrival(NamedTuple):
+    """A slice in the backlog, with the event that acknowledges it; it may have no records."""
+
+    records: list[Record]
+    ends: int  # offset after the slice
+    size: int  # bytes
+    event: Any  # Faust's, of the slice's last record; None without that record
+
+    def within(self, capacity: float, until: float) -> int:
+        """How many records, from the first, have about `capacity` bytes and came by `until`, Unix ms."""
+        count = len(self.records)
+        if self.size > max(capacity, 0):
+            count = int(len(self.records) * capacity / self.size)
+        if until < inf:
+            return min(count, bisect_right(self.records, until, key=_receipt_ms))
+        return count
+
+    def split(self, count: int) -> tuple[Arrival, Arrival]:
+        """The first `count` records, and the rest."""
+        size = self.size * count // len(self.records)
+        ends = self.records[count].offset
+        first = Arrival(self.records[:count], ends, size, None)
+        rest = Arrival(self.records[count:], self.ends, self.size - size, self.event)
+        return first, rest
+
+
+def _receipt_ms(record: Record) -> int:
+    """The receipt time of a record, Unix milliseconds; 0 if it is unknown."""
+    return record.timestamp or 0
+
+
+class Chunk(NamedTuple):
+    """Arrivals of one topic that are judged together."""
+
+    topic: str
+    arrivals: list[Arrival]
+
+    @property
+    def records(self) -> list[Record]:
+        """All records in order."""
+        return [record for arrival in self.arrivals for record in arrival.records]
+
+    @property
+    def oldest_receipt(self) -> float:
+        """The receipt time of the oldest record, Unix seconds."""
+        first_records = (
+            arrival.records[0] for arrival in self.arrivals if arrival.records
+        )
+        return min(map(_receipt_ms, first_records)) / 1000
+
+
+class StepResult(NamedTuple):
+    """The result of a step."""
+
+    rows: int
+    alerts: list[Alert]
+    rejected: list[tuple[Batch, str]]
+    seconds: float  # CPU
+
+
+class InHand(NamedTuple):
+    """A chunk that is being judged, a step at a time."""
+
+    chunk: Chunk
+    batch: Batch
+    rows: int  # of the batch that the engine contains
+    accepted: Mask | None = None  # which rows may be judged, None for all
+
+
+class PartitionProgress(NamedTuple):
+    """The progress that a checkpoint keeps beside its offsets."""
+
+    begun: Mapping[str, int]  # by topic, rows from the offset on that are judged
+    paces: Mapping[str, float]  # by topic, rows a second of CPU
+    marks: Mapping[str, Mark] = NO_MARKS  # by topic, the last record judged
+    epoch: int = 0  # how often a topic that was created anew was begun again
+
+
+NO_PROGRESS = PartitionProgress({}, {})
+
+
+class Partition:
+    """An engine and, by topic, the offsets enqueued and judged and the backlog between them."""
+
+    def __init__(
+        self,
+        number: int,
+        engine: Engine,
+        contained: Mapping[str, int],
+        written: WrittenCheckpoint,
+        rulebook: Rulebook = EMPTY_RULEBOOK,
+        progress: PartitionProgress = NO_PROGRESS,
+    ) -> None:
+        self.number = number
+        self.engine = engine
+        self.rulebook = rulebook  # of the engine
+        self.written = written  # the last whole checkpoint
+
+        # Offsets by topic. `begun` counts the rows after `judged` that the engine contains already.
+        self.judged = dict(contained)  # the next offset to judge
+        self.begun = dict(progress.begun)
+        self.enqueued = dict(contained)  # the next offset to put into the backlog
+        self.marks = dict(progress.marks)  # the last record judged
+        self.reached: dict[str, int] = {}  # receipt time of that, Unix seconds
+        self.epoch = progress.epoch  # as in the checkpoint
+
+        # The backlog by topic.
+        self._waiting: dict[str, deque[Arrival]] = {
+            topic: deque() for topic in (REGISTRY_TOPIC, *SOURCE_TOPICS)
+        }
+        self.waiting_bytes = dict.fromkeys(self._waiting, 0)
+        self.in_hand: InHand | None = None
+        self.last_events: dict[str, Any] = {}  # Faust's event of the last slice judged
+        self._paces = dict(progress.paces)
+        self._row_bytes = dict.fromkeys(self._waiting, BYTES_PER_ROW)
+
+        # Where topics end, by topic: when the partition was taken over, and when last looked at.
+        self._ends: Mapping[str, int] = {}
+        self._latest_ends: dict[str, int] = {}
+        self.lags: Mapping[str, int] = {}  # records not judged; empty before a look
+        # Since when the next offset is deleted, and since when the backlog is empty although more is there.
+        self._stranded: dict[str, float] = {}
+        self._missed: dict[str, float] = {}
+
+        # Alerts of the worker before this one, which must be reconciled. `agreed` is the offset on the
+        # alerts topic before which this engine knows all alerts; `alerts_end` is where the topic ended
+        # when the partition was taken over; `published` has the ids of alerts published since then.
+        self.agreed = written.agreed
+        self.alerts_end = 0
+        self.reconciled = False
+        self.published: set[str] = set()
+
+        # Time that passes without records, Unix seconds: reached, and needed until all timers have
+        # fired that the worker before may have published alerts of.
+        self.ticked = 0
+        self._settle_after = 0
+        self._catching_up = False  # True after a tick that was only a portion
+
+        self.counted_rows = Counter(engine.counts)  # as in the metrics
+        self.counted_alerts = Counter(engine.alert_counts)
+        # `judged` and `begun` of the last checkpoint.
+        self._saved = (dict(contained), dict(progress.begun))
+        self._saved_at = self._moved_at = time.monotonic()
+        self._last_position = self._position
+
+    def resume(self, ends: Mapping[str, int], alerts_end: int, until: int) -> None:
+        """Notes where the topics and `alerts_end` end now, and the time.
+
+        Another worker may have judged and published up to there.
+        """
+        self._ends = ends
+        self._latest_ends.update(ends)
+        self._settle_after = until
+        self.ticked = 0
+        self.alerts_end = alerts_end
+        if self.written.agreed < 0:
+            self.agreed = alerts_end
+        else:
+            self.agreed = min(self.written.agreed, alerts_end)
+        self.reconciled = False
+        self.published.clear()
+
+    def start_anew(self, topic: str, offset: int) -> None:
+        """Begins a topic again that was created anew."""
+        self.start(topic, offset)
+        self.marks.pop(topic, None)
+        self.epoch += 1
+        self._saved = {}, {}
+
+    def start(self, topic: str, offset: int) -> None:
+        """Sets a topic to an offset, to judge and to fetch from there on."""
+        if self.judged.get(topic) != offset:
+            self.begun.pop(topic, None)
+        self.judged[topic] = self.enqueued[topic] = offset
+
+    def enqueue(self, topic: str, span: FetchedRange, event: Any) -> None:
+        """Puts a slice into the backlog, without records that are there already. Raises GapError if some are missing.
+
+        Faust may hand a slice over twice, and drops fetched records when a rebalance comes between.
+        """
+        due = self.enqueued[topic]
+        records = span.records
+        if span.ends <= due:
+            return
+        if span.begins > due:
+            raise GapError(
+                f"`{topic}`, partition {self.number}: {span.begins} came, {due} was due"
+            )
+        if span.begins < due:
+            records = [record for record in records if record.offset >= due]
+
+        size = sum(len(record.value or b"") for record in records)
+        self._waiting[topic].append(Arrival(records, span.ends, size, event))
+        self.waiting_bytes[topic] += size
+        self.enqueued[topic] = span.ends
+
+    @property
+    def paces(self) -> dict[str, float]:
+        """By topic, rows judged in a second of CPU lately."""
+        return dict(self._paces)
+
+    @property
+    def settled(self) -> bool:
+        """True once all is judged of which the worker before may have published alerts."""
+        return self.ticked >= self._settle_after and all(
+            self.judged[topic] >= end for topic, end in self._ends.items()
+        )
+
+    @property
+    def awaits(self) -> bool:
+        """True while an earlier record of another topic may still be in flight, at most AWAIT_SECONDS.
+
+        The record need not exist: it may have been deleted since.
+        """
+        missing = [
+            topic
+            for topic in SOURCE_TOPICS
+            if not self._waiting[topic]
+            and self.enqueued[topic] < self._latest_ends.get(topic, 0)
+        ]
+        now = time.monotonic()
+        self._missed = {topic: self._missed.get(topic, now) for topic in missing}
+        return any(now - since < AWAIT_SECONDS for since in self._missed.values())
+
+    def stranded(self, topic: str, first: int) -> bool:
+        """True if a topic has no backlog, and its next offset has been deleted for AWAIT_SECONDS."""
+        if self.enqueued[topic] >= first or self.judged[topic] < self.enqueued[topic]:
+            self._stranded.pop(topic, None)
+            return False
+        now = time.monotonic()
+        return now - self._stranded.setdefault(topic, now) >= AWAIT_SECONDS
+
+    def skip(self, topic: str, offset: int) -> None:
+        """Enqueues from an offset on: there is no record before it."""
+        if self.judged[topic] == self.enqueued[topic]:
+            self.begun.pop(topic, None)
+        self.enqueued[topic] = offset
+
+    def next_chunk(self) -> Chunk | None:
+        """The next records to judge: of the topic with the oldest head. None if none wait, or some are awaited.
+
+        Topics are judged in the order in which their records came, since a payment of last week is late when readings
+        of today are judged before it. The rows that come in AHEAD_SECONDS may go ahead: readings before all others, up
+        to STEP_ROWS, and other rows before one another, up to the next reading. So rows that alternate share a step.
+        """
+        if self._waiting[REGISTRY_TOPIC]:
+            return self._chunk(REGISTRY_TOPIC, STEP_ROWS)
+        # A slice without records only moves the offset.
+        for topic in SOURCE_TOPICS:
+            if self._waiting[topic] and not self._waiting[topic][0].records:
+                return Chunk(topic, [self._waiting[topic].popleft()])
+
+        heads = {
+            topic: _receipt_ms(waiting[0].records[0])
+            for topic in SOURCE_TOPICS
+            if (waiting := self._waiting[topic])
+        }
+        if not heads or self.awaits:
+            return None
+        oldest = min(heads, key=heads.__getitem__)
+        del heads[oldest]
+
+        if oldest == READS_TOPIC and heads:
+            rows = min(STEP_ROWS, self._rows_ahead(READS_TOPIC))
+            return self._chunk(READS_TOPIC, rows)
+        chunk = self._chunk(oldest, STEP_ROWS, min(heads.values(), default=inf))
+        if READS_TOPIC in heads:
+            rows = self._rows_ahead(oldest)
+            ahead = self._chunk(oldest, rows, heads[READS_TOPIC], least=0)
+            chunk.arrivals.extend(ahead.arrivals)
+        return chunk
+
+    def _rows_ahead(self, topic: str) -> int:
+        """Rows of a topic that come in AHEAD_SECONDS, estimated from the rows received so far."""
+        readings = self.engine.meters * AHEAD_SECONDS // self.engine.interval
+        if topic == READS_TOPIC:
+            return readings
+        received = self.engine.counts
+        rows = received[BATCH_TYPES[topic].kind, "in", ""]
+        share = rows / max(received[Readings.kind, "in", ""], 1)
+        return int(readings * share)
+
+    def _chunk(
+        self, topic: str, rows: int, until: float = inf, least: int = 1
+    ) -> Chunk:
+        """Takes about `rows` rows from the backlog: `least` records at least, none received after `until`, Unix ms."""
+        waiting = self._waiting[topic]
+        capacity = rows * self._row_bytes[topic]
+        taken: list[Arrival] = []
+        while waiting:
+            count = max(waiting[0].within(capacity, until), 0 if taken else least)
+            if count < len(waiting[0].records):
+                if count:
+                    first, waiting[0] = waiting[0].split(count)
+                    taken.append(first)
+                break
+            taken.append(waiting.popleft())
+            capacity -= taken[-1].size
+
+        self.waiting_bytes[topic] -= sum(arrival.size for arrival in taken)
+        return Chunk(topic, taken)
+
+    def begin(
+        self, chunk: Chunk, batch: Batch | None, accepted: Mask | None = None
+    ) -> None:
+        """Takes a decoded chunk in hand, without the rows that the engine contains already.
+
+        Rows that are not accepted count as well, for they may be accepted after a restart.
+        """
+        if batch is None:
+            self.finish_chunk(chunk, 0)
+            return
+        rows = min(self.begun.get(chunk.topic, 0), len(batch))
+        self.in_hand = InHand(chunk, batch, rows, accepted)
+
+    def judge(self, in_hand: InHand) -> StepResult:
+        """Judges the next rows in hand, about STEP_SECONDS: long histories of few meters go slowly."""
+        pace = self._paces.get(in_hand.chunk.topic, INITIAL_PACE)
+        rows = max(1, int(pace * STEP_SECONDS))
+        first = in_hand.rows
+        began = time.thread_time()
+
+        batch = in_hand.batch
+        if first > 0 or rows < len(batch):
+            batch = batch.select(slice(first, first + rows))
+        affordable = self.engine.rows_within_cost(batch)
+        if affordable < len(batch):
+            batch = batch.select(slice(0, affordable))
+        accepted = batch
+        if in_hand.accepted is not None:
+            accepted = batch.select(in_hand.accepted[first : first + len(batch)])
+
+        alerts = self.engine.step(accepted)
+        seconds = time.thread_time() - began
+        return StepResult(len(batch), alerts, self.engine.rejected, seconds)
+
+    def note_judged(self, in_hand: InHand, judged: StepResult) -> None:
+        """Notes that the engine contains the rows of a step; the chunk is done with its last row."""
+        rows = in_hand.rows + judged.rows
+        topic = in_hand.chunk.topic
+        if judged.rows and in_hand.accepted is None:
+            pace = judged.rows / max(judged.seconds, 1e-6)
+            known_pace = self._paces.get(topic, INITIAL_PACE)
+            # A short step is slow for its overhead, and says nothing of the pace.
+            if judged.seconds > STEP_SECONDS / 4 or pace > known_pace:
+                self._paces[topic] = pace
+        self.begun[topic] = max(self.begun.get(topic, 0), rows)
+        self.in_hand = in_hand._replace(rows=rows)
+        if rows == len(in_hand.batch):
+            self.in_hand = None
+            self.finish_chunk(in_hand.chunk, rows)
+
+    def tick(self, now: int) -> list[Alert]:
+        """Lets time pass towards `now`, by a portion of the timers that are due."""
+        self.ticked = self.engine.portion(now)
+        self._catching_up |= self.ticked < now
+        return self.engine.pass_time(self.ticked, now)
+
+    def finish_chunk(self, chunk: Chunk, rows: int) -> None:
+        """Notes that the engine contains a chunk."""
+        topic = chunk.topic
+        self.judged[topic] = chunk.arrivals[-1].ends
+        self.begun[topic] = max(self.begun.get(topic, 0) - rows, 0)
+        for arrival in chunk.arrivals:
+            if arrival.event is not None:
+                self.last_events[topic] = arrival.event
+
+        records = chunk.records
+        if records and not isinstance(newest := records[-1], Damage):
+            self.marks[topic] = mark_of(
+                newest.offset, newest.timestamp, newest.key, newest.value
+            )
+            self.reached[topic] = _receipt_ms(newest) // 1000
+        if rows:
+            size = sum(arrival.size for arrival in chunk.arrivals)
+            self._row_bytes[topic] = size / rows
+
+    def drop(self) -> None:
+        """Forgets the backlog, which will be fetched again from the judged offsets."""
+        for waiting in self._waiting.values():
+            waiting.clear()
+        self.in_hand = None
+        self.waiting_bytes = dict.fromkeys(self._waiting, 0)
+        self.enqueued = dict(self.judged)
+        self._latest_ends = {}
+        self.lags = {}
+        self.last_events.clear()
+
+    def note_checkpoint(
+        self,
+        written: WrittenCheckpoint,
+        contained: Mapping[str, int],
+        begun: Mapping[str, int],
+    ) -> None:
+        """Notes a checkpoint that was written."""
+        self.written = written
+        self._saved = (dict(contained), dict(begun))
+        self._saved_at = time.monotonic()
+        self._catching_up = False
+
+    def note_ends(
+        self,
+        ends: Mapping[str, int],
+        high_watermarks: Mapping[str, int] | None = None,
+        *,
+        busy: bool = False,
+    ) -> float:
+        """Notes where topics end; returns the seconds that records have waited without progress, `busy` apart.
+
+        Lag counts up to the high watermarks, if they are given. Records may wait for the end of their transaction.
+        """
+        now = time.monotonic()
+        self._latest_ends.update(ends)
+        self.lags = {
+            topic: max(0, end - self.judged[topic])
+            for topic, end in (high_watermarks or ends).items()
+        }
+
+        still = self._position == self._last_position and any(
+            self.judged[topic] < end for topic, end in ends.items()
+        )
+        if busy or not still:
+            self._moved_at = now
+            self._last_position = self._position
+        return now - self._moved_at
+
+    def time_bound(self, now: int) -> int:
+        """How far time may pass without records: up to the receipt times of topics that lag; 0 for not at all."""
+        behind = (
+            self.reached.get(topic, 0)
+            for topic, lag in self.lags.items()
+            if lag or self._waiting[topic]
+        )
+        return min([now, *behind]) if self.lags else 0
+
+    @property
+    def unsaved(self) -> bool:
+        """True if the engine contains records, or much time, that the last checkpoint does not."""
+        judged, begun = self._saved
+        return self._catching_up or any(
+            (self.judged[topic], self.begun.get(topic, 0))
+            != (judged.get(topic), begun.get(topic, 0))
+            for topic in SOURCE_TOPICS
+        )
+
+    @property
+    def _position(self) -> tuple[dict[str, int], dict[str, int]]:
+        """The progress of the engine by topic: the next offset, and rows after it that are judged."""
+        return dict(self.judged), dict(self.begun)
+
+    def since_saved(self) -> float:
+        """Seconds since the last checkpoint, or since the partition was taken over."""
+        return time.monotonic() - self._saved_at

@@ -1,0 +1,56 @@
+"""Checks that a partition's topics are still the topics of its checkpoint, and were not created anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiokafka import TopicPartition
+
+from streams.kafka.checkpoints import START_AFRESH, Mark, mark_of
+from streams.kafka.logs import read_to_end, reader
+from streams.settings import Settings
+
+FETCH_BYTES = 16 << 10  # bytes of a partition, and a batch at least
+
+
+async def marks_at(
+    settings: Settings, offsets: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, Mark]:
+    """The marks of the records at the given offsets, also of aborted transactions."""
+    found: dict[TopicPartition, Mark] = {}
+    if not offsets:
+        return found
+    ends = {tp: offset + 1 for tp, offset in offsets.items()}
+    async with reader(
+        settings, isolation="read_uncommitted", fetch=FETCH_BYTES
+    ) as consumer:
+        async for tp, records in read_to_end(consumer, offsets, ends):
+            for record in records:
+                found[tp] = mark_of(
+                    record.offset, record.timestamp, record.key, record.value
+                )
+    return found
+
+
+def change_of(contained: int, mark: Mark | None, found: Mark | None, end: int) -> str:
+    """Evidence that a topic is not the one that was judged up to `contained`, "" if there is none.
+
+    >>> change_of(100, Mark(99, 5, 7), Mark(99, 5, 7), 100), change_of(100, None, None, 200)
+    ('', '')
+    >>> change_of(100, Mark(99, 5, 7), Mark(99, 6, 7), 200)
+    'record 99 is not the one that was judged'
+    """
+    if contained > end:
+        return f"it ends at {end}"
+    if mark and found and mark != found:
+        return f"record {mark.offset} is not the one that was judged"
+    return ""
+
+
+def advice(tp: TopicPartition, contained: int, change: str) -> str:
+    """Advice on a topic that was created anew."""
+    return (
+        f"the checkpoint contains `{tp.topic}`, partition {tp.partition} up to {contained}, and {change}: the topic is "
+        'not the one it was taken from. With `topic_changed = "judge"` the worker keeps what it knows and judges the '
+        f"topic from its beginning. {START_AFRESH}"
+    )

@@ -1,0 +1,164 @@
+"""The topics: their names, partitions and settings, and their creation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from msgspec import Struct
+
+from streams.kafka.answers import ANSWER_SECONDS, answered
+from streams.kafka.logs import UnansweredError
+from streams.settings import Settings
+
+READS_TOPIC = "meter.reads"
+EVENTS_TOPIC = "meter.events"
+PAYMENTS_TOPIC = "payments"
+WORKFLOW_TOPIC = "workflow"
+REGISTRY_TOPIC = "registry"
+RULES_TOPIC = "rules"
+ALERTS_TOPIC = "alerts"
+REJECTS_TOPIC = "rejects"
+CHECKPOINTS_TOPIC = "checkpoints"
+# In the order in which a partition judges records of one receipt time.
+SOURCE_TOPICS = (EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC, READS_TOPIC)
+
+LARGEST_RECORD = 16 << 20  # bytes; a larger value would be lost to `rejects`
+# The broker's clock, for a producer's may be wrong.
+RECEIPT_TIME_CONFIG = {"message.timestamp.type": "LogAppendTime"}
+COMPACT_CONFIG = {"cleanup.policy": "compact"}
+LARGEST_REJECT = 1 << 20  # bytes of a value on `rejects`
+LARGE_CONFIG = {"max.message.bytes": str(LARGEST_RECORD)}
+# Old checkpoints are deleted soon.
+BRISK_CONFIG = {"segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.2"}
+
+
+class Topic(NamedTuple):
+    """A topic as it should be."""
+
+    name: str
+    single: bool = False  # one partition, else as many as the settings say
+    config: Mapping[str, str] = MappingProxyType({})
+
+
+ALL_TOPICS = (
+    *(
+        Topic(name, config=LARGE_CONFIG | RECEIPT_TIME_CONFIG)
+        for name in (READS_TOPIC, EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC)
+    ),
+    Topic(REGISTRY_TOPIC, config=COMPACT_CONFIG | LARGE_CONFIG),
+    Topic(RULES_TOPIC, single=True, config=COMPACT_CONFIG),
+    Topic(ALERTS_TOPIC, config=COMPACT_CONFIG),
+    Topic(REJECTS_TOPIC, single=True, config=LARGE_CONFIG),
+    Topic(CHECKPOINTS_TOPIC, config=COMPACT_CONFIG | BRISK_CONFIG),
+)
+
+
+class TopicError(Exception):
+    """Topics differ from the settings, or the brokers do not create them; says what to do."""
+
+
+class TopicState(Struct, frozen=True):
+    """A topic as it is."""
+
+    topic: str
+    partitions: int
+    state: Literal["there", "created"]
+
+
+async def ensure(settings: Settings) -> list[TopicState]:
+    """Creates missing topics and checks the others. Raises TopicError and UnansweredError."""
+    admin = AIOKafkaAdminClient(**settings.client())
+    try:
+        await answered(admin.start())
+        return await answered(
+            _ensure(admin, settings), len(ALL_TOPICS) * ANSWER_SECONDS
+        )
+    except KafkaError as error:
+        raise UnansweredError(settings, error) from None
+    finally:
+        await answered(admin.close())
+
+
+async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicState]:
+    """Compares the topics with the settings and creates missing ones. Raises TopicError."""
+    counts = {
+        settings.topic(topic.name): 1 if topic.single else settings.partitions
+        for topic in ALL_TOPICS
+    }
+    described = await admin.describe_topics(list(counts))
+    there = {
+        topic["topic"]: len(topic["partitions"])
+        for topic in described
+        if not topic["error_code"]
+    }
+    wrong = [
+        f"`{name}` has {there[name]} partitions, not {count}"
+        for name, count in counts.items()
+        if there.get(name, count) != count
+    ]
+    if wrong:
+        raise TopicError(
+            "; ".join(wrong)
+            + ". State, checkpoints and keys belong to a partition: set `partitions` to what is "
+            "there, or use another `prefix` and send the history again."
+        )
+
+    sources = [settings.topic(name) for name in SOURCE_TOPICS]
+    by_producer = await _with_producer_times(
+        admin, [name for name in sources if name in there]
+    )
+    if by_producer:
+        raise TopicError(
+            f"`{'`, `'.join(by_producer)}` keep the producers' times: "
+            "set their message.timestamp.type to LogAppendTime, for example with kafka-configs.sh"
+        )
+
+    missing = []
+    for topic in ALL_TOPICS:
+        name = settings.topic(topic.name)
+        if name not in there:
+            config = dict(topic.config)
+            new = NewTopic(
+                name, counts[name], settings.replication, topic_configs=config
+            )
+            missing.append(new)
+    if missing:
+        await _create(admin, missing)
+    return [
+        TopicState(name, count, "there" if name in there else "created")
+        for name, count in counts.items()
+    ]
+
+
+async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:
+    """Creates topics, unless another worker was faster. Raises TopicError."""
+    answer = await admin.create_topics(topics)
+    for name, code, reason in answer.topic_errors:
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise TopicError(
+                f"`{name}` cannot be created: {reason or for_code(code).__name__}"
+            )
+
+
+async def _with_producer_times(
+    admin: AIOKafkaAdminClient, topics: Sequence[str]
+) -> list[str]:
+    """The topics that do not take the broker's clock."""
+    asked = [
+        ConfigResource(
+            ConfigResourceType.TOPIC, topic, dict.fromkeys(RECEIPT_TIME_CONFIG, "")
+        )
+        for topic in topics
+    ]
+    answers = await admin.describe_configs(asked) if asked else []
+    return [
+        topic
+        for answer in answers
+        for _code, _reason, _kind, topic, found in answer.resources
+        if any(value != RECEIPT_TIME_CONFIG[name] for name, value, *_ in found)
+    ]
