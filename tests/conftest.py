@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 
 from streams.kafka.broker import Broker, BrokerUnavailableError
 from streams.kafka.topics import ensure
@@ -17,6 +18,10 @@ from streams.settings import Settings, load
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # machines differ
 hypothesis.settings.load_profile("untimed")
+if "METERWATCH_FUZZ_SECONDS" not in os.environ:
+    # Hypothesis mixes in constants of whatever modules the process has imported. Without
+    # them the draws are the same in every process and checkout.
+    providers._get_local_constants = providers.Constants  # type: ignore[attr-defined]
 LOGGER_NAMES = ("aiokafka", "faust", "kafka", "meterwatch", "mode")
 
 
