@@ -13,17 +13,17 @@ from streams.cli import app
 
 PROJECT_ROOT = Path(__file__).parents[1]
 DATA_FOLDER = Path(__file__).parent / "data"
-PAGES = [*PROJECT_ROOT.glob("*.md"), *PROJECT_ROOT.glob("docs/**/*.md")]
+PAGE_FILES = [*PROJECT_ROOT.glob("*.md"), *PROJECT_ROOT.glob("docs/**/*.md")]
 README_TEXT = (PROJECT_ROOT / "README.md").read_text("utf-8")
 TOP_FOLDERS = "schemas|models|detectors|replay|streams|tests|bench|deploy|docs"
 PATH_IN_CODE = re.compile(rf"`((?:{TOP_FOLDERS})/[\w./-]*)`")
-LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+LINK_TARGET = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
 def named_paths(page: Path) -> Iterator[Path]:
     """Every file or folder of the project that a page links to or names in code."""
     text = page.read_text("utf-8")
-    for link in LINK.findall(text):
+    for link in LINK_TARGET.findall(text):
         yield page.parent / link
     for name in PATH_IN_CODE.findall(text):
         yield PROJECT_ROOT / name
@@ -34,7 +34,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README_TEXT, re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGE_FILES, ids=lambda page: page.name)
 def test_every_path_that_a_page_names_is_there(page):
     missing = [str(path) for path in named_paths(page) if not path.exists()]
     assert missing == []
