@@ -64,7 +64,7 @@ def test_killed_and_restarted_run_ends_with_the_same_alerts(tmp_path, undisturbe
         try:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
                 row = db.execute(
-                    "SELECT json_extract(CAST(place AS TEXT), '$.batches') FROM places"
+                    "SELECT json_extract(CAST(progress AS TEXT), '$.batches') FROM progress"
                 ).fetchone()
                 return row[0] if row else 0
         except sqlite3.OperationalError:  # the store does not exist yet
@@ -380,6 +380,13 @@ def test_meter_days_add_up_over_the_runs_of_one_store(tmp_path, undisturbed):
         assert days == pytest.approx(len(town.grid) * 3, rel=0.05)
 
 
+NAMES_OF_VERSION_1 = (
+    "ALTER TABLE alerts RENAME COLUMN suppressed_by TO held",
+    "UPDATE alerts SET kind = 'files' WHERE kind = 'master_records'",
+    "UPDATE alerts SET kind = 'journeys' WHERE kind = 'traces'",
+    "ALTER TABLE progress RENAME COLUMN progress TO place",
+    "ALTER TABLE progress RENAME TO places",
+)
 SCHEMA_CHANGES = {
     "no rulebook, no code": ["DROP TABLE rules", "ALTER TABLE alerts DROP COLUMN code"],
     "no checksums": [
@@ -407,7 +414,7 @@ def test_a_store_with_fewer_or_more_columns_goes_on(changes, tmp_path, undisturb
         )
 
     with closing(sqlite3.connect(path)) as db:
-        for change in [*changes, "PRAGMA user_version = 0"]:
+        for change in (*NAMES_OF_VERSION_1, *changes, "PRAGMA user_version = 0"):
             db.execute(change)
         db.commit()
 
