@@ -133,7 +133,7 @@ def test_repeated_library_messages_are_logged_once_a_minute(limit, clock):
 
 def test_outage_is_logged_once_a_minute(limit, clock, monkeypatch):
     log_limit, lines = limit
-    monkeypatch.setattr("streams.kafka.outage.LIMIT", log_limit)
+    monkeypatch.setattr("streams.kafka.outage.LOG_LIMIT", log_limit)
     outage, line_count = Outage(), 0
     for second in range(150):
         outage.note_fault("do not answer" if 10 <= second < 140 else "", 10)
@@ -258,7 +258,7 @@ def test_takeover_waits_for_the_brokers_and_stops_when_the_worker_ends(
         yield object()
 
     monkeypatch.setattr("streams.kafka.worker.reader", absent)
-    monkeypatch.setattr("streams.kafka.worker.BEAT", 0.0)
+    monkeypatch.setattr("streams.kafka.worker.BEAT_SECONDS", 0.0)
     worker._rules_known.set()
     asyncio.run(worker.take_over({TP(topic, 0) for topic in worker.topics}, 1))
 
@@ -277,7 +277,7 @@ def test_last_checkpoint_is_given_up_if_brokers_are_silent_and_not_if_it_is_slow
 ):
     monkeypatch.setattr("streams.kafka.worker.fatal", pytest.fail)
     monkeypatch.setattr("streams.kafka.worker.time", clock)
-    monkeypatch.setattr("streams.kafka.worker.BEAT", 0.0)
+    monkeypatch.setattr("streams.kafka.worker.BEAT_SECONDS", 0.0)
     worker = Worker(load({}), Metrics())
 
     async def long(beats: int) -> None:

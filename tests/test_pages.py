@@ -17,6 +17,7 @@ PAGE_FILES = [*PROJECT_ROOT.glob("*.md"), *PROJECT_ROOT.glob("docs/**/*.md")]
 README_TEXT = (PROJECT_ROOT / "README.md").read_text("utf-8")
 TOP_FOLDERS = "schemas|models|detectors|replay|streams|tests|bench|deploy|docs"
 PATH_IN_CODE = re.compile(rf"`((?:{TOP_FOLDERS})/[\w./-]*)`")
+WRITTEN_BY_COMMANDS = (PROJECT_ROOT / ".gitignore").read_text("utf-8").split()
 LINK_TARGET = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
@@ -26,7 +27,8 @@ def named_paths(page: Path) -> Iterator[Path]:
     for link in LINK_TARGET.findall(text):
         yield page.parent / link
     for name in PATH_IN_CODE.findall(text):
-        yield PROJECT_ROOT / name
+        if name not in WRITTEN_BY_COMMANDS:
+            yield PROJECT_ROOT / name
 
 
 def blocks(language: str) -> list[str]:
