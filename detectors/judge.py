@@ -33,6 +33,7 @@ WEEK_TEXT = (
     "[ It was so for {week_hours:.1f} hours of the last seven days.]",
     "[近七天累计{week_hours:.1f}小时。]",
 )
+TIED_SHARE = 1e-6  # of the highest score, within which phases are equally bad
 SubjectState = list[tuple[dict[str, Array], dict[int, Alert]]]
 
 
@@ -255,7 +256,7 @@ class Judge:
                 continue
 
             score = scores[..., row]
-            phase = int(np.nanargmax(score)) if score.ndim else -1
+            phase = _worst_phase(score) if score.ndim else -1
             trouble = Trouble(
                 change.since,
                 change.severity,
@@ -423,6 +424,17 @@ def _rows_to_judge(
         tracked,
     )
     return rows if distinct else np.flatnonzero(np.isin(slots, slots[rows]))
+
+
+def _worst_phase(score: Column) -> int:
+    """The first phase with the highest score of a row, rounding aside: processors round angles differently.
+
+    >>> _worst_phase(np.array([np.nan, 1.5, 1.5 * (1 + 1e-8)]))
+    1
+    """
+    highest = np.nanmax(score)
+    least = min(highest, highest * (1 - TIED_SHARE))
+    return int(np.argmax(score >= least))
 
 
 def _worst_of(scores: Column, clear: float, elements: Column) -> Column:

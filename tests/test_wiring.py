@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 from hypothesis import example, given
-from hypothesis import seed as same_draws
 
 from models.meters.wiring import NeutralMismatch
 from schemas.columns import Flag, Readings
@@ -214,14 +213,11 @@ def test_readings_up_to_a_day_late_change_nothing(seed: int):
     )
 
 
-@same_draws(1)
 @examples(8)
 @given(seed=ANY_SEED)
 @example(seed=1)
-# a known fault: two phases tie, and float32 names another worst phase than the oracle
-@example(seed=4329).xfail(
-    raises=AssertionError, reason="the worst phase of a tie hangs on rounding"
-)
+@example(seed=4329)  # two phases tie
+@example(seed=4331)
 def test_the_slow_twin_agrees(seed: int):
     agree(with_closing_readings(wired(seed), DAY_SECONDS))
 

@@ -168,17 +168,23 @@ def judge(
             endings[name, area, subject, since] = ending
 
 
+TIED_SHARE = 1e-6  # of the highest score, within which phases are equally bad
+
+
 def worst_phase(rule: OracleRule, facts: Facts) -> tuple[float, str]:
     """The highest score and its phase; NaN while the phase without a score might be the one in trouble."""
     score = rule.score(facts)
     if not isinstance(score, list):
         return score, ""
     known = {n: value for n, value in enumerate(score) if not math.isnan(value)}
-    worst = max(known, key=lambda n: (known[n], -n), default=None)
-    if worst is None:
+    highest = most(score)
+    if math.isnan(highest):
         return NOT_A_NUMBER, ""
-    if known[worst] < rule.clear and len(known) < facts["elements"]:
+    if highest < rule.clear and len(known) < facts["elements"]:
         return NOT_A_NUMBER, ""
+    worst = next(
+        n for n in known if known[n] >= min(highest, highest * (1 - TIED_SHARE))
+    )
     return known[worst], "ABC"[worst]
 
 
