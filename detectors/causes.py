@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from detectors.rule import ALL_RULES
+from detectors.rule import ALL_RULES, Explanation, SecondEvidence, explanations_of
 from models.timelines.incidents import (
     LONG_FIELD_SECONDS,
     OPENING_EVENTS,
@@ -30,24 +30,12 @@ NAMED_SUBJECTS = 20  # subjects that a sentence names
 NOTICE_COUNT = "alerts"  # evidence that only a notice has
 EXPLAINED_COUNT = "explained_alerts"  # evidence of a failure that explains others
 EXPLAINS_TEXT = (" It explains", "由此引起的用户告警")  # continues a sentence
-EXPLAINED_BY_FAILURE: dict[str, frozenset[str]] = {
-    "read_success_rate": frozenset({"read_failure", "new_install_check"})
-}
-"""By rule of a whole area, the rules of its meters that are raised by the same failure."""
-
-ON_USE = frozenset(
-    {"step_drop", "usage_fluctuation", "near_zero_usage", "zero_usage", "low_usage"}
-)
-"""Rules that see one trouble with a customer's use."""
-
 # seconds after which trouble is another trouble: default of this project
 CALM_SECONDS = 14 * DAY_SECONDS
 ALSO_PREFIX = "also_"  # evidence: the score of each other rule that sees the same
 ALSO_TEXT = (" The same is reported by", "同一情况另见")  # continues a sentence
 
-# rules of one statistic, graver with a second kind of evidence
-STRENGTHENED_RULES = frozenset({"area_loss_correlation"})
-SECOND_EVIDENCE = {
+SECOND_EVIDENCE: dict[SecondEvidence, tuple[str, str]] = {
     "openings": (
         " The meter was opened without an order near in time.",
         "邻近时间电表无工单开启。",
@@ -90,6 +78,28 @@ def family(rule: str) -> str:
     return ALL_RULES[rule].family if rule in ALL_RULES else ""
 
 
+def explanation_by(alert: Alert) -> Explanation | None:
+    """The explanation that a failure of a whole area is of its meters' alerts; None for another alert."""
+    rule = ALL_RULES.get(alert.rule)
+    return rule.explains if rule else None
+
+
+def is_failure(alert: Alert) -> bool:
+    """Whether an alert may explain those of the area's meters."""
+    return explanation_by(alert) is not None
+
+
+def is_on_use(alert: Alert) -> bool:
+    """Whether other rules may see the same trouble with a customer's use."""
+    return Explanation.SAME_TROUBLE in explanations_of(alert.rule)
+
+
+def second_evidence(alert: Alert) -> tuple[SecondEvidence, ...]:
+    """The kinds of evidence that make an alert graver."""
+    rule = ALL_RULES.get(alert.rule)
+    return rule.strengthened_by if rule else ()
+
+
 def is_notice(alert: Alert) -> bool:
     """Whether an alert stands for many."""
     return NOTICE_COUNT in alert.evidence
@@ -117,7 +127,7 @@ def notice_key_of(alert: Alert) -> NoticeKey | None:
 def failure_explains(failure: Alert, alert: Alert) -> bool:
     """Whether the failure of an area explains an alert of one of its meters, while it lasts."""
     return (
-        alert.rule in EXPLAINED_BY_FAILURE.get(failure.rule, ())
+        explanation_by(failure) in explanations_of(alert.rule)
         and failure.state != "withdrawn"
         and not failure.suppressed_by
         and not _is_of_area(alert)
@@ -299,7 +309,7 @@ def in_force(spans: Sequence[EventSpan]) -> list[EventSpan]:
 
 def corroboration(
     alert: Alert, reports: Sequence[EventSpan], area_reports: Sequence[EventSpan]
-) -> dict[str, int]:
+) -> dict[SecondEvidence, int]:
     """Counts of reports near an alert that are evidence: openings without an order, fields."""
     near = [
         (event, at, until)
@@ -326,7 +336,7 @@ def corroboration(
     return {"openings": unordered, "fields": fields}
 
 
-def corroborated(alert: Alert, found: Mapping[str, int]) -> Alert:
+def corroborated(alert: Alert, found: Mapping[SecondEvidence, int]) -> Alert:
     """An alert of severity 1 with the second evidence found; without any, as its rule raises it."""
     en, zh = alert.en, alert.zh
     for evidence_en, evidence_zh in SECOND_EVIDENCE.values():
@@ -342,8 +352,8 @@ def corroborated(alert: Alert, found: Mapping[str, int]) -> Alert:
     mildest = max(level.severity for level in levels)
     reached = [level.severity for level in levels if alert.score >= level.score]
     severity = min([mildest, *reached])
-    for name, count in found.items():
-        if count:
+    for name in second_evidence(alert):
+        if count := found[name]:
             severity = 1
             evidence[name] = float(count)
             en += SECOND_EVIDENCE[name][0]

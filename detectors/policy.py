@@ -17,10 +17,7 @@ import msgspec
 
 from detectors.causes import (
     EVIDENCE_EVENTS,
-    EXPLAINED_BY_FAILURE,
     GRAVE_SEVERITY,
-    ON_USE,
-    STRENGTHENED_RULES,
     NoticeGroup,
     NoticeKey,
     corroborated,
@@ -28,15 +25,18 @@ from detectors.causes import (
     failure_explains,
     family,
     in_force,
+    is_failure,
     is_notice,
+    is_on_use,
     notice_key_of,
     notice_of,
     representative,
     same_trouble,
+    second_evidence,
     with_explained,
     with_other_rules,
 )
-from detectors.rule import ALL_RULES
+from detectors.rule import ALL_RULES, Explanation, explanations_of
 from models.state.owners import Owner, Schema, State
 from models.timelines.incidents import called_off
 from schemas.alert import Alert, Change
@@ -60,66 +60,13 @@ SAME_TROUBLE = "same_trouble"
 UNEXPLAINED_REASONS = BRAKE_REASONS | {"", "repeat", NOTICE_REASON}
 NEVER_TIME = 2**62
 
-SUPPLY_RULES = frozenset(
-    {
-        "voltage_loss",
-        "phase_break",
-        "all_voltage_loss",
-        "current_loss",
-        "current_break",
-        "meter_voltage_unbalance",
-        "voltage_deviation",
-        "voltage_sag",
-        "meter_stopped",
-        "zero_usage",
-        "near_zero_usage",
-        "read_failure",
-        "read_success_rate",
-        "area_loss_high",
-        "area_loss_correlation",
-        "model_score",
-    }
-)
-PROFILE_RULES = frozenset(
-    {
-        "step_drop",
-        "usage_fluctuation",
-        "near_zero_usage",
-        "timed_zero_block",
-        "clipped_profile",
-        "flat_profile",
-    }
-)
-MUTED_RULES: dict[int, frozenset[str]] = {
-    Event.PLANNED_OUTAGE: SUPPLY_RULES,
-    Event.VACANCY: PROFILE_RULES
-    | {
-        "zero_usage",
-        "area_loss_correlation",
-        "model_score",
-        "current_break",
-        "tou_inversion",
-        "peer_shortfall",
-        "low_usage",
-    },
-    Event.METER_CHANGE: PROFILE_RULES
-    | {
-        "register_decrease",
-        "meter_stopped",
-        "zero_usage",
-        "area_loss_correlation",
-        "read_failure",
-        "register_sum_mismatch",
-        "meter_runaway",
-        "energy_ratio_error",
-        "register_interval_sum",
-        "unregistered_reverse",
-        "use_after_stop",
-        "demand_register_error",
-    },
+MUTING_EVENTS: dict[int, Explanation] = {
+    Event.PLANNED_OUTAGE: Explanation.OUTAGE,
+    Event.VACANCY: Explanation.VACANCY,
+    Event.METER_CHANGE: Explanation.METER_CHANGE,
 }
 # events by which alerts are suppressed
-EXPLAINING_EVENTS = frozenset({*MUTED_RULES, Event.POWER_OFF, Event.POWER_ON})
+EXPLAINING_EVENTS = frozenset({*MUTING_EVENTS, Event.POWER_OFF, Event.POWER_ON})
 # seconds that an event lasts if it has no end
 DEFAULT_DURATIONS: dict[int, int] = {Event.METER_CHANGE: 7 * DAY_SECONDS}
 
@@ -173,7 +120,7 @@ def _lots(alerts: Iterable[Alert]) -> Iterator[list[Alert]]:
 
 def _is_explainable(alert: Alert) -> bool:
     """Whether a failure of an area may explain an alert."""
-    return any(alert.rule in rules for rules in EXPLAINED_BY_FAILURE.values())
+    return Explanation.UNREAD_AREA in explanations_of(alert.rule)
 
 
 class Policy(Owner):
@@ -214,7 +161,7 @@ class Policy(Owner):
         Of alerts that come at once the gravest is decided first.
         """
         alerts = list(alerts)
-        failures = [alert for alert in alerts if alert.rule in EXPLAINED_BY_FAILURE]
+        failures = [alert for alert in alerts if is_failure(alert)]
         self._decide(
             alert
             for alert in alerts
@@ -225,7 +172,7 @@ class Policy(Owner):
         published: list[Alert] = []
         for lot in _lots(alerts):
             start = len(published)
-            lot.sort(key=lambda alert: alert.rule not in EXPLAINED_BY_FAILURE)
+            lot.sort(key=lambda alert: not is_failure(alert))
             for alert in lot:
                 published += self._published(alert)
             published += self._follow_ups(lot[0].area, published, start)
@@ -277,9 +224,9 @@ class Policy(Owner):
                 alert, suppressed_by=suppressed_by, revision=revision
             )
         )
-        if alert.rule in EXPLAINED_BY_FAILURE:
+        if is_failure(alert):
             alert = with_explained(alert, self._explained_meters(alert))
-        if alert.rule in ON_USE and not suppressed_by:
+        if is_on_use(alert) and not suppressed_by:
             alert = with_other_rules(alert, self._represented_alerts(alert))
         self._remember(alert)
         return [*published, alert]
@@ -291,9 +238,9 @@ class Policy(Owner):
             self._ungroup(known[alert.id])
         known[alert.id] = alert
 
-        if alert.rule in ON_USE:
+        if is_on_use(alert):
             self._on_use.setdefault((alert.area, alert.subject), set()).add(alert.id)
-        if alert.rule in EXPLAINED_BY_FAILURE:
+        if is_failure(alert):
             self._failure_ids.setdefault(alert.area, set()).add(alert.id)
         if notice_key := notice_key_of(alert):
             self._changed.setdefault(notice_key, set()).add(alert.id)
@@ -360,7 +307,7 @@ class Policy(Owner):
             event, start, until = span
             if event in EVIDENCE_EVENTS:
                 reporting.add(meter)
-            if event in MUTED_RULES:
+            if event in MUTING_EVENTS:
                 end = 0 if called_off(*span) else until
                 muting.setdefault(meter, []).append((event, start, end))
             elif not meter and event not in EVIDENCE_EVENTS:
@@ -371,15 +318,15 @@ class Policy(Owner):
             spans = [*muting.get("", ())]
             if alert.subject:
                 spans += muting.get(alert.subject, ())
+            explanations = explanations_of(alert.rule)
             muted = any(
-                alert.rule in MUTED_RULES[span[0]] and _explains(span, alert)
+                MUTING_EVENTS[span[0]] in explanations and _explains(span, alert)
                 for span in spans
             )
-            strengthened = (
-                alert.rule in STRENGTHENED_RULES
-                and not reporting.isdisjoint({"", alert.subject})
+            strengthened = second_evidence(alert) and not reporting.isdisjoint(
+                {"", alert.subject}
             )
-            inhibited = alert.raised >= off_since and alert.rule in SUPPLY_RULES
+            inhibited = alert.raised >= off_since and Explanation.OUTAGE in explanations
             if muted or strengthened or inhibited:
                 affected.append(key)
         return affected
@@ -399,11 +346,12 @@ class Policy(Owner):
         """The planned outage, vacancy or meter change that explains an alert, if any."""
         of_area = self.events.get((alert.area, ""), [])
         of_subject = self.events.get((alert.area, alert.subject), [])
+        explanations = explanations_of(alert.rule)
         for span in in_force(of_area) + in_force(of_subject):
             event = span[0]
             muted = (
-                event in MUTED_RULES
-                and alert.rule in MUTED_RULES[event]
+                event in MUTING_EVENTS
+                and MUTING_EVENTS[event] in explanations
                 and _explains(span, alert)
             )
             if muted and not self._outlasts(alert, _end_of(span)):
@@ -412,7 +360,7 @@ class Policy(Owner):
 
     def inhibit(self, alert: Alert) -> str:
         """Whether the area was without power when the alert was raised; a day if no end is known."""
-        if alert.rule not in SUPPLY_RULES:
+        if Explanation.OUTAGE not in explanations_of(alert.rule):
             return ""
 
         off = end = 0
@@ -441,7 +389,7 @@ class Policy(Owner):
 
     def same_trouble(self, alert: Alert) -> str:
         """Whether another alert on the same customer's use stands for this one."""
-        if alert.rule not in ON_USE:
+        if not is_on_use(alert):
             return ""
         chain = same_trouble(alert, self._unexplained_on_use(alert))
         if alert.state == "withdrawn" or representative(chain).id == alert.id:
@@ -506,7 +454,7 @@ class Policy(Owner):
                 suppressed_by = NOTICE_REASON
 
             new = self._corroborated(known)
-            if new.rule in ON_USE:
+            if is_on_use(new):
                 represented = () if suppressed_by else self._represented_alerts(new)
                 new = with_other_rules(new, represented)
             if suppressed_by != known.suppressed_by or new != known:
@@ -517,7 +465,7 @@ class Policy(Owner):
 
     def _corroborated(self, alert: Alert) -> Alert:
         """An alert with the second evidence that the reports of its meter give."""
-        if alert.rule not in STRENGTHENED_RULES or alert.state == "withdrawn":
+        if not second_evidence(alert) or alert.state == "withdrawn":
             return alert
         reports = self.events.get((alert.area, alert.subject), [])
         area_reports = self.events.get((alert.area, ""), [])
@@ -548,7 +496,7 @@ class Policy(Owner):
         ]
 
         # alerts that a failure explains, and failures that explain alerts
-        if any(alert.rule in EXPLAINED_BY_FAILURE for alert in concerned):
+        if any(is_failure(alert) for alert in concerned):
             explainable = [
                 key
                 for key, alert in self.recent.get(area, {}).items()
@@ -565,7 +513,7 @@ class Policy(Owner):
 
         # alerts of the same trouble
         for subject in sorted(
-            {alert.subject for alert in concerned if alert.rule in ON_USE}
+            {alert.subject for alert in concerned if is_on_use(alert)}
         ):
             for alert in self._reconsider(area, self._on_use.get((area, subject), ())):
                 publish(alert)
@@ -681,7 +629,7 @@ class Policy(Owner):
         self.daily[alert.rule, day] += 1
         self.spent[budget] += 1
 
-        if alert.severity <= GRAVE_SEVERITY or alert.rule in EXPLAINED_BY_FAILURE:
+        if alert.severity <= GRAVE_SEVERITY or is_failure(alert):
             return ""
         if self.daily[alert.rule, day] > self._forecast(alert.rule, day):
             return "storm"

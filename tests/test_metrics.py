@@ -192,9 +192,9 @@ def test_every_reason_produced_is_in_the_table():
         for word in _returned(function)
     }
     known = {reason for _, reason in labels.suppressed()}
-    joined = {policy.AREA_FAILURE, policy.NOTICE_REASON}
+    joined = {policy.AREA_FAILURE, policy.NOTICE_REASON, policy.SAME_TROUBLE}
 
-    muted = {Event(event).name.lower() for event in policy.MUTED_RULES}
+    muted = {Event(event).name.lower() for event in policy.MUTING_EVENTS}
     assert decided | joined | muted | {"shadow"} == known
 
 

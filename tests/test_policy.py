@@ -14,6 +14,7 @@ from detectors.policy import (
     STORM_LEAST,
     Policy,
 )
+from detectors.rule import ALL_RULES
 from models.state.owners import Saved, restore_owner, saved
 from schemas.alert import Alert
 from schemas.columns import DeviceEvents, Event
@@ -132,6 +133,39 @@ class TestAnEventExplains:
         policy = new_policy()
         assert policy.note_events(known)[1] == []
         assert policy.note_events(known)[1] == [0]
+
+
+EXPLAINING_EVENTS = {
+    "planned_outage": Event.PLANNED_OUTAGE,
+    "vacancy": Event.VACANCY,
+    "meter_change": Event.METER_CHANGE,
+    "area_outage": Event.POWER_OFF,
+}
+
+
+@pytest.mark.parametrize("name", ALL_RULES)
+@pytest.mark.parametrize("reason", EXPLAINING_EVENTS)
+def test_an_event_explains_the_rules_that_say_so(name, reason):
+    policy = new_policy()
+    policy.note_events(event(EXPLAINING_EVENTS[reason], NOON_TIME - HOUR_SECONDS))
+    reasons = [
+        known
+        for explanation in ALL_RULES[name].explained_by
+        for known in explanation.reasons
+    ]
+    expected = reason if reason in reasons else ""
+    assert suppressed_by(policy.apply([alert(name, severity=2)])) == [expected]
+
+
+@pytest.mark.parametrize("name", ALL_RULES)
+def test_a_failure_of_the_area_explains_the_rules_that_say_so(name):
+    failures = [rule for rule in ALL_RULES.values() if rule.explains]
+    for failure in failures:
+        _, known = new_policy().apply(
+            [alert(failure.name, subject="", severity=2), alert(name, severity=2)]
+        )
+        explained = failure.explains in ALL_RULES[name].explained_by
+        assert known.suppressed_by == ("area_failure" if explained else "")
 
 
 def test_power_that_came_back_before_the_trouble_explains_nothing():

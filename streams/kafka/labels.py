@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from detectors.causes import EXPLAINED_BY_FAILURE
 from detectors.engine import Engine
-from detectors.policy import AREA_FAILURE, MUTED_RULES, NOTICE_REASON, SUPPLY_RULES
+from detectors.policy import NOTICE_REASON
 from detectors.revisable import FINAL_SUFFIX
 from detectors.rule import ALL_RULES, Rule
-from schemas.columns import DeviceEvents, Event, Payments, Readings, Stages
+from schemas.columns import DeviceEvents, Payments, Readings, Stages
 from schemas.wire import Reason
 from streams.kafka import topics
 
@@ -63,16 +62,12 @@ def alerts() -> Iterator[tuple[str, str, str]]:
 
 def suppressed() -> Iterator[tuple[str, str]]:
     """Rule and reason of alerts that are suppressed."""
-    for name in ALL_RULES:
+    for name, rule in ALL_RULES.items():
         for reason in SUPPRESSION_REASONS:
             yield name, reason
-        for event, rules in MUTED_RULES.items():
-            if name in rules:
-                yield name, Event(event).name.lower()
-        if name in SUPPLY_RULES:
-            yield name, "area_outage"
-        if any(name in rules for rules in EXPLAINED_BY_FAILURE.values()):
-            yield name, AREA_FAILURE
+        for explanation in rule.explained_by:
+            for reason in explanation.reasons:
+                yield name, reason
 
 
 def owners() -> Iterator[tuple[str]]:
