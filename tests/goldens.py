@@ -165,7 +165,7 @@ def before_causes(state: bytes, engine: Engine) -> set[str]:
     owners = opened(state)["owners"]
     rules: set[str] = set()
     if "swept" not in owners["policy"]["schema"]:
-        for crowd, gathering in engine.policy._gatherings.items():
+        for crowd, gathering in engine.policy.notices.groups.items():
             if len(gathering.members) >= crowd.least_subjects:
                 rules.add(crowd.rule)
 

@@ -7,13 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.policy import (
-    DAILY_BUDGET,
-    DAILY_RAISES,
-    MEMORY_SECONDS,
-    STORM_LEAST,
-    Policy,
-)
+from detectors.policy import Policy
+from detectors.policy.budget import DAILY_BUDGET
+from detectors.policy.events import MEMORY_SECONDS
+from detectors.policy.repeat import DAILY_RAISES
+from detectors.policy.storm import STORM_LEAST
 from detectors.rule import ALL_RULES
 from models.state.owners import Saved, restore_owner, saved
 from schemas.alert import Alert
@@ -105,7 +103,7 @@ class TestAnEventExplains:
             event(Event.CLOCK_SET, NOON_TIME + 60 * DAY_SECONDS, meter="M2")
         ) == ([], [])
         policy.forget({"A1": NOON_TIME + 80 * DAY_SECONDS})
-        assert policy.events.keys() == {("A1", "M2")}
+        assert policy.events.spans.keys() == {("A1", "M2")}
 
     def test_an_alert_that_comes_after_it(self, known, rule, reason):
         policy = new_policy()
@@ -310,12 +308,8 @@ def test_suppression_follows_all_events_in_any_order(changes):
         else:
             policy.note_events(change)
         for known in policy.recent.get("A1", {}).values():
-            why = (
-                policy.mute(known)
-                or policy.inhibit(known)
-                or policy.same_trouble(known)
-            )
-            assert known.suppressed_by == (why or policy.decided.get(known.id, ""))
+            why = policy.explained.reason(known)
+            assert known.suppressed_by == (why or policy.decisions.reason(known))
 
 
 class TestReconcile:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from detectors.engine import Engine
-from detectors.policy import NOTICE_REASON
+from detectors.policy.budget import BUDGET_REASON
+from detectors.policy.notices import NOTICE_REASON
+from detectors.policy.repeat import REPEAT_REASON
+from detectors.policy.shadow import SHADOW_REASON
+from detectors.policy.storm import STORM_REASON
 from detectors.revisable import FINAL_SUFFIX
 from detectors.rule import ALL_RULES, Rule
 from schemas.columns import DeviceEvents, Payments, Readings, Stages
@@ -35,7 +39,13 @@ IMPLAUSIBLE_REASONS = (
 )
 RULEBOOK_REASON = "rulebook"  # for which a record of the topic `rules` is rejected
 # Reasons for which the alert of any rule is suppressed.
-SUPPRESSION_REASONS = ("repeat", "storm", "budget", "shadow", NOTICE_REASON)
+SUPPRESSION_REASONS = (
+    REPEAT_REASON,
+    STORM_REASON,
+    BUDGET_REASON,
+    SHADOW_REASON,
+    NOTICE_REASON,
+)
 
 
 def rejects() -> Iterator[tuple[str, str]]:
