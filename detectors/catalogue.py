@@ -42,7 +42,8 @@ page from the rules in `detectors/` and their files in `tests/cases/`; a ruleboo
 
 Severity 1 asks for a visit the same day, 2 within three days, 3 goes into the next batch, 4 is for information. A score
 of 1 is trouble and raises an alert once it has lasted for the time given here; below the clear line all is well;
-between the two nothing changes. A rule that lacks a column it reads cannot tell, and raises nothing.
+between the two nothing changes. A rule that lacks a column it reads cannot tell, and raises nothing. An alert that an
+event or another alert explains is suppressed, with one of the reasons given here.
 """
 
 
