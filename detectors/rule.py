@@ -203,8 +203,9 @@ def rule(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the decorated function to ALL_RULES under its own name. Raises ValueError if the name is taken.
 
-    `segments` holds the settings of the rows that belong to a segment: `segments={"residential": {"days": 30}}`. A
-    `chronic` rule clears after CHRONIC_CALM at the earliest.
+    `explained_by` says what may account for its alerts, () if nothing does. `segments` holds the settings of the rows
+    that belong to a segment: `segments={"residential": {"days": 30}}`. A `chronic` rule clears after CHRONIC_CALM at
+    the earliest.
     """
 
     def register(judge: Callable[..., Any]) -> Callable[..., Any]:
