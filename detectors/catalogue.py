@@ -42,7 +42,8 @@ page from the rules in `detectors/` and their files in `tests/cases/`; a ruleboo
 
 Severity 1 asks for a visit the same day, 2 within three days, 3 goes into the next batch, 4 is for information. A score
 of 1 is trouble and raises an alert once it has lasted for the time given here; below the clear line all is well;
-between the two nothing changes. A rule that lacks a column it reads cannot tell, and raises nothing.
+between the two nothing changes. A rule that lacks a column it reads cannot tell, and raises nothing. An alert that an
+event or another alert explains is suppressed, with one of the reasons given here.
 """
 
 
@@ -130,7 +131,32 @@ def facts(rule: Rule) -> Iterator[str]:
         yield f"- In the segment {segment}: {_listed(settings)}."
     yield f"- Raises with {'; '.join(map(_raising, rule.levels))}."
     yield f"- Clears below {rule.clear:.3g}, {_lasting(rule.release)}."
+    yield from _accounted(rule)
     yield f"- Says: `{rule.text[0]}` `{rule.text[1]}`"
+
+
+def _accounted(rule: Rule) -> Iterator[str]:
+    """What explains a rule's alerts, what they explain, and what makes them graver."""
+    reasons = [reason for each in rule.explained_by for reason in each.reasons]
+    yield f"- Explained by: {', '.join(map(_words, reasons)) or 'nothing'}."
+    if rule.explains:
+        explained = [
+            f"`{other.name}`"
+            for other in ALL_RULES.values()
+            if rule.explains in other.explained_by
+        ]
+        yield f"- Explains, in its area: {', '.join(explained)}."
+    if rule.strengthened_by:
+        yield f"- Severity 1 with a second evidence: {', '.join(rule.strengthened_by)}."
+
+
+def _words(reason: str) -> str:
+    """A reason as words.
+
+    >>> _words("planned_outage")
+    'planned outage'
+    """
+    return reason.replace("_", " ")
 
 
 def _raising(level: Level) -> str:

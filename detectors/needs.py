@@ -158,6 +158,7 @@ def _probe(kind: type[Batch], column: str) -> _SilentRule:
         {},
         ("", ""),
         ("", ""),
+        explained_by=(),
     )
 
 

@@ -13,9 +13,10 @@ import re
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -48,6 +49,25 @@ WORDS_BY_CODE = {
 """By format: the word of each code."""
 
 
+class Explanation(Enum):
+    """Something that may account for a rule's alerts; the reasons for which they are then suppressed."""
+
+    OUTAGE = ("planned_outage", "area_outage")
+    VACANCY = ("vacancy",)
+    METER_CHANGE = ("meter_change",)
+    UNREAD_AREA = ("area_failure",)
+    SAME_TROUBLE = ("same_trouble",)  # with a customer's use
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The reasons, as `suppressed_by` has them."""
+        return self.value
+
+
+# evidence of another kind, near in time: openings without an order, magnetic fields
+SecondEvidence = Literal["openings", "fields"]
+
+
 class Level(NamedTuple):
     """The score from which an episode has a severity, once it has stayed there for `hold` seconds."""
 
@@ -70,6 +90,7 @@ class Rule:
     settings: Mapping[str, Any]
     title: tuple[str, str]  # English, Chinese
     text: tuple[str, str]  # templates over evidence and settings; see `sentence`
+    explained_by: tuple[Explanation, ...]  # by which its alerts are suppressed
     # shadow: judged and counted, not shown; draft, retired: not judged
     status: EditionStatus = "published"
     version: int = 1
@@ -80,6 +101,9 @@ class Rule:
     # it comes and goes by the hour: revised after a day and every week, with its hours
     chronic: bool = False
     ends: tuple[str, str] = ("", "")  # added to the sentence by DISPROVED_SCORE
+    # of a whole area: its alert is this explanation of its meters' alerts
+    explains: Explanation | None = None
+    strengthened_by: tuple[SecondEvidence, ...] = ()  # with which an alert is grave
 
     def __post_init__(self) -> None:
         for segment, settings in self.segments.items():
@@ -163,6 +187,7 @@ def rule(
     *,
     title: tuple[str, str],
     text: tuple[str, str],
+    explained_by: tuple[Explanation, ...],
     severity: int,
     hold: int = 0,
     release: int = 0,
@@ -173,11 +198,14 @@ def rule(
     meaning: int = 1,
     chronic: bool = False,
     ends: tuple[str, str] = ("", ""),
+    explains: Explanation | None = None,
+    strengthened_by: tuple[SecondEvidence, ...] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the decorated function to ALL_RULES under its own name. Raises ValueError if the name is taken.
 
-    `segments` holds the settings of the rows that belong to a segment: `segments={"residential": {"days": 30}}`. A
-    `chronic` rule clears after CHRONIC_CALM at the earliest.
+    `explained_by` says what may account for its alerts, () if nothing does. `segments` holds the settings of the rows
+    that belong to a segment: `segments={"residential": {"days": 30}}`. A `chronic` rule clears after CHRONIC_CALM at
+    the earliest.
     """
 
     def register(judge: Callable[..., Any]) -> Callable[..., Any]:
@@ -206,16 +234,25 @@ def rule(
             settings,
             title,
             text,
+            explained_by,
             status,
             segments=dict(segments),
             meaning=meaning,
             chronic=chronic,
             ends=ends,
+            explains=explains,
+            strengthened_by=strengthened_by,
             optional_reads=tuple(optional_reads),
         )
         return judge
 
     return register
+
+
+def explanations_of(name: str) -> tuple[Explanation, ...]:
+    """The explanations of a rule's alerts; none if the rule is not known."""
+    known = ALL_RULES.get(name)
+    return known.explained_by if known else ()
 
 
 def fields_of(text: str) -> set[str]:

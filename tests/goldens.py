@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import msgspec
 from cramjam import zstd
 
-from detectors.causes import EXPLAINED_BY_FAILURE
 from detectors.engine import Engine
 from detectors.judge import Judge
 from detectors.revisable import RevisableJudge
+from detectors.rule import ALL_RULES
 from models.state.codec import dumps, loads
 from schemas.alert import Alert
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
@@ -146,13 +146,18 @@ def affected_rules(engine: Engine, afresh: Collection[str]) -> set[str]:
                 rules.add(rule.name)
 
     # Rules whose alerts they explain, or that explain theirs.
-    explained = {
-        failure
-        for failure, causes in EXPLAINED_BY_FAILURE.items()
-        if not rules.isdisjoint(causes)
-    }
-    causes_of = [EXPLAINED_BY_FAILURE.get(rule, ()) for rule in rules]
-    return rules.union(explained, *causes_of)
+    related: set[str] = set()
+    for failure in ALL_RULES.values():
+        explained = {
+            rule.name
+            for rule in ALL_RULES.values()
+            if failure.explains in rule.explained_by
+        }
+        if failure.name in rules:
+            related |= explained
+        if not rules.isdisjoint(explained):
+            related.add(failure.name)
+    return rules | related
 
 
 def before_causes(state: bytes, engine: Engine) -> set[str]:
@@ -160,7 +165,7 @@ def before_causes(state: bytes, engine: Engine) -> set[str]:
     owners = opened(state)["owners"]
     rules: set[str] = set()
     if "swept" not in owners["policy"]["schema"]:
-        for crowd, gathering in engine.policy._gatherings.items():
+        for crowd, gathering in engine.policy.notices.groups.items():
             if len(gathering.members) >= crowd.least_subjects:
                 rules.add(crowd.rule)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from detectors.engine import AMENDED_ROWS, STEP_DAYS, UNPACKED_MEMBERS, Engine
-from detectors.policy import _by_time
+from detectors.policy.events import by_time
 from detectors.reorder import EXPIRED_ROWS
 from detectors.rule import ALL_RULES
 from schemas.columns import (
@@ -185,7 +185,7 @@ def explained(meters: int) -> Call:
         )
         for n in range(meters)
     ]
-    engine.policy.events["A1", ""] = sorted(outages, key=_by_time)
+    engine.policy.events.spans["A1", ""] = sorted(outages, key=by_time)
     change = np.array([Event.METER_CHANGE])
 
     def step() -> None:

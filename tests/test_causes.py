@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.causes import (
-    EXPLAINED_COUNT,
+from detectors.engine import Engine
+from detectors.policy import Policy
+from detectors.policy.area_failure import EXPLAINED_COUNT
+from detectors.policy.notices import (
     NAMED_SUBJECTS,
     NOTICE_COUNT,
     NOTICE_RECORDS,
     NOTICE_SUBJECTS,
 )
-from detectors.engine import Engine
-from detectors.policy import Policy
+from detectors.policy.shadow import Shadow
 from detectors.rule import ALL_RULES
 from models.state.owners import Saved, restore_owner, saved
 from schemas.alert import Alert
@@ -494,13 +495,13 @@ class TestManyAlerts:
 
     def test_cost_the_same_each_at_any_number(self, monkeypatch):
         reasoned: list[str] = []
-        real = Policy._reason
+        real = Shadow.reason
 
-        def counting(self: Policy, alert: Alert) -> str:
+        def counting(self: Shadow, alert: Alert) -> str:
             reasoned.append(alert.id)
             return real(self, alert)
 
-        monkeypatch.setattr(Policy, "_reason", counting)
+        monkeypatch.setattr(Shadow, "reason", counting)
         cost, messages = [], []
         for size in (200, 1600):
             policy = new_policy()

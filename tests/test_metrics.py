@@ -13,8 +13,8 @@ from pathlib import Path
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from detectors import policy
 from detectors.engine import Engine
+from detectors.policy.mute import MUTING_EVENTS
 from detectors.rule import ALL_RULES
 from schemas.columns import Event
 from schemas.wire import Reason
@@ -186,45 +186,42 @@ def test_every_reason_produced_is_in_the_table():
         reason for reasons in labels.REJECTED_BY_ENGINE.values() for reason in reasons
     }
 
-    decided = {
-        word
-        for function in ("_repeat", "_brake", "inhibit")
-        for word in _returned(function)
-    }
-    known = {reason for _, reason in labels.suppressed()}
-    joined = {policy.AREA_FAILURE, policy.NOTICE_REASON}
 
-    muted = {Event(event).name.lower() for event in policy.MUTED_RULES}
-    assert decided | joined | muted | {"shadow"} == known
-
-
-def _sides(value: ast.expr) -> tuple[ast.expr, ...]:
-    """The alternatives that an expression may evaluate to."""
-    return (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
-
-
-def _returned(function: str) -> set[str]:
-    """The reasons that a stage of policy gives."""
-    tree = ast.parse((PROJECT_ROOT / "detectors/policy.py").read_text())
-    [stage] = [
-        child
-        for child in ast.walk(tree)
-        if isinstance(child, ast.FunctionDef) and child.name == function
-    ]
-    given = [
-        child.value
-        for child in ast.walk(stage)
-        if isinstance(child, ast.Return) and child.value is not None
-    ]
-    sides = [side for value in given for side in _sides(value)]
-
+def _named_reasons(tree: ast.Module) -> set[str]:
+    """The reasons that a module names."""
     return {
-        child.value
-        for child in sides
-        if isinstance(child, ast.Constant)
-        and isinstance(child.value, str)
-        and child.value
+        word
+        for node in tree.body
+        if isinstance(node, ast.Assign) and "_REASON = " in ast.unparse(node)
+        for word in words(node.value)
     }
+
+
+def reasons_given(source: str) -> set[str]:
+    """The reasons that a suppressor of policy gives, by name or as a string."""
+    tree = ast.parse(source)
+    given = _named_reasons(tree)
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef) and function.name == "reason":
+            for node in ast.walk(function):
+                if isinstance(node, ast.Return) and node.value is not None:
+                    given |= words(node.value)
+    return given
+
+
+def test_every_reason_of_policy_is_in_the_table():
+    given = {Event(event).name.lower() for event in MUTING_EVENTS}
+    for path in (PROJECT_ROOT / "detectors" / "policy").glob("*.py"):
+        given |= reasons_given(path.read_text("utf-8"))
+    assert given == {reason for _, reason in labels.suppressed()}
+
+
+def test_a_reason_of_a_new_suppressor_is_found():
+    for source in (
+        'FOG_REASON = "fog"',
+        'class Fog:\n    def reason(self, alert):\n        return "fog" if alert.fog else ""',
+    ):
+        assert reasons_given(source) == {"fog"}
 
 
 def test_every_engine_count_has_a_series_from_the_start():

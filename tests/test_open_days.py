@@ -33,7 +33,7 @@ class Probe(Rule):
 def windows(kind, area, readings, **settings):
     """The closed windows of one kind that an engine judges."""
     probe = Probe(
-        "probe", kind, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", "")
+        "probe", kind, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", ""), ()
     )
     object.__setattr__(probe, "seen", [])
     engine = Engine([probe], **settings)

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.policy import (
-    DAILY_BUDGET,
-    DAILY_RAISES,
-    MEMORY_SECONDS,
-    STORM_LEAST,
-    Policy,
-)
+from detectors.policy import Policy
+from detectors.policy.budget import DAILY_BUDGET
+from detectors.policy.events import MEMORY_SECONDS
+from detectors.policy.repeat import DAILY_RAISES
+from detectors.policy.storm import STORM_LEAST
+from detectors.rule import ALL_RULES
 from models.state.owners import Saved, restore_owner, saved
 from schemas.alert import Alert
 from schemas.columns import DeviceEvents, Event
@@ -104,7 +103,7 @@ class TestAnEventExplains:
             event(Event.CLOCK_SET, NOON_TIME + 60 * DAY_SECONDS, meter="M2")
         ) == ([], [])
         policy.forget({"A1": NOON_TIME + 80 * DAY_SECONDS})
-        assert policy.events.keys() == {("A1", "M2")}
+        assert policy.events.spans.keys() == {("A1", "M2")}
 
     def test_an_alert_that_comes_after_it(self, known, rule, reason):
         policy = new_policy()
@@ -132,6 +131,39 @@ class TestAnEventExplains:
         policy = new_policy()
         assert policy.note_events(known)[1] == []
         assert policy.note_events(known)[1] == [0]
+
+
+EXPLAINING_EVENTS = {
+    "planned_outage": Event.PLANNED_OUTAGE,
+    "vacancy": Event.VACANCY,
+    "meter_change": Event.METER_CHANGE,
+    "area_outage": Event.POWER_OFF,
+}
+
+
+@pytest.mark.parametrize("name", ALL_RULES)
+@pytest.mark.parametrize("reason", EXPLAINING_EVENTS)
+def test_an_event_explains_the_rules_that_say_so(name, reason):
+    policy = new_policy()
+    policy.note_events(event(EXPLAINING_EVENTS[reason], NOON_TIME - HOUR_SECONDS))
+    reasons = [
+        known
+        for explanation in ALL_RULES[name].explained_by
+        for known in explanation.reasons
+    ]
+    expected = reason if reason in reasons else ""
+    assert suppressed_by(policy.apply([alert(name, severity=2)])) == [expected]
+
+
+@pytest.mark.parametrize("name", ALL_RULES)
+def test_a_failure_of_the_area_explains_the_rules_that_say_so(name):
+    failures = [rule for rule in ALL_RULES.values() if rule.explains]
+    for failure in failures:
+        _, known = new_policy().apply(
+            [alert(failure.name, subject="", severity=2), alert(name, severity=2)]
+        )
+        explained = failure.explains in ALL_RULES[name].explained_by
+        assert known.suppressed_by == ("area_failure" if explained else "")
 
 
 def test_power_that_came_back_before_the_trouble_explains_nothing():
@@ -276,12 +308,8 @@ def test_suppression_follows_all_events_in_any_order(changes):
         else:
             policy.note_events(change)
         for known in policy.recent.get("A1", {}).values():
-            why = (
-                policy.mute(known)
-                or policy.inhibit(known)
-                or policy.same_trouble(known)
-            )
-            assert known.suppressed_by == (why or policy.decided.get(known.id, ""))
+            why = policy.explained.reason(known)
+            assert known.suppressed_by == (why or policy.decisions.reason(known))
 
 
 class TestReconcile:

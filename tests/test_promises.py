@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import seed as same_draws
 from hypothesis import strategies as st
 
-from detectors.causes import is_notice
 from detectors.engine import Engine
+from detectors.policy.notices import is_notice
 from detectors.rule import ALL_RULES
 from schemas.alert import Alert
 from schemas.columns import Readings

@@ -14,6 +14,7 @@ import textwrap
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from detectors.judge import _evidence_of
 from detectors.rule import (
     ALL_RULES,
     OPTIONAL_TEXT,
+    Explanation,
     Level,
     Rule,
     fields_of,
@@ -31,7 +33,7 @@ from detectors.rule import (
     sentence,
 )
 from models.master.registry import AREA_COLUMNS, METER_COLUMNS
-from schemas.columns import Readings
+from schemas.columns import AreaDays, Intervals, Readings
 from schemas.units import DAY_SECONDS
 from tests.casebook import casebook, run
 
@@ -298,6 +300,19 @@ def does_not_chatter(judged, columns):
                 )
 
 
+def says_what_explains_it(judged, columns):
+    """A rule of a whole area has no customer and no meter, so what explains their trouble does not explain its own."""
+    assert all(isinstance(each, Explanation) for each in judged.explained_by)
+    assert len({*judged.explained_by}) == len(judged.explained_by), "said twice"
+    in_order = [each for each in Explanation if each in judged.explained_by]
+    assert [*judged.explained_by] == in_order, "not in the order of explanations"
+    assert judged.explains not in judged.explained_by, "it explains itself"
+
+    of_area = judged.kind in (Intervals, AreaDays)
+    assert not of_area or {*judged.explained_by} <= {Explanation.OUTAGE}
+    assert of_area or judged.explains is None, "a meter explains no other"
+
+
 RULE_CHECKS = (
     is_pure,
     is_row_by_row,
@@ -310,6 +325,7 @@ RULE_CHECKS = (
     has_sane_levels,
     is_short,
     does_not_chatter,
+    says_what_explains_it,
 )
 
 
@@ -337,6 +353,7 @@ FINE_RULE: dict[str, Any] = {
     "text": ("Phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"),
     "severity": 2,
     "release": 60,
+    "explained_by": (Explanation.OUTAGE,),
 }
 
 
@@ -472,6 +489,18 @@ BAD_RULES = [
     (is_short, unregistered(long)),
     (does_not_chatter, unregistered(wavering)),
     (does_not_chatter, unregistered(gated_off)),
+    (says_what_explains_it, unregistered(fine, explained_by=("an outage",))),
+    (says_what_explains_it, unregistered(fine, explained_by=[Explanation.OUTAGE] * 2)),
+    (
+        says_what_explains_it,
+        unregistered(fine, explained_by=(Explanation.VACANCY, Explanation.OUTAGE)),
+    ),
+    (says_what_explains_it, unregistered(fine, explains=Explanation.OUTAGE)),
+    (says_what_explains_it, unregistered(fine, explains=Explanation.UNREAD_AREA)),
+    (
+        says_what_explains_it,
+        replace(unregistered(fine), kind=AreaDays, explained_by=(Explanation.VACANCY,)),
+    ),
 ]
 
 
@@ -496,6 +525,36 @@ def test_a_rule_that_forgives_the_worst_fails():
 def test_a_fine_rule_passes(check):
     columns = {name: samples("voltage_loss")[name] for name in ("u", "i", "un", "ib")}
     check(unregistered(fine), picked(columns, slice(None)))
+
+
+def test_a_rule_that_does_not_say_what_explains_it_is_refused():
+    without = {name: how for name, how in FINE_RULE.items() if name != "explained_by"}
+    with pytest.raises(TypeError, match="explained_by"):
+        rule(Readings, **without)(fine)
+
+
+def rule_collections(source):
+    """The lists, sets and dictionaries of a module that name rules; what is known of a rule stands beside it."""
+    displays = (ast.List, ast.Tuple, ast.Set, ast.Dict)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, displays):
+            members = node.keys if isinstance(node, ast.Dict) else node.elts
+            names = {each.value for each in members if isinstance(each, ast.Constant)}
+            if names & ALL_RULES.keys():
+                yield ast.unparse(node)
+
+
+def test_no_table_names_rules():
+    [folder] = detectors.__path__
+    for path in Path(folder).rglob("*.py"):
+        assert [*rule_collections(path.read_text("utf-8"))] == [], path
+
+
+@pytest.mark.parametrize(
+    "table", ['{"voltage_loss": 1}', '{"voltage_loss"}', '("x", "voltage_loss")']
+)
+def test_a_table_that_names_rules_is_found(table):
+    assert [*rule_collections(f"TABLE = f({table})")] != []
 
 
 def test_two_rules_of_one_name_are_refused():

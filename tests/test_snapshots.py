@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from cramjam import zstd
 
-from detectors.causes import is_notice
 from detectors.engine import SNAPSHOT_LAYOUT, Engine, SnapshotError, pack_snapshot
+from detectors.policy.notices import is_notice
 from models.state.codec import loads
 from replay.history import Source
 from schemas.alert import Alert

@@ -41,7 +41,17 @@ class ColumnProbe(Rule):
 def validated(readings, **more):
     """The columns that rules read, implausible values by reason, and every other outcome."""
     probe = ColumnProbe(
-        "probe", Readings, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", "")
+        "probe",
+        Readings,
+        (Level(1, 4, 0),),
+        0,
+        0.9,
+        len,
+        (),
+        {},
+        ("", ""),
+        ("", ""),
+        (),
     )
     ColumnProbe.seen = []
     case = Case(name="", shows="", readings=readings, **more)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import NOT_KNOWN, Level, rule
+from detectors.rule import NOT_KNOWN, Explanation, Level, rule
 from schemas.columns import AreaDays, Column, Days
 from schemas.units import DAY_SECONDS
 
@@ -18,6 +18,7 @@ from schemas.units import DAY_SECONDS
         "Of 7 days 3 lost {loss_third:.1%} or more, 3 {loss_least_third:.1%} or less (usual {usual_loss:.1%}).",
         "近七天中三天线损不低于{loss_third:.1%},三天不高于{loss_least_third:.1%}(平时{usual_loss:.1%})。",
     ),
+    explained_by=(Explanation.OUTAGE,),
 )
 def area_loss_high(
     loss_third: Column,
@@ -57,6 +58,8 @@ def area_loss_high(
         ),
         "[当日采集成功率{read_share:.1%},]除缺数最多的一户外{others_share:.1%},低于{limit:.1%}。",
     ),
+    explains=Explanation.UNREAD_AREA,
+    explained_by=(Explanation.OUTAGE,),
 )
 def read_success_rate(
     others_share: Column,
@@ -94,6 +97,8 @@ def read_success_rate(
             "[其电压变化与本台区变压器相差{found_apart:.2f}V,本台区其他电表为{area_apart:.2f}V。]"
         ),
     ),
+    strengthened_by=("openings", "fields"),
+    explained_by=(Explanation.OUTAGE, Explanation.VACANCY, Explanation.METER_CHANGE),
 )
 def area_loss_correlation(
     suspect_rho: Column,

@@ -24,6 +24,7 @@ from schemas.units import DAY_SECONDS
             "24小时内未补抄。"
         ),
     ),
+    explained_by=(),
 )
 def read_date_wrong(
     read_off: Column,
@@ -50,6 +51,7 @@ def read_date_wrong(
         "The bill is {difference:+.2f} yuan off the {recomputed:.2f} that its energy, demand and tariff give.",
         "账单与按其电量、需量和电价复算的{recomputed:.2f}元相差{difference:+.2f}元。",
     ),
+    explained_by=(),
 )
 def bill_recalc_mismatch(
     difference: Column, recomputed: Column, *, least: float = 1.0, share: float = 0.005

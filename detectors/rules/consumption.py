@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import NOT_KNOWN, Level, gated, rule
+from detectors.rule import NOT_KNOWN, Explanation, Level, gated, rule
 from schemas.columns import Column, Days
 from schemas.units import DAY_SECONDS
 
@@ -25,6 +25,12 @@ from schemas.units import DAY_SECONDS
             "连续{zero_days:.0f}天零电量(限值{days:.0f}天),平时日用电{usual_kwh:.1f}kWh"
             "[;本台区日损失电量超常{lost_kwh:.1f}kWh]。"
         ),
+    ),
+    explained_by=(
+        Explanation.OUTAGE,
+        Explanation.VACANCY,
+        Explanation.METER_CHANGE,
+        Explanation.SAME_TROUBLE,
     ),
 )
 def zero_usage(
@@ -62,6 +68,12 @@ def zero_usage(
             "[;基础负荷为平时的{kept_standing:.0%}][;全天{live:.0%}时间电压正常][;同类用户为平时的{peers_left:.0%}][;本台区日损失电量超常{lost_kwh:.1f}kWh]。"
             "空置亦如此。"
         ),
+    ),
+    explained_by=(
+        Explanation.OUTAGE,
+        Explanation.VACANCY,
+        Explanation.METER_CHANGE,
+        Explanation.SAME_TROUBLE,
     ),
 )
 def near_zero_usage(
@@ -103,6 +115,7 @@ def near_zero_usage(
         "The change of daily use is more unusual than that of {peer_score:.2%} of its peers in the area.",
         "日用电变化比本台区{peer_score:.2%}的同类用户更异常。",
     ),
+    explained_by=(Explanation.OUTAGE, Explanation.VACANCY),
 )
 def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
     """The online peer model puts the day's change in the top 0.1 %, three days (模型评分). Default of this project."""
@@ -125,6 +138,11 @@ def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
             "近日用电为应有日电量{expected_kwh:.1f}kWh的{kept:.0%}(限值{level:.0%}),已扣除同类变化"
             "[,已走低{slide_days:.0f}天];基础负荷也降至{kept_standing:.0%},不像单纯空置。"
         ),
+    ),
+    explained_by=(
+        Explanation.VACANCY,
+        Explanation.METER_CHANGE,
+        Explanation.SAME_TROUBLE,
     ),
 )
 def step_drop(
@@ -186,6 +204,11 @@ def step_drop(
             "日电量与应有值相差{times:.1f}倍以上,已扣除同类用户的共同变化:[{used_kwh:.1f}kWh,]应有{expected_kwh:.1f}kWh。"
         ),
     ),
+    explained_by=(
+        Explanation.VACANCY,
+        Explanation.METER_CHANGE,
+        Explanation.SAME_TROUBLE,
+    ),
 )
 def usage_fluctuation(
     excess: Column,
@@ -246,6 +269,7 @@ def usage_fluctuation(
             "电压正常,其余时段照常用电。"
         ),
     ),
+    explained_by=(Explanation.VACANCY, Explanation.METER_CHANGE),
 )
 def timed_zero_block(
     dark_days: Column,
@@ -287,6 +311,7 @@ def timed_zero_block(
             "平时高峰为{usual_high_kwh:.3f}kWh。"
         ),
     ),
+    explained_by=(Explanation.VACANCY, Explanation.METER_CHANGE),
 )
 def clipped_profile(
     clipped_days: Column,
@@ -329,6 +354,7 @@ def clipped_profile(
             "总电量与以往相近。"
         ),
     ),
+    explained_by=(Explanation.VACANCY, Explanation.METER_CHANGE),
 )
 def flat_profile(
     variation: Column,
@@ -383,6 +409,7 @@ def flat_profile(
             "总电量为平时的{kept_lately:.0%}。"
         ),
     ),
+    explained_by=(Explanation.VACANCY,),
 )
 def tou_inversion(
     valley_rise: Column,
@@ -420,6 +447,7 @@ def tou_inversion(
             "低{below_peers:.1f}个离差(限值{deviations:.1f})。"
         ),
     ),
+    explained_by=(Explanation.VACANCY,),
 )
 def peer_shortfall(
     below_peers: Column,
@@ -458,6 +486,7 @@ def peer_shortfall(
             "或不足同类按合同容量用电的{peer:.0%}。"
         ),
     ),
+    explained_by=(Explanation.VACANCY, Explanation.SAME_TROUBLE),
 )
 def low_usage(
     own_share: Column,
@@ -495,6 +524,7 @@ def low_usage(
             "[:档案为{filed_class:类别},疑似{other_class:类别}]。"
         ),
     ),
+    explained_by=(),
 )
 def tariff_misuse(
     other_chance: Column,
@@ -526,6 +556,7 @@ def tariff_misuse(
         ),
         "[新装{unread_days:.0f}天无有效示数(限值{days:.0f}天)。][首月负荷率{first_load:.2%}(限值{load:.1%})。]",
     ),
+    explained_by=(Explanation.UNREAD_AREA,),
 )
 def new_install_check(
     unread_days: Column, first_load: Column, *, days: float = 3.0, load: float = 0.02
@@ -556,6 +587,7 @@ def new_install_check(
             "无法解释的部分为平时的{unexplained:.1f}倍。"
         ),
     ),
+    explained_by=(),
 )
 def voltage_current_decoupling(
     dip: Column,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import Level, between, rule
+from detectors.rule import Explanation, Level, between, rule
 from schemas.columns import Column, Incidents
 from schemas.units import DAY_SECONDS
 
@@ -19,6 +19,7 @@ from schemas.units import DAY_SECONDS
         "Suspected opening of cover or terminals without an order: {openings:.0f}[; use fell by {use_drop:.0%}].",
         "疑似无工单开启表盖、端钮盒或计量门,共{openings:.0f}次[;此后用电下降{use_drop:.0%}]。",
     ),
+    explained_by=(),
 )
 def seal_or_cover_event(
     openings: Column, use_drop: Column, *, least: float = 1.0, fallen: float = 0.4
@@ -42,6 +43,7 @@ def seal_or_cover_event(
         "Suspected magnetic field at the meter, {field_s:.0f} s (limit {least:.0f} s)[; use fell by {use_drop:.0%}].",
         "疑似恒定磁场作用于电表{field_s:.0f}s(限值{least:.0f}s)[;此后用电下降{use_drop:.0%}]。",
     ),
+    explained_by=(),
 )
 def magnetic_field(
     field_s: Column, use_drop: Column, *, least: float = 60.0, fallen: float = 0.3
@@ -65,6 +67,7 @@ def magnetic_field(
         "Suspected setting of the meter's parameters without a work order, {changes:.0f} in all (limit {least:.0f}).",
         "疑似无工单修改电表参数,共{changes:.0f}次(限值{least:.0f}次)。",
     ),
+    explained_by=(),
 )
 def param_change_unordered(changes: Column, *, least: float = 1.0) -> Column:
     """Tariff, constant, ratio or reading day set, no order or visit a day before or after (编程异常). Catalogue 1.1."""
@@ -79,6 +82,7 @@ def param_change_unordered(changes: Column, *, least: float = 1.0) -> Column:
         "The relay did not carry out {relay_failures:.0f} commands in a row (limit {times:.0f}).",
         "费控命令连续{relay_failures:.0f}次执行失败(限值{times:.0f}次)。",
     ),
+    explained_by=(),
 )
 def relay_unanswered(relay_failures: Column, *, times: float = 3.0) -> Column:
     """Three commands to the relay fail in a row (费控异常), until one succeeds. Default of this project."""
@@ -94,6 +98,7 @@ def relay_unanswered(relay_failures: Column, *, times: float = 3.0) -> Column:
         "{disturbances:.0f} short disturbances in a day (limit {least:.0f}), last {residual:.2f} pu {seconds:.2f} s.",
         "24小时内短时电压扰动{disturbances:.0f}次(限值{least:.0f}次),末次{residual:.2f}pu、{seconds:.2f}s。",
     ),
+    explained_by=(Explanation.OUTAGE,),
 )
 def voltage_sag(
     disturbances: Column,
@@ -118,6 +123,7 @@ def voltage_sag(
         "{outages:.0f} unplanned outages within 30 days (limit {times:.0f}).",
         "30天内非计划停电{outages:.0f}次(限值{times:.0f}次)。",
     ),
+    explained_by=(),
 )
 def frequent_outage(outages: Column, *, times: float = 3.0) -> Column:
     """Three unplanned outages in 30 days of a meter or of a whole area (频繁停电). Default of this project."""

@@ -18,6 +18,7 @@ from schemas.units import DAY_SECONDS
         "The meter has been due for calibration for {calibration_days:.0f} days.",
         "电表周期轮换已超期{calibration_days:.0f}天。",
     ),
+    explained_by=(),
 )
 def calibration_due(calibration_days: Column, *, grace: float = 0.0) -> Column:
     """A meter past the date of its calibration or exchange (周期轮换), worse after 30 and 90 days. Dates: DL/T 448.
@@ -42,6 +43,7 @@ def calibration_due(calibration_days: Column, *, grace: float = 0.0) -> Column:
             "类别{bad_class:.0f}、关口{no_gateway:.0f}。"
         ),
     ),
+    explained_by=(),
 )
 def file_inconsistency(
     no_customer: Column,
@@ -73,6 +75,7 @@ def file_inconsistency(
         ),
         "供用电合同缺{gaps:.0f}项[,签约容量与档案相差{signed_off:.0%}(限值{limit:.0%})]。",
     ),
+    explained_by=(),
 )
 def contract_gap(gaps: Column, signed_off: Column, *, limit: float = 0.01) -> Column:
     """Tariff, term or signed capacity missing though the area's other contracts have it, or not the file's (合同缺项).
@@ -91,6 +94,7 @@ def contract_gap(gaps: Column, signed_off: Column, *, limit: float = 0.01) -> Co
         "{contract_days:.0f} days are left of the contract (notice {first:.0f} days before).",
         "合同距到期{contract_days:.0f}天(提前{first:.0f}天提示)。",
     ),
+    explained_by=(),
 )
 def contract_expiry(
     contract_days: Column, *, first: float = 60.0, second: float = 30.0
@@ -118,6 +122,7 @@ def contract_expiry(
             "与档案相相差{filed_apart:.2f}V。"
         ),
     ),
+    explained_by=(),
 )
 def phase_mismatch(
     filed_phase: Column,
@@ -154,6 +159,7 @@ def phase_mismatch(
             "疑由其他变压器供电。"
         ),
     ),
+    explained_by=(),
 )
 def area_mismatch(
     found_apart: Column,

@@ -19,6 +19,7 @@ from schemas.units import HOUR_SECONDS, MINUTE_SECONDS
         "{failed_share:.0%} of the latest payment attempts failed; usually {usual_share:.1%} do.",
         "该渠道近期缴费失败率{failed_share:.0%},平时{usual_share:.1%}。",
     ),
+    explained_by=(),
 )
 def payment_failure_burst(
     failed_share: Column,
@@ -49,6 +50,7 @@ def payment_failure_burst(
         "{failures_24h:.0f} payment attempts of this customer failed within 24 hours.",
         "该客户24小时内缴费失败{failures_24h:.0f}次。",
     ),
+    explained_by=(),
 )
 def payment_failure_repeat(failures_24h: Column, *, times: float = 3.0) -> Column:
     """One customer fails to pay three times within 24 hours, none in between. Default of this project."""
@@ -63,6 +65,7 @@ def payment_failure_repeat(failures_24h: Column, *, times: float = 3.0) -> Colum
         "{balance:.2f} yuan are left; {daily_yuan:.2f} yuan a day are used.",
         "预付费余额{balance:.2f}元,日均用电{daily_yuan:.2f}元。",
     ),
+    explained_by=(),
 )
 def low_balance(
     balance: Column, daily_yuan: Column, *, least: float = 20.0, days: float = 3.0
@@ -89,6 +92,7 @@ def low_balance(
             "[,提前{notice_days:.0f}天通知后,最早{cutoff_days:.0f}天后可停电]。"
         ),
     ),
+    explained_by=(),
 )
 def arrears_tier(
     overdue_days: Column,
@@ -117,6 +121,7 @@ def arrears_tier(
         "{overpaid:.2f} yuan more were paid on the bill than it is for (limit {least:.2f}).",
         "该账单多缴{overpaid:.2f}元(限值{least:.2f}元)。",
     ),
+    explained_by=(),
 )
 def bill_overpaid(overpaid: Column, *, least: float = 1.0) -> Column:
     """A bill is overpaid by 1 yuan (重复缴费或多缴). Catalogue 1.6, there of `payment_reconcile`.
@@ -137,6 +142,7 @@ def bill_overpaid(overpaid: Column, *, least: float = 1.0) -> Column:
         ),
         "对账单边已{unmatched_hours:.0f}小时[:已缴{paid:.2f}元,渠道未到账][:渠道结算{settled:.2f}元,无对应成功缴费]。",
     ),
+    explained_by=(),
 )
 def payment_reconcile(unmatched_hours: Column, *, hours: float = 24.0) -> Column:
     """A payment not settled by its channel within 24 hours, or a settlement of no payment (对账单边). Catalogue 1.6.
@@ -159,6 +165,7 @@ def payment_reconcile(unmatched_hours: Column, *, hours: float = 24.0) -> Column
         ),
         "同一渠道流水号下[缴费{paid:.2f}元,][结算{settled:.2f}元,]相差{difference:+.2f}元。",
     ),
+    explained_by=(),
 )
 def payment_conflict(difference: Column, *, least: float = 0.01) -> Column:
     """A channel's number comes again with other content, or is settled with another amount (对账不符). Catalogue 1.6.

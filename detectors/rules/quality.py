@@ -25,6 +25,7 @@ from schemas.units import DAY_SECONDS, MINUTE_SECONDS
         "Harmonics distort the voltage of phase {phase} by {thd:.2f} % (limit {limit:.0f} %).",
         "谐波超限:{phase}相电压总谐波畸变率{thd:.2f}%(限值{limit:.0f}%)。",
     ),
+    explained_by=(),
 )
 def harmonics_thd(thd: Column, un: Column, *, limit: float = 5.0) -> Column:  # noqa: ARG001 - the class is that of un
     """Harmonic distortion of the voltage above GB/T 14549-93 (谐波): 5 % at 0.38 kV, 4, 3 and 2 % at higher classes.
@@ -50,6 +51,7 @@ def harmonics_thd(thd: Column, un: Column, *, limit: float = 5.0) -> Column:  # 
             "(限值{limit:.0%}、短时{brief:.0%};其中{by_magnitude:.0%}仅由幅值近似,限值按{stand_in:.0f}倍)。"
         ),
     ),
+    explained_by=(),
 )
 def pq_voltage_unbalance(
     unbalance_p95: Column,
@@ -83,6 +85,7 @@ def pq_voltage_unbalance(
         ),
         "台区内第三高的电表频率高于额定{hz_above:+.2f}Hz,第三低的低于额定{hz_below:+.2f}Hz(限值{limit:.1f}Hz)。",
     ),
+    explained_by=(),
 )
 def frequency_deviation(
     hz_above: Column, hz_below: Column, *, limit: float = 0.2

@@ -17,6 +17,7 @@ from schemas.columns import Backlogs, Column, Overdue, Traces
         "The stage has taken {share:.0%} of its {limit_hours:.0f} hours.",
         "该环节已用{limit_hours:.0f}小时时限的{share:.0%}。",
     ),
+    explained_by=(),
 )
 def stage_overdue(share: Column, limit_hours: Column, *, warn: float = 0.80) -> Column:  # noqa: ARG001 - evidence
     """A stage nears (80 %), passes or doubles its time limit, though nothing happens (环节超时). Catalogue 1.7."""
@@ -31,6 +32,7 @@ def stage_overdue(share: Column, limit_hours: Column, *, warn: float = 0.80) -> 
         "It has stood for {stalled:.1f} times the {usual_hours:.1f} hours in which 95 % of such stages that end do.",
         "该环节停留时间已达同类已办结环节95%完成时长({usual_hours:.1f}小时)的{stalled:.1f}倍,无进展。",
     ),
+    explained_by=(),
 )
 def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> Column:  # noqa: ARG001 - evidence
     """No event for twice the time in which the section finished 95 % of its work in that stage. Catalogue 1.7.
@@ -50,6 +52,7 @@ def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> 
         "It has entered a stage and not finished those before it: {unfinished:.0f}.",
         "已进入后续环节,前序未完成环节数:{unfinished:.0f}。",
     ),
+    explained_by=(),
 )
 def stage_disorder(unfinished: Column, *, stages: float = 1.0) -> Column:
     """An item enters a stage before it has finished the stages before it (环节顺序异常). Catalogue 1.7."""
@@ -67,6 +70,7 @@ def stage_disorder(unfinished: Column, *, stages: float = 1.0) -> Column:
         ),
         "零点时该环节有{stuck:.0f}件超时或停滞,占本班组[{open_items:.0f}件]在办的{stuck_share:.0%}。",
     ),
+    explained_by=(),
 )
 def stage_batch_stuck(
     stuck: Column, stuck_share: Column, *, share: float = 0.05, least: float = 5.0

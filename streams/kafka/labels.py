@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from detectors.causes import EXPLAINED_BY_FAILURE
 from detectors.engine import Engine
-from detectors.policy import AREA_FAILURE, MUTED_RULES, NOTICE_REASON, SUPPLY_RULES
+from detectors.policy.budget import BUDGET_REASON
+from detectors.policy.notices import NOTICE_REASON
+from detectors.policy.repeat import REPEAT_REASON
+from detectors.policy.shadow import SHADOW_REASON
+from detectors.policy.storm import STORM_REASON
 from detectors.revisable import FINAL_SUFFIX
 from detectors.rule import ALL_RULES, Rule
-from schemas.columns import DeviceEvents, Event, Payments, Readings, Stages
+from schemas.columns import DeviceEvents, Payments, Readings, Stages
 from schemas.wire import Reason
 from streams.kafka import topics
 
@@ -36,7 +39,13 @@ IMPLAUSIBLE_REASONS = (
 )
 RULEBOOK_REASON = "rulebook"  # for which a record of the topic `rules` is rejected
 # Reasons for which the alert of any rule is suppressed.
-SUPPRESSION_REASONS = ("repeat", "storm", "budget", "shadow", NOTICE_REASON)
+SUPPRESSION_REASONS = (
+    REPEAT_REASON,
+    STORM_REASON,
+    BUDGET_REASON,
+    SHADOW_REASON,
+    NOTICE_REASON,
+)
 
 
 def rejects() -> Iterator[tuple[str, str]]:
@@ -63,16 +72,12 @@ def alerts() -> Iterator[tuple[str, str, str]]:
 
 def suppressed() -> Iterator[tuple[str, str]]:
     """Rule and reason of alerts that are suppressed."""
-    for name in ALL_RULES:
+    for name, rule in ALL_RULES.items():
         for reason in SUPPRESSION_REASONS:
             yield name, reason
-        for event, rules in MUTED_RULES.items():
-            if name in rules:
-                yield name, Event(event).name.lower()
-        if name in SUPPLY_RULES:
-            yield name, "area_outage"
-        if any(name in rules for rules in EXPLAINED_BY_FAILURE.values()):
-            yield name, AREA_FAILURE
+        for explanation in rule.explained_by:
+            for reason in explanation.reasons:
+                yield name, reason
 
 
 def owners() -> Iterator[tuple[str]]:
