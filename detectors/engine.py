@@ -71,7 +71,8 @@ from models.timelines.base import Timeline, Timelines
 from models.timelines.bills import Bills
 from models.timelines.device_reports import Reports
 from models.timelines.settlements import Ledger
-from models.timelines.work import StageOrder, Work
+from models.timelines.stage_order import StageOrder
+from models.timelines.work import Work
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST_TIME,

@@ -19,7 +19,7 @@ from models.timelines.base import (
     Timelines,
     passed_marks,
 )
-from models.timelines.bills import MISSING_NUMBER
+from models.timelines.bill import MISSING_NUMBER
 from schemas.columns import Codes, Payment, Payments, Times, Transfers
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
