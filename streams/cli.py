@@ -33,12 +33,13 @@ from replay.send import send as publish
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.columns import Batch, Stages
-from streams import rules
 from streams.kafka import topics as names
 from streams.kafka.log_limit import LOG_LIMIT
 from streams.kafka.logs import UnansweredError, alert_of, read_to_end, reader
 from streams.lines import line
-from streams.rules import RulesFile
+from streams.rule_commands import RulesFile
+from streams.rule_commands import app as rules
+from streams.rulebook_files import load_for_run
 from streams.settings import Settings, load
 
 app = typer.Typer(
@@ -52,7 +53,7 @@ registry = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(registry, name="registry")
-app.add_typer(rules.app, name="rules")
+app.add_typer(rules, name="rules")
 
 out = Console(highlight=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
@@ -255,7 +256,7 @@ def run(
         store,
         _load_settings(context),
         as_json=json,
-        rulebook=rules.rulebook(rules_file),
+        rulebook=load_for_run(rules_file),
         top=top,
         report=report,
     )
@@ -343,7 +344,7 @@ def demo(
     """Shows a simulated town with planted faults, the alerts as they are raised, and which faults were found."""
     from streams.report.demo import demo as show  # noqa: PLC0415 - as above
 
-    show(meters, days, seed, report, rules.rulebook(rules_file))
+    show(meters, days, seed, report, load_for_run(rules_file))
 
 
 def send_source(

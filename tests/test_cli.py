@@ -21,8 +21,8 @@ from replay.layout import write_areas
 from replay.simulation.town import Town
 from schemas.alert import Alert
 from schemas.wire import encode_alert
-from streams import rules
 from streams.cli import main, published_alerts
+from streams.kafka.rulebooks import RECORD_KEY, newest
 from streams.kafka.topics import ALERTS_TOPIC, ALL_TOPICS
 from streams.local import Store
 from streams.settings import load
@@ -328,7 +328,7 @@ def test_invalid_rulebook_is_skipped_with_a_note(command, on_broker, broker):
                 b'{"rules": []}',
             ):
                 async with producer.transaction():
-                    await producer.send_and_wait(topic, value, rules.RECORD_KEY, 0)
+                    await producer.send_and_wait(topic, value, RECORD_KEY, 0)
 
     asyncio.run(send())
     code, output, error = command("rules", "list", "--published", "--json")
@@ -514,7 +514,7 @@ def test_rulebook_is_published_by_two_people(command, on_broker, tmp_path, monke
         "voltage_deviation": 2
     }
 
-    edition = asyncio.run(rules.newest(load(os.environ))).rules["voltage_deviation"]
+    edition = asyncio.run(newest(load(os.environ))).rules["voltage_deviation"]
     assert (edition.proposed_by, edition.approved_by) == ("Li", "Wang")
 
     (tmp_path / "rules.toml").write_text("")

@@ -25,6 +25,7 @@ from streams.kafka.broker import Broker
 from streams.kafka.fetched import LZ4_CODEC
 from streams.kafka.intake import partition_of
 from streams.kafka.logs import alert_of, reader
+from streams.kafka.rulebooks import newest
 from streams.kafka.topics import (
     ALERTS_TOPIC,
     CHECKPOINTS_TOPIC,
@@ -37,7 +38,6 @@ from streams.kafka.topics import (
     WORKFLOW_TOPIC,
     ensure,
 )
-from streams.rules import newest
 from streams.settings import Settings, load
 from tests.test_fetched import rebased
 from tests.workers import (

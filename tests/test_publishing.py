@@ -17,7 +17,7 @@ from schemas.alert import Alert
 from schemas.columns import Batch
 from schemas.rules import Edition, Rulebook
 from schemas.wire import decode_alert
-from streams import rules
+from streams.kafka import rulebooks
 from streams.kafka.topics import ALERTS_TOPIC, RULES_TOPIC
 from streams.settings import Settings
 from tests.test_rulebook import edition
@@ -93,7 +93,7 @@ def test_change_applies_from_the_same_row_whatever_is_killed(
         wait(lambda: asyncio.run(records(settings, ALERTS_TOPIC)))
         worker.kill()
 
-    asyncio.run(rules.send(settings, CHANGED_RULEBOOK))
+    asyncio.run(rulebooks.send(settings, CHANGED_RULEBOOK))
     with WorkerProcess(never, tmp_path / "two") as worker:
         # after the alerts of the rulebook before, however often
         wait(lambda: went_on(settings, worker))
@@ -141,7 +141,7 @@ def test_running_worker_takes_valid_rulebooks_and_refuses_others(
                 (b"rules", None),
             ):
                 await producer.send_and_wait(settings.topic(RULES_TOPIC), value, key)
-        await rules.send(settings, unapproved)
+        await rulebooks.send(settings, unapproved)
 
     with WorkerProcess(environment, tmp_path / "log") as worker:
         publish(settings, town, history[:half])
@@ -152,9 +152,9 @@ def test_running_worker_takes_valid_rulebooks_and_refuses_others(
                 worker.scrape()["meterwatch_rejected_total", ("rules", "rulebook")] == 3
             )
         )
-        asyncio.run(rules.send(settings, CHANGED_RULEBOOK))
+        asyncio.run(rulebooks.send(settings, CHANGED_RULEBOOK))
         wait(lambda: went_on(settings, worker))
-        asyncio.run(rules.send(settings, unapproved))
+        asyncio.run(rulebooks.send(settings, unapproved))
         wait(
             lambda: (
                 worker.scrape()["meterwatch_rejected_total", ("rules", "rulebook")] == 4
@@ -180,7 +180,7 @@ def test_new_worker_judges_by_the_published_rulebook(
     settings, environment, town, history, tmp_path
 ):
     publish(settings, town, history)  # creates the topics
-    asyncio.run(rules.send(settings, CHANGED_RULEBOOK))
+    asyncio.run(rulebooks.send(settings, CHANGED_RULEBOOK))
     with WorkerProcess(environment, tmp_path / "log"):
         wait(lambda: all_checkpointed(settings))
     assert published_states(settings) == last_states(by_hand(town, history, 0))

@@ -29,7 +29,7 @@ from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Edition, Rulebook, RulebookError, decode_rulebook, rulebook_of
 from streams.kafka.checkpoints import Manifest, WrittenCheckpoint, encode
-from streams.rules import published
+from streams.kafka.rulebooks import published
 from streams.settings import Settings
 from tests.adversarial import adversarial_stream
 from tests.casebook import casebook

@@ -28,7 +28,7 @@ from schemas.columns import Batch, Readings
 from schemas.rules import Edition, Rulebook, RulebookError
 from schemas.units import DAY_SECONDS
 from schemas.use_class import UseClassModel
-from streams import rules
+from streams import rulebook_files
 from tests.casebook import START_TIME, batches, casebook, master
 from tests.test_cli import command  # noqa: F401 - a fixture
 from tests.test_rulebook import edition
@@ -268,9 +268,9 @@ def test_a_rulebook_has_its_model_in_a_file_beside_it(tmp_path):
         '[tariff_misuse]\nstatus = "shadow"\nversion = 2\nmodel = "classes.json"\n'
     )
     with pytest.raises(RulebookError, match=r"classes\.json: there is no such file"):
-        rules.load(file)
+        rulebook_files.load(file)
     (tmp_path / "classes.json").write_bytes(msgspec.json.encode(CLASS_MODEL))
-    assert rules.load(file).rules["tariff_misuse"].model == CLASS_MODEL
+    assert rulebook_files.load(file).rules["tariff_misuse"].model == CLASS_MODEL
 
 
 def spoiled(**fields: object) -> bytes:
@@ -296,7 +296,7 @@ def test_invalid_model_is_refused(value, message, tmp_path):
     )
     (tmp_path / "classes.json").write_bytes(value)
     with pytest.raises(RulebookError, match=message):
-        rules.load(tmp_path / "rules.toml")
+        rulebook_files.load(tmp_path / "rules.toml")
 
 
 def test_numbers_that_are_not_finite_are_refused():

@@ -49,6 +49,7 @@ from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
 from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import BATCH_TYPES, GapError, Partition, PartitionProgress
+from streams.kafka.rulebooks import published
 from streams.kafka.thread import EngineThread
 from streams.kafka.topic_identity import advice, change_of, marks_at
 from streams.kafka.topics import (
@@ -62,7 +63,6 @@ from streams.kafka.topics import (
     SOURCE_TOPICS,
     WORKFLOW_TOPIC,
 )
-from streams.rules import published
 from streams.settings import Settings
 
 WAITING_BYTES = 32 << 20  # bytes of backlog at which a worker stops fetching

@@ -37,7 +37,7 @@ from schemas.wire import (
 )
 from schemas.wire.decoding import ARRAY_DECODER
 from schemas.wire.frame import unpack
-from streams.rules import published
+from streams.kafka.rulebooks import published
 from tests.casebook import casebook
 from tests.fuzz import bounded
 from tests.fuzz.mutations import CONTENT_TYPES, EVENT_TIME, corrupted
