@@ -24,7 +24,7 @@ from bench.sustained import CHECKPOINT_SECONDS, history, sparse
 from bench.testbed import Testbed, total, wait
 from schemas.alert import Alert
 from schemas.wire import decode_alert
-from streams.cli import alert_partitions
+from streams.kafka.alerts import alert_partitions
 from streams.kafka.logs import reader
 from streams.settings import Settings
 from tests.workers import Samples, WorkerProcess

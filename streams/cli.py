@@ -7,39 +7,31 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 from zoneinfo import ZoneInfo
 
 import msgspec
 import typer
-from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from replay.history import Source, Tally
 from replay.layout import read_areas
 from replay.send import SendError, Shape
-from replay.send import send as publish
 from replay.sources import open_sources
 from schemas.alert import Alert
-from schemas.columns import Batch, Stages
+from streams.json_output import show_json
 from streams.kafka import topics as names
+from streams.kafka.alerts import last_states, published_alerts
 from streams.kafka.log_limit import LOG_LIMIT
-from streams.kafka.logs import UnansweredError, alert_of, read_to_end, reader
+from streams.kafka.logs import UnansweredError
 from streams.lines import line
 from streams.rule_commands import RulesFile
 from streams.rule_commands import app as rules
 from streams.rulebook_files import load_for_run
+from streams.sending import send_source
 from streams.settings import Settings, load
 
 app = typer.Typer(
@@ -129,7 +121,7 @@ def topics(context: typer.Context, json: Json = False) -> None:
     """Creates the topics that are missing and checks the partition counts of the others."""
     states = asyncio.run(names.ensure(_load_settings(context)))
     if json:
-        _show_json(states)
+        show_json(states)
         return
     for state in states:
         out.print(f"{state.state:8}{state.topic}, {state.partitions} partitions")
@@ -170,7 +162,7 @@ def alerts(
 
     try:
         if once:
-            for alert in asyncio.run(_last_states(settings)):
+            for alert in asyncio.run(last_states(settings)):
                 show(alert)
         else:
             asyncio.run(follow())
@@ -226,7 +218,7 @@ def inspect(context: typer.Context, sources: Sources, json: Json = False) -> Non
 
     found = understood(sources, _load_settings(context))
     if json:
-        _show_json(found)
+        show_json(found)
         return
     show(found, out)
 
@@ -270,7 +262,7 @@ def stalls(sources: Sources, json: Json = False) -> None:
     source = open_sources(sources)
     stages = compare(source.areas, source.batches, source.zone)
     if json:
-        _show_json([stage._asdict() for stage in stages])
+        show_json([stage._asdict() for stage in stages])
         return
 
     width = max((len(stage.stage) for stage in stages), default=0) + 2
@@ -310,7 +302,7 @@ def use_classes(
 
     classes = lesson.model.classes
     if json:
-        _show_json(
+        show_json(
             {
                 "model": lesson.model.name,
                 "classes": classes,
@@ -345,113 +337,6 @@ def demo(
     from streams.report.demo import demo as show  # noqa: PLC0415 - as above
 
     show(meters, days, seed, report, load_for_run(rules_file))
-
-
-def send_source(
-    settings: Settings, source: Source, shape: Shape, speed: float | None, *, json: bool
-) -> None:
-    """Publishes a history with a progress bar, then shows the counts. Raises SendError, TopicError."""
-    asyncio.run(names.ensure(settings))
-    seen: set[str] = set()
-    source = replace(source, batches=_collecting_areas(source.batches, seen))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=err, transient=True, disable=json or not err.is_terminal
-    ) as bar:
-        task = bar.add_task(source.name, total=source.rows or None)
-        sent = publish(
-            source,
-            settings.servers,
-            shape,
-            speed,
-            settings.security(),
-            prefix=settings.prefix,
-            progress=lambda rows, _: bar.update(task, completed=rows),
-        )
-
-    if json:
-        _show_json(
-            {
-                "sent": dict(sent),
-                "refused": dict(source.rejected),
-                "mended": dict(source.tally.mended),
-            }
-        )
-        return
-    _show_sent(sent, source)
-    unknown = sorted(seen.difference(area.area for area in source.areas))
-    if unknown:
-        out.print(
-            f"{len(unknown)} areas came without a record, such as {unknown[0]}: "
-            "workers reject what the registry does not know, see `unknown_area`"
-        )
-
-
-def _show_sent(sent: Mapping[str, int], source: Source) -> None:
-    """Prints the rows sent, left out and mended, and the notes of the reader."""
-    for topic, rows in sent.items():
-        out.print(f"{rows:12,} to {topic}")
-    first = source.tally.first
-    for reason, count in source.rejected.items():
-        out.print(f"{count:12,} left out: {reason}, first at {first[reason]}")
-    for reason, count in source.tally.mended.items():
-        out.print(f"{count:12,} mended: {reason}, first at {first[reason]}")
-    for note in source.tally.notes:
-        out.print(note)
-
-
-def _collecting_areas(batches: Iterator[Batch], areas: set[str]) -> Iterator[Batch]:
-    """The same batches; notes the areas that need a record of the registry."""
-    for batch in batches:
-        if not isinstance(batch, Stages):
-            areas.update(batch.areas)
-        yield batch
-
-
-async def published_alerts(
-    settings: Settings, *, past: bool
-) -> AsyncGenerator[Alert, None]:
-    """The alerts as they are published, for ever."""
-    async with reader(settings) as consumer:
-        tps = alert_partitions(settings)
-        consumer.assign(tps)
-        await (consumer.seek_to_beginning if past else consumer.seek_to_end)(*tps)
-        async for record in consumer:
-            if alert := alert_of(record):
-                yield alert
-
-
-async def _last_states(settings: Settings) -> list[Alert]:
-    """The last state of every alert that was not withdrawn, in the order they were raised."""
-    last: dict[str, Alert] = {}
-    async with reader(settings) as consumer:
-        starts = await consumer.beginning_offsets(alert_partitions(settings))
-        async for _, records in read_to_end(consumer, starts):
-            for record in records:
-                if alert := alert_of(record):
-                    last[alert.id] = alert
-                elif record.value is None:
-                    last.pop((record.key or b"").decode(errors="replace"), None)
-    standing = (alert for alert in last.values() if alert.state != "withdrawn")
-    return sorted(standing, key=lambda alert: (alert.raised, alert.id))
-
-
-def alert_partitions(settings: Settings) -> list[TopicPartition]:
-    """All partitions of the alert topic."""
-    return [
-        TopicPartition(settings.topic(names.ALERTS_TOPIC), number)
-        for number in range(settings.partitions)
-    ]
-
-
-def _show_json(value: Any) -> None:
-    """Prints JSON."""
-    print(msgspec.json.format(msgspec.json.encode(value)).decode())  # noqa: T201 - for machines
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -28,6 +27,7 @@ from detectors.rulebook import (
     unapproved,
 )
 from schemas.rules import Rulebook
+from streams.json_output import show_json
 from streams.kafka.logs import UnansweredError
 from streams.kafka.rulebooks import newest, send
 from streams.rulebook_files import load, load_fitting
@@ -61,7 +61,7 @@ def list_rules(
     """Lists every rule with its family, titles, kind, severity, status and version."""
     summaries = [_summary(rule) for rule in _chosen(context, rules, on_topic=on_topic)]
     if json:
-        print(msgspec.json.format(msgspec.json.encode(summaries)).decode())  # noqa: T201 - for machines
+        show_json(summaries)
         return
 
     rows = [list(summaries[0])]

@@ -19,6 +19,8 @@ def load(path: Path) -> Rulebook:
         entries = tomllib.loads(path.read_text("utf-8"))
         _read_models(entries, path.parent)
         return rulebook_of(entries)
+
+    # Every error names its file.
     except FileNotFoundError as error:
         raise RulebookError([f"{error.filename}: there is no such file"]) from None
     except (

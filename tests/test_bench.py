@@ -57,8 +57,8 @@ from detectors.rule import ALL_RULES
 from replay.send import encoded
 from schemas.alert import Alert
 from schemas.columns import Batch
+from streams.kafka.judging import TOPIC_DECODERS
 from streams.kafka.topics import PAYMENTS_TOPIC, READS_TOPIC, SOURCE_TOPICS
-from streams.kafka.worker import TOPIC_DECODERS
 from tests.workers import Samples
 
 # rows of 100,000 meters

@@ -20,7 +20,6 @@ from kafka import KafkaProducer
 
 from detectors.rulebook import EMPTY_RULEBOOK
 from replay.sources import open_sources
-from streams.cli import send_source
 from streams.kafka.broker import Broker
 from streams.kafka.fetched import LZ4_CODEC
 from streams.kafka.intake import partition_of
@@ -38,6 +37,7 @@ from streams.kafka.topics import (
     WORKFLOW_TOPIC,
     ensure,
 )
+from streams.sending import send_source
 from streams.settings import Settings, load
 from tests.test_fetched import rebased
 from tests.workers import (

@@ -269,7 +269,7 @@ def test_handed_over_partition_has_no_gauges_however_long_it_takes(monkeypatch):
     metrics = Metrics()
     worker = Worker(load({}), metrics)
     offsets = dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7)
-    worker.partitions = {
+    worker.holdings.partitions = {
         number: Partition(number, Engine(), offsets, WrittenCheckpoint(taken=1.0))
         for number in range(3)
     }
@@ -277,15 +277,15 @@ def test_handed_over_partition_has_no_gauges_however_long_it_takes(monkeypatch):
 
     async def settle(number: int) -> None:
         # the worker's monitoring runs on meanwhile
-        for partition in list(worker.partitions.values()):
-            worker._check_progress(partition, {worker.settings.topic(READS_TOPIC): 9})
+        for partition in list(worker.holdings.partitions.values()):
+            worker._lag.check_progress(partition, {READS_TOPIC: 9})
         await asyncio.sleep(0)
         during.append(partitions(metrics))
 
     worker._outbox = type("Outbox", (), {"settle": staticmethod(settle)})()
     asyncio.run(worker.hand_over())
     for partition in worker._handed_over.values():
-        worker._check_progress(partition, {worker.settings.topic(READS_TOPIC): 9})
+        worker._lag.check_progress(partition, {READS_TOPIC: 9})
 
     assert during == [{"0", "1", "2"}] * 3
     assert partitions(metrics) == set()

@@ -35,10 +35,12 @@ from streams.kafka import answers, deliveries, log_limit
 from streams.kafka.answers import answered
 from streams.kafka.broker import Broker, BrokerUnavailableError
 from streams.kafka.deliveries import Deliveries
+from streams.kafka.liveness import Liveness
 from streams.kafka.log_limit import LIBRARY_LINES, WINDOW_SECONDS, LogLimit
 from streams.kafka.logs import UnansweredError
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
+from streams.kafka.thread import EngineThread
 from streams.kafka.topics import ensure
 from streams.kafka.worker import Worker
 from streams.settings import Settings, load
@@ -259,8 +261,8 @@ def test_takeover_waits_for_the_brokers_and_stops_when_the_worker_ends(
 
     monkeypatch.setattr("streams.kafka.worker.reader", absent)
     monkeypatch.setattr("streams.kafka.worker.BEAT_SECONDS", 0.0)
-    worker._rules_known.set()
-    asyncio.run(worker.take_over({TP(topic, 0) for topic in worker.topics}, 1))
+    worker._published.known.set()
+    asyncio.run(worker.take_over({TP(topic, 0) for topic in worker.holdings.topics}, 1))
 
     assert attempts == 3
     assert (
@@ -275,26 +277,27 @@ def test_takeover_waits_for_the_brokers_and_stops_when_the_worker_ends(
 def test_last_checkpoint_is_given_up_if_brokers_are_silent_and_not_if_it_is_slow(
     clock, monkeypatch
 ):
-    monkeypatch.setattr("streams.kafka.worker.fatal", pytest.fail)
-    monkeypatch.setattr("streams.kafka.worker.time", clock)
-    monkeypatch.setattr("streams.kafka.worker.BEAT_SECONDS", 0.0)
-    worker = Worker(load({}), Metrics())
+    monkeypatch.setattr("streams.kafka.liveness.fatal", pytest.fail)
+    monkeypatch.setattr("streams.kafka.liveness.time", clock)
+    monkeypatch.setattr("streams.kafka.liveness.BEAT_SECONDS", 0.0)
+    metrics, sent = Metrics(), Deliveries()
+    liveness = Liveness(load({}), metrics, sent, EngineThread(metrics))
 
     async def long(beats: int) -> None:
         for _ in range(beats):
             clock.now += 1
             await asyncio.sleep(0)
 
-    asyncio.run(worker._within(long(1000)))
+    asyncio.run(liveness.unless_silent(long(1000)))
 
     async def frozen() -> None:
-        worker._deliveries.track(asyncio.get_running_loop().create_future())
+        sent.track(asyncio.get_running_loop().create_future())
         await long(1000)
 
     with pytest.raises(
         pytest.fail.Exception, match="no broker takes the last checkpoint"
     ):
-        asyncio.run(worker._within(frozen()))
+        asyncio.run(liveness.unless_silent(frozen()))
 
 
 @pytest.fixture

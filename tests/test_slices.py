@@ -129,7 +129,7 @@ def test_partition_with_a_full_share_is_not_fetched_and_blocks_no_other(monkeypa
         waiting = {"meter.reads": reads, "payments": payments}
         partition: Any = SimpleNamespace(waiting_bytes=waiting)
         empty: Any = SimpleNamespace()
-        fetcher.partitions = {3: partition, 4: empty}
+        fetcher.holdings.partitions = {3: partition, 4: empty}
         return await fetcher.with_capacity([TP("meter.reads", 3), TP("payments", 3)])
 
     assert asyncio.run(ask(share, share)) == {TP("meter.reads", 3), TP("payments", 3)}

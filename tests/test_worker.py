@@ -22,8 +22,12 @@ from schemas.columns import Batch, Stages
 from schemas.wire import JSON_CONTENT_TYPE, decode_alert, decode_readings, encode_alert
 from streams.kafka import checkpoints
 from streams.kafka.checkpoints import WrittenCheckpoint
+from streams.kafka.deliveries import Deliveries
+from streams.kafka.holdings import Holdings
+from streams.kafka.liveness import Liveness
 from streams.kafka.metrics import Metrics
 from streams.kafka.partitions import Partition
+from streams.kafka.thread import EngineThread
 from streams.kafka.topics import (
     ALERTS_TOPIC,
     CHECKPOINTS_TOPIC,
@@ -370,29 +374,29 @@ def test_a_worker_that_hangs_ends(
 
 
 def test_partition_that_stands_still_ends_the_worker(monkeypatch):
-    monkeypatch.setattr("streams.kafka.worker.fatal", pytest.fail)
+    monkeypatch.setattr("streams.kafka.lag.fatal", pytest.fail)
     worker = Worker(load({"METERWATCH_STALL_SECONDS": "1"}), Metrics())
-    partition = worker.partitions[0] = Partition(
+    partition = worker.holdings.partitions[0] = Partition(
         0,
         Engine(),
         dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7),
         WrittenCheckpoint(),
     )
-    worker._check_progress(partition, {READS_TOPIC: 7})
+    worker._lag.check_progress(partition, {READS_TOPIC: 7})
     partition._moved_at -= 2
-    worker._check_progress(partition, {READS_TOPIC: 7})
+    worker._lag.check_progress(partition, {READS_TOPIC: 7})
     partition._moved_at -= 2
 
     with pytest.raises(
         pytest.fail.Exception,
         match="partition 0 has 2 records waiting and has not moved for 2 s",
     ):
-        worker._check_progress(partition, {READS_TOPIC: 9})
+        worker._lag.check_progress(partition, {READS_TOPIC: 9})
 
 
 def test_time_passes_up_to_the_judged_records_under_steady_flow(monkeypatch):
     worker = Worker(load({}), Metrics())
-    partition = worker.partitions[0] = Partition(
+    partition = worker.holdings.partitions[0] = Partition(
         0,
         Engine(),
         dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7),
@@ -405,27 +409,27 @@ def test_time_passes_up_to_the_judged_records_under_steady_flow(monkeypatch):
         return []
 
     monkeypatch.setattr(partition.engine, "pass_time", pass_time)
-    asyncio.run(worker._tick(partition))
-    worker._check_progress(partition, {READS_TOPIC: 9})
+    asyncio.run(worker._maintenance._tick(partition))
+    worker._lag.check_progress(partition, {READS_TOPIC: 9})
     partition.reached[READS_TOPIC] = 1_772_380_800
-    asyncio.run(worker._tick(partition))
+    asyncio.run(worker._maintenance._tick(partition))
 
     assert ticks == [1_772_380_800]
 
 
 def test_a_worker_that_never_gets_what_it_is_assigned_ends(monkeypatch):
-    monkeypatch.setattr("streams.kafka.worker.fatal", pytest.fail)
-    worker = Worker(load({"METERWATCH_STALL_SECONDS": "5"}), Metrics())
-    worker._check_assignment()
-    worker._changed_at -= 6
+    monkeypatch.setattr("streams.kafka.holdings.fatal", pytest.fail)
+    holdings = Holdings(load({"METERWATCH_STALL_SECONDS": "5"}))
+    holdings.check_assignment()
+    holdings._changed_at -= 6
     with pytest.raises(
         pytest.fail.Exception,
         match=r"after 6 s this worker holds partitions \[\] and not None",
     ):
-        worker._check_assignment()
-    worker.expect([])
-    worker._changed_at -= 6
-    worker._check_assignment()
+        holdings.check_assignment()
+    holdings.expect(set())
+    holdings._changed_at -= 6
+    holdings.check_assignment()
 
 
 def test_a_worker_without_partitions_waits_its_turn(
@@ -448,15 +452,16 @@ def test_a_worker_without_partitions_waits_its_turn(
 
 
 def test_worker_that_slept_through_its_session_ends(monkeypatch):
-    monkeypatch.setattr("streams.kafka.worker.fatal", pytest.fail)
-    worker = Worker(load({"METERWATCH_SESSION_SECONDS": "6"}), Metrics())
-    worker._check_awake()
-    worker._awake -= 7
+    monkeypatch.setattr("streams.kafka.liveness.fatal", pytest.fail)
+    settings, metrics = load({"METERWATCH_SESSION_SECONDS": "6"}), Metrics()
+    liveness = Liveness(settings, metrics, Deliveries(), EngineThread(metrics))
+    liveness.check_awake()
+    liveness._awake -= 7
     with pytest.raises(
         pytest.fail.Exception,
         match=r"stood still for 7\.\d s; `session_seconds` is 6, of which",
     ):
-        worker._check_awake()
+        liveness.check_awake()
 
 
 def test_restarted_worker_of_the_same_name_gets_its_partitions_before_its_session_ends(

@@ -15,10 +15,11 @@ from faust import Stream
 from faust.tables import TableManager
 from faust.types import TP, EventT, StreamT
 
+from streams.kafka.exits import fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.slices import Consumer, InOrder, SliceSchema, Transport
 from streams.kafka.topics import REGISTRY_TOPIC
-from streams.kafka.worker import Worker, fatal, log
+from streams.kafka.worker import Worker
 from streams.settings import Settings
 
 BUFFER_SLICES = 4096  # of an agent: never full, for Faust stops fetching for a full one
@@ -31,6 +32,7 @@ REBALANCE_SECONDS = 60.0
 POLL_STALLS = 10.0
 STOP_SECONDS = 60.0  # for the hand-over of a worker that is to end
 LEAVE_SECONDS = 10.0  # for leaving the group after that
+log = logging.getLogger("meterwatch")
 
 
 class _NoTables(TableManager):
@@ -75,7 +77,7 @@ class App(faust.App):
         self._member = ""
         self.transport = Transport(self.conf.broker, self)
         self._worker = Worker(settings, metrics)
-        for name in self._worker.topics:
+        for name in self._worker.holdings.topics:
             topic = self.topic(name, schema=SliceSchema())
             self.agent(topic, name=name, concurrency=1)(self._enqueue)
         self.on_partitions_assigned.connect(self._expect)
@@ -93,7 +95,7 @@ class App(faust.App):
 
     def first(self, tp: TP) -> bool:
         """True for master data, which are enqueued before the rows that need them."""
-        return self._worker.topics[tp.topic] == REGISTRY_TOPIC
+        return self._worker.holdings.topics[tp.topic] == REGISTRY_TOPIC
 
     def begun_again(self, tp: TP, due: int, begins: int) -> None:
         """Notes that a partition has no record at the offset that was due."""

@@ -30,6 +30,8 @@ def producer(settings: Settings) -> Producer:
 class Outbox:
     """Publishes for each partition, and knows which records are not on the broker yet."""
 
+    _producer: Producer
+
     def __init__(
         self,
         settings: Settings,
@@ -37,6 +39,8 @@ class Outbox:
         deliveries: Deliveries,
         failed: Callable[[str], None],
     ) -> None:
+        self._settings = settings
+        self._deliveries = deliveries
         self._alerts = settings.topic(ALERTS_TOPIC)
         self._rejects = settings.topic(REJECTS_TOPIC)
         self._metrics = metrics
@@ -44,10 +48,10 @@ class Outbox:
         self._pending: defaultdict[int, set[asyncio.Future[Any]]] = defaultdict(set)
         # By partition, the offset of the last batch of its alerts on their topic.
         self.alert_offsets: dict[int, int] = {}
-        self._producer = Producer(settings, deliveries)
 
     async def start(self) -> None:
         """Connects. Raises KafkaError."""
+        self._producer = Producer(self._settings, self._deliveries)
         await self._producer.start()
 
     async def stop(self) -> None:

@@ -8,12 +8,51 @@ from aiokafka import TopicPartition
 
 from streams.kafka.checkpoints import START_AFRESH, Mark, mark_of
 from streams.kafka.logs import read_to_end, reader
+from streams.kafka.partitions import Partition
+from streams.kafka.topics import REGISTRY_TOPIC
 from streams.settings import Settings
 
 FETCH_BYTES = 16 << 10  # bytes of a partition, and a batch at least
 
 
-async def marks_at(
+async def created_anew(
+    settings: Settings,
+    topics: Mapping[str, str],
+    partitions: Mapping[int, Partition],
+    first: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+) -> dict[TopicPartition, str]:
+    """The source topics that were created anew since they were judged, with advice on each.
+
+    `topics` has the names of topics without the prefix; the topics begin at `first` and end at `ends`.
+    """
+    marks: dict[TopicPartition, Mark] = {}
+    judged: dict[TopicPartition, int] = {}
+    for tp in ends:
+        topic = topics[tp.topic]
+        partition = partitions[tp.partition]
+        if topic != REGISTRY_TOPIC and topic in partition.judged:
+            judged[tp] = partition.judged[topic]
+            if topic in partition.marks:
+                marks[tp] = partition.marks[topic]
+
+    # Compare the last judged record with the record at its offset now.
+    places = {
+        tp: mark.offset
+        for tp, mark in marks.items()
+        if first[tp] <= mark.offset < ends[tp]
+    }
+    found = await _marks_at(settings, places)
+    changes = {
+        tp: change_of(offset, marks.get(tp), found.get(tp), ends[tp])
+        for tp, offset in judged.items()
+    }
+    return {
+        tp: _advice(tp, judged[tp], change) for tp, change in changes.items() if change
+    }
+
+
+async def _marks_at(
     settings: Settings, offsets: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, Mark]:
     """The marks of the records at the given offsets, also of aborted transactions."""
@@ -47,7 +86,7 @@ def change_of(contained: int, mark: Mark | None, found: Mark | None, end: int) -
     return ""
 
 
-def advice(tp: TopicPartition, contained: int, change: str) -> str:
+def _advice(tp: TopicPartition, contained: int, change: str) -> str:
     """Advice on a topic that was created anew."""
     return (
         f"the checkpoint contains `{tp.topic}`, partition {tp.partition} up to {contained}, and {change}: the topic is "

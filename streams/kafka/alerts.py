@@ -1,0 +1,50 @@
+"""The alerts on their topic."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from aiokafka import TopicPartition
+
+from schemas.alert import Alert
+from streams.kafka.logs import alert_of, read_to_end, reader
+from streams.kafka.topics import ALERTS_TOPIC
+from streams.settings import Settings
+
+
+def alert_partition(settings: Settings, number: int) -> TopicPartition:
+    """The partition of the alerts topic with a number."""
+    return TopicPartition(settings.topic(ALERTS_TOPIC), number)
+
+
+def alert_partitions(settings: Settings) -> list[TopicPartition]:
+    """All partitions of the alerts topic."""
+    return [alert_partition(settings, number) for number in range(settings.partitions)]
+
+
+async def published_alerts(
+    settings: Settings, *, past: bool
+) -> AsyncGenerator[Alert, None]:
+    """The alerts as they are published, for ever."""
+    async with reader(settings) as consumer:
+        tps = alert_partitions(settings)
+        consumer.assign(tps)
+        await (consumer.seek_to_beginning if past else consumer.seek_to_end)(*tps)
+        async for record in consumer:
+            if alert := alert_of(record):
+                yield alert
+
+
+async def last_states(settings: Settings) -> list[Alert]:
+    """The last state of every alert that was not withdrawn, in the order they were raised."""
+    last: dict[str, Alert] = {}
+    async with reader(settings) as consumer:
+        starts = await consumer.beginning_offsets(alert_partitions(settings))
+        async for _, records in read_to_end(consumer, starts):
+            for record in records:
+                if alert := alert_of(record):
+                    last[alert.id] = alert
+                elif record.value is None:
+                    last.pop((record.key or b"").decode(errors="replace"), None)
+    standing = (alert for alert in last.values() if alert.state != "withdrawn")
+    return sorted(standing, key=lambda alert: (alert.raised, alert.id))

@@ -1,0 +1,118 @@
+"""Taking checkpoints: the state of a partition is captured at one moment, and written while judging goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from faust.types import EventT
+
+from detectors.engine import Capture, pack_snapshot
+from streams.kafka import checkpoints
+from streams.kafka.checkpoints import Mark
+from streams.kafka.deliveries import Deliveries, Producer
+from streams.kafka.exits import fatal
+from streams.kafka.liveness import Liveness
+from streams.kafka.memory import give_back
+from streams.kafka.outbox import Outbox
+from streams.kafka.partitions import Partition
+from streams.kafka.thread import EngineThread
+from streams.kafka.topics import CHECKPOINTS_TOPIC, SOURCE_TOPICS
+from streams.settings import Settings
+
+
+class CapturedCheckpoint(NamedTuple):
+    """The content of a checkpoint, captured at one moment."""
+
+    state: Capture
+    offsets: dict[str, int]  # by topic, the next to judge
+    begun: dict[str, int]  # by topic, rows from there on that are judged already
+    paces: dict[str, float]  # by topic, rows a second of CPU
+    agreed: int  # as in the manifest
+    events: dict[str, EventT[Any]]  # acknowledged once the checkpoint is written
+    marks: dict[str, Mark]  # as in the manifest
+
+
+class CheckpointWriter:
+    """Writes checkpoints, each after all that was published before it."""
+
+    _producer: Producer
+
+    def __init__(
+        self,
+        settings: Settings,
+        deliveries: Deliveries,
+        engines: EngineThread,
+        outbox: Outbox,
+        liveness: Liveness,
+    ) -> None:
+        self._settings = settings
+        self._deliveries = deliveries
+        self._engines = engines
+        self._outbox = outbox
+        self._liveness = liveness
+
+    async def start(self) -> None:
+        """Connects. Raises KafkaError."""
+        self._producer = Producer(self._settings, self._deliveries)
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Disconnects. Raises KafkaError."""
+        await self._producer.stop()
+
+    async def take(self, partition: Partition) -> None:
+        """Takes a checkpoint of a partition that nobody judges meanwhile."""
+        await self.write(partition, await self.capture(partition))
+
+    async def capture(self, partition: Partition) -> CapturedCheckpoint:
+        """The content of a checkpoint as of now."""
+        if partition.reconciled:
+            partition.agreed = max(
+                partition.agreed, self._outbox.alert_offsets.get(partition.number, 0)
+            )
+
+        offsets = {topic: partition.judged[topic] for topic in SOURCE_TOPICS}
+        begun = {topic: partition.begun.get(topic, 0) for topic in SOURCE_TOPICS}
+        state = await self._engines.run("snapshot", partition.engine.capture)
+        return CapturedCheckpoint(
+            state,
+            offsets,
+            begun,
+            partition.paces,
+            partition.agreed,
+            dict(partition.last_events),
+            dict(partition.marks),
+        )
+
+    async def write(self, partition: Partition, captured: CapturedCheckpoint) -> None:
+        """Writes a checkpoint after all that was published before it, then acknowledges."""
+        state = await asyncio.to_thread(pack_snapshot, captured.state)
+        await self._outbox.settle(partition.number)
+        self._liveness.check_awake()
+
+        tp = TopicPartition(self._settings.topic(CHECKPOINTS_TOPIC), partition.number)
+        try:
+            written = await checkpoints.write_checkpoint(
+                self._producer,
+                tp,
+                state,
+                captured.offsets,
+                partitions=self._settings.partitions,
+                last=partition.written,
+                rulebook=partition.rulebook,
+                agreed=captured.agreed,
+                begun=captured.begun,
+                paces=captured.paces,
+                marks=captured.marks,
+                epoch=partition.epoch,
+            )
+        except KafkaError as error:
+            fatal(f"`{tp.topic}` does not take a checkpoint: {error!r}")
+
+        partition.note_checkpoint(written, captured.offsets, captured.begun)
+        for event in captured.events.values():
+            event.ack()
+        await asyncio.to_thread(give_back)

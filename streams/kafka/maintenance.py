@@ -1,0 +1,153 @@
+"""The upkeep of partitions beside judging: time that passes, alerts of killed workers, rulebooks, checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import NoReturn
+
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+
+from detectors.rulebook import applied, rules_of
+from schemas.alert import Alert
+from streams.kafka.alerts import alert_partition
+from streams.kafka.checkpoint_writer import CheckpointWriter
+from streams.kafka.holdings import Holdings
+from streams.kafka.judging import Judging
+from streams.kafka.liveness import BEAT_SECONDS
+from streams.kafka.logs import UnansweredError, alert_of, read_to_end, reader
+from streams.kafka.partitions import Partition
+from streams.kafka.rulebooks import PublishedRulebook
+from streams.kafka.thread import EngineThread
+from streams.settings import Settings
+
+log = logging.getLogger("meterwatch")
+
+
+class Maintenance:
+    """Ticks, reconciles, adopts rulebooks and takes checkpoints."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        holdings: Holdings,
+        engines: EngineThread,
+        published: PublishedRulebook,
+        judging: Judging,
+        checkpoints: CheckpointWriter,
+    ) -> None:
+        self._settings = settings
+        self._holdings = holdings
+        self._engines = engines
+        self._published = published
+        self._judging = judging
+        self._checkpoints = checkpoints
+        self._rules = rules_of(settings.voltage_limits)
+
+    async def maintain(self) -> NoReturn:
+        """Ticks, reconciles and takes checkpoints when they are due."""
+        behind = False
+        while True:
+            await asyncio.sleep(0 if behind else BEAT_SECONDS)
+            behind = False
+            for partition in list(self._holdings.partitions.values()):
+                if self._settings.clock == "wall":
+                    behind |= await self._tick(partition)
+                if not partition.reconciled and partition.settled:
+                    await self._reconcile(partition)
+
+                if (
+                    partition.rulebook != self._published.rulebook
+                    and partition.reconciled
+                ):
+                    await self._adopt(partition)
+                elif (
+                    partition.unsaved
+                    and partition.since_saved() >= self._settings.checkpoint_seconds
+                ):
+                    await self._save(partition)
+
+    async def _tick(self, partition: Partition) -> bool:
+        """Lets a portion of the time pass; True while more is due."""
+        async with self._holdings.engine_lock:
+            now = partition.time_bound(int(time.time()))
+            if now <= 0 or partition not in self._holdings:
+                return False
+            alerts = await self._engines.run("tick", partition.tick, now)
+            await self._judging.publish(partition, alerts, None)
+            return partition.ticked < now
+
+    async def _reconcile(self, partition: Partition) -> None:
+        """Corrects the alerts that another worker published and this engine does not confirm.
+
+        The two may have judged topics in another order.
+        """
+        earlier: list[Alert] = []
+        tp = alert_partition(self._settings, partition.number)
+        end = partition.alerts_end
+        if partition.agreed < end:
+            try:
+                async with reader(self._settings) as consumer:
+                    async for _, records in read_to_end(
+                        consumer, {tp: partition.agreed}, {tp: end}
+                    ):
+                        earlier += await self._engines.run(
+                            "reconcile", _alerts_of, records
+                        )
+            except (KafkaError, UnansweredError) as error:
+                log.warning(
+                    "partition %d: the alerts published before cannot be read yet: %r",
+                    partition.number,
+                    error,
+                )
+                return
+
+        async with self._holdings.engine_lock:
+            if partition not in self._holdings or partition.alerts_end != end:
+                return
+            partition.agreed = end
+            partition.reconciled = True
+            alerts = await self._engines.run(
+                "reconcile", partition.engine.reconcile, earlier, partition.published
+            )
+            partition.published.clear()
+            await self._judging.publish(partition, alerts, None)
+            if alerts:
+                log.info(
+                    "partition %d: corrects %d alerts of %d published before",
+                    partition.number,
+                    len(alerts),
+                    len(earlier),
+                )
+
+    async def _adopt(self, partition: Partition) -> None:
+        """Switches a partition to the published rulebook, and takes a checkpoint that contains it."""
+        async with self._holdings.checkpoint_lock, self._holdings.engine_lock:
+            if partition not in self._holdings:
+                return
+            partition.rulebook = self._published.rulebook
+            alerts = await self._engines.run(
+                "adopt",
+                partition.engine.adopt,
+                applied(partition.rulebook, self._rules),
+            )
+
+            await self._judging.publish(partition, alerts, None)
+            await self._checkpoints.take(partition)
+            log.info("partition %d adopts another rulebook", partition.number)
+
+    async def _save(self, partition: Partition) -> None:
+        """Takes a checkpoint; the partition goes on being judged while it is written."""
+        async with self._holdings.checkpoint_lock:
+            async with self._holdings.engine_lock:
+                if partition not in self._holdings:
+                    return
+                captured = await self._checkpoints.capture(partition)
+            await self._checkpoints.write(partition, captured)
+
+
+def _alerts_of(records: Sequence[ConsumerRecord]) -> list[Alert]:
+    return [alert for record in records if (alert := alert_of(record))]
