@@ -13,12 +13,12 @@ from detectors.engine import Engine
 from models.timelines.base import PORTION_ITEMS
 from schemas.columns import Readings, Stages
 from schemas.units import DAY_SECONDS
+from streams.kafka.backlog import Chunk
 from streams.kafka.checkpoints import WrittenCheckpoint
 from streams.kafka.fetched import FetchedRange
 from streams.kafka.partitions import (
     AWAIT_SECONDS,
     STEP_SECONDS,
-    Chunk,
     GapError,
     Partition,
     PartitionProgress,
@@ -82,7 +82,7 @@ def test_every_record_enters_the_backlog_once_and_in_order(slices):
         == partition.enqueued[READS_TOPIC]
         == 100 + len(offsets)
     )
-    assert not any(partition.waiting_bytes.values())
+    assert not any(partition.backlog.waiting_bytes.values())
 
 
 def test_dropped_backlog_is_read_again_from_the_judged_offset():
@@ -240,12 +240,12 @@ def test_earliest_record_is_judged_first_and_events_before_readings_of_the_same_
         (EVENTS_TOPIC, [2]),
         (PAYMENTS_TOPIC, [1]),
     ]
-    assert not any(partition.waiting_bytes.values())
+    assert not any(partition.backlog.waiting_bytes.values())
 
 
 def test_other_topics_overtake_one_another_by_an_hour_at_most_up_to_the_next_reading():
     partition = new_partition()
-    partition._row_bytes |= dict.fromkeys(
+    partition.backlog._row_bytes |= dict.fromkeys(
         (EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC), 10.0
     )
     partition.engine.counts["readings", "in", ""] = 100_000
@@ -273,7 +273,7 @@ def test_readings_go_ahead_of_others_by_an_hour_at_most():
     partition = new_partition(meters=2)
     partition.enqueue(PAYMENTS_TOPIC, span_of(0, [115]), None)
     partition.enqueue(READS_TOPIC, span_of(100, range(100, 200)), None)
-    partition._row_bytes[READS_TOPIC] = 10
+    partition.backlog._row_bytes[READS_TOPIC] = 10
     assert order(partition) == [
         (READS_TOPIC, [*range(100, 108)]),
         (READS_TOPIC, [*range(108, 116)]),
@@ -287,7 +287,7 @@ def test_only_the_last_of_a_slice_acknowledges_it():
     partition.enqueue(PAYMENTS_TOPIC, span_of(0, [300]), None)
     for first in (100, 300):
         partition.enqueue(READS_TOPIC, span_of(first, range(200)), f"to {first + 200}")
-    partition._row_bytes[READS_TOPIC] = 10
+    partition.backlog._row_bytes[READS_TOPIC] = 10
 
     acknowledged = []
     while chunk := partition.next_chunk():

@@ -127,7 +127,8 @@ def test_partition_with_a_full_share_is_not_fetched_and_blocks_no_other(monkeypa
     async def ask(reads: int, payments: int) -> set[TP]:
         fetcher = Worker(Settings(), Metrics())
         waiting = {"meter.reads": reads, "payments": payments}
-        partition: Any = SimpleNamespace(waiting_bytes=waiting)
+        backlog = SimpleNamespace(waiting_bytes=waiting)
+        partition: Any = SimpleNamespace(backlog=backlog)
         empty: Any = SimpleNamespace()
         fetcher.holdings.partitions = {3: partition, 4: empty}
         return await fetcher.with_capacity([TP("meter.reads", 3), TP("payments", 3)])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from math import inf
 from typing import Any, NamedTuple
@@ -14,8 +13,9 @@ from detectors.rulebook import EMPTY_RULEBOOK
 from schemas.alert import Alert
 from schemas.columns import Batch, DeviceEvents, Mask, Payments, Readings, Stages
 from schemas.rules import Rulebook
+from streams.kafka.backlog import Arrival, Chunk, PartitionBacklog, receipt_ms
 from streams.kafka.checkpoints import NO_MARKS, Mark, WrittenCheckpoint, mark_of
-from streams.kafka.fetched import Damage, FetchedRange, Record
+from streams.kafka.fetched import Damage, FetchedRange
 from streams.kafka.topics import (
     EVENTS_TOPIC,
     PAYMENTS_TOPIC,
@@ -32,7 +32,6 @@ STEP_ROWS = 20_000  # rows of a chunk, about
 # CPU seconds of a step, about: whatever waits for the engine waits for a few steps.
 STEP_SECONDS = 0.1
 INITIAL_PACE = 1_000.0  # rows a second of CPU, until a topic has been measured
-BYTES_PER_ROW = 50.0  # of a packed frame, until a topic has been measured
 BATCH_TYPES: dict[str, type[Batch]] = {
     READS_TOPIC: Readings,
     EVENTS_TOPIC: DeviceEvents,
@@ -43,57 +42,6 @@ BATCH_TYPES: dict[str, type[Batch]] = {
 
 class GapError(Exception):
     """A slice begins after the offset that comes next."""
-
-
-class Arrival(NamedTuple):
-    """A slice in the backlog, with the event that acknowledges it; it may have no records."""
-
-    records: list[Record]
-    ends: int  # offset after the slice
-    size: int  # bytes
-    event: Any  # Faust's, of the slice's last record; None without that record
-
-    def within(self, capacity: float, until: float) -> int:
-        """How many records, from the first, have about `capacity` bytes and came by `until`, Unix ms."""
-        count = len(self.records)
-        if self.size > max(capacity, 0):
-            count = int(len(self.records) * capacity / self.size)
-        if until < inf:
-            return min(count, bisect_right(self.records, until, key=_receipt_ms))
-        return count
-
-    def split(self, count: int) -> tuple[Arrival, Arrival]:
-        """The first `count` records, and the rest."""
-        size = self.size * count // len(self.records)
-        ends = self.records[count].offset
-        first = Arrival(self.records[:count], ends, size, None)
-        rest = Arrival(self.records[count:], self.ends, self.size - size, self.event)
-        return first, rest
-
-
-def _receipt_ms(record: Record) -> int:
-    """The receipt time of a record, Unix milliseconds; 0 if it is unknown."""
-    return record.timestamp or 0
-
-
-class Chunk(NamedTuple):
-    """Arrivals of one topic that are judged together."""
-
-    topic: str
-    arrivals: list[Arrival]
-
-    @property
-    def records(self) -> list[Record]:
-        """All records in order."""
-        return [record for arrival in self.arrivals for record in arrival.records]
-
-    @property
-    def oldest_receipt(self) -> float:
-        """The receipt time of the oldest record, Unix seconds."""
-        first_records = (
-            arrival.records[0] for arrival in self.arrivals if arrival.records
-        )
-        return min(map(_receipt_ms, first_records)) / 1000
 
 
 class StepResult(NamedTuple):
@@ -151,15 +99,10 @@ class Partition:
         self.reached: dict[str, int] = {}  # receipt time of that, Unix seconds
         self.epoch = progress.epoch  # as in the checkpoint
 
-        # The backlog by topic.
-        self._waiting: dict[str, deque[Arrival]] = {
-            topic: deque() for topic in (REGISTRY_TOPIC, *SOURCE_TOPICS)
-        }
-        self.waiting_bytes = dict.fromkeys(self._waiting, 0)
+        self.backlog = PartitionBacklog()
         self.in_hand: InHand | None = None
         self.last_events: dict[str, Any] = {}  # Faust's event of the last slice judged
         self._paces = dict(progress.paces)
-        self._row_bytes = dict.fromkeys(self._waiting, BYTES_PER_ROW)
 
         # Where topics end, by topic: when the partition was taken over, and when last looked at.
         self._ends: Mapping[str, int] = {}
@@ -237,8 +180,7 @@ class Partition:
             records = [record for record in records if record.offset >= due]
 
         size = sum(len(record.value or b"") for record in records)
-        self._waiting[topic].append(Arrival(records, span.ends, size, event))
-        self.waiting_bytes[topic] += size
+        self.backlog.add(topic, Arrival(records, span.ends, size, event))
         self.enqueued[topic] = span.ends
 
     @property
@@ -262,7 +204,7 @@ class Partition:
         missing = [
             topic
             for topic in SOURCE_TOPICS
-            if not self._waiting[topic]
+            if not self.backlog.waits(topic)
             and self.enqueued[topic] < self._latest_ends.get(topic, 0)
         ]
         now = time.monotonic()
@@ -290,18 +232,12 @@ class Partition:
         of today are judged before it. The rows that come in AHEAD_SECONDS may go ahead: readings before all others, up
         to STEP_ROWS, and other rows before one another, up to the next reading. So rows that alternate share a step.
         """
-        if self._waiting[REGISTRY_TOPIC]:
-            return self._chunk(REGISTRY_TOPIC, STEP_ROWS)
-        # A slice without records only moves the offset.
-        for topic in SOURCE_TOPICS:
-            if self._waiting[topic] and not self._waiting[topic][0].records:
-                return Chunk(topic, [self._waiting[topic].popleft()])
+        if self.backlog.waits(REGISTRY_TOPIC):
+            return self.backlog.take(REGISTRY_TOPIC, STEP_ROWS)
+        if empty := self.backlog.take_empty():
+            return empty
 
-        heads = {
-            topic: _receipt_ms(waiting[0].records[0])
-            for topic in SOURCE_TOPICS
-            if (waiting := self._waiting[topic])
-        }
+        heads = self.backlog.heads()
         if not heads or self.awaits:
             return None
         oldest = min(heads, key=heads.__getitem__)
@@ -309,11 +245,11 @@ class Partition:
 
         if oldest == READS_TOPIC and heads:
             rows = min(STEP_ROWS, self._rows_ahead(READS_TOPIC))
-            return self._chunk(READS_TOPIC, rows)
-        chunk = self._chunk(oldest, STEP_ROWS, min(heads.values(), default=inf))
+            return self.backlog.take(READS_TOPIC, rows)
+        chunk = self.backlog.take(oldest, STEP_ROWS, min(heads.values(), default=inf))
         if READS_TOPIC in heads:
             rows = self._rows_ahead(oldest)
-            ahead = self._chunk(oldest, rows, heads[READS_TOPIC], least=0)
+            ahead = self.backlog.take(oldest, rows, heads[READS_TOPIC], least=0)
             chunk.arrivals.extend(ahead.arrivals)
         return chunk
 
@@ -326,26 +262,6 @@ class Partition:
         rows = received[BATCH_TYPES[topic].kind, "in", ""]
         share = rows / max(received[Readings.kind, "in", ""], 1)
         return int(readings * share)
-
-    def _chunk(
-        self, topic: str, rows: int, until: float = inf, least: int = 1
-    ) -> Chunk:
-        """Takes about `rows` rows from the backlog: `least` records at least, none received after `until`, Unix ms."""
-        waiting = self._waiting[topic]
-        capacity = rows * self._row_bytes[topic]
-        taken: list[Arrival] = []
-        while waiting:
-            count = max(waiting[0].within(capacity, until), 0 if taken else least)
-            if count < len(waiting[0].records):
-                if count:
-                    first, waiting[0] = waiting[0].split(count)
-                    taken.append(first)
-                break
-            taken.append(waiting.popleft())
-            capacity -= taken[-1].size
-
-        self.waiting_bytes[topic] -= sum(arrival.size for arrival in taken)
-        return Chunk(topic, taken)
 
     def begin(
         self, chunk: Chunk, batch: Batch | None, accepted: Mask | None = None
@@ -417,17 +333,14 @@ class Partition:
             self.marks[topic] = mark_of(
                 newest.offset, newest.timestamp, newest.key, newest.value
             )
-            self.reached[topic] = _receipt_ms(newest) // 1000
+            self.reached[topic] = receipt_ms(newest) // 1000
         if rows:
-            size = sum(arrival.size for arrival in chunk.arrivals)
-            self._row_bytes[topic] = size / rows
+            self.backlog.note_rows(chunk, rows)
 
     def drop(self) -> None:
         """Forgets the backlog, which will be fetched again from the judged offsets."""
-        for waiting in self._waiting.values():
-            waiting.clear()
+        self.backlog.clear()
         self.in_hand = None
-        self.waiting_bytes = dict.fromkeys(self._waiting, 0)
         self.enqueued = dict(self.judged)
         self._latest_ends = {}
         self.lags = {}
@@ -476,7 +389,7 @@ class Partition:
         behind = (
             self.reached.get(topic, 0)
             for topic, lag in self.lags.items()
-            if lag or self._waiting[topic]
+            if lag or self.backlog.waits(topic)
         )
         return min([now, *behind]) if self.lags else 0
 

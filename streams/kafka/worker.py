@@ -268,7 +268,7 @@ class Worker:
         )
         if partition is None:
             return True
-        return partition.waiting_bytes[self.holdings.topics[tp.topic]] <= share
+        return partition.backlog.waiting_bytes[self.holdings.topics[tp.topic]] <= share
 
     async def _serve(self, task: Callable[[], Any]) -> NoReturn:
         """Runs a task that must not end, and ends the process if it does."""
