@@ -17,18 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.wire import Reason
-from streams.kafka import fetched
-from streams.kafka.fetched import (
-    BATCH_HEADER,
-    GZIP_CODEC,
-    LZ4_CODEC,
-    SNAPPY_CODEC,
-    ZSTD_CODEC,
-    Damage,
-    Fetch,
-    FetchedBytes,
-    FetchedRange,
-)
+from streams.kafka import compression, fetched
+from streams.kafka.batches import BATCH_HEADER
+from streams.kafka.compression import GZIP_CODEC, LZ4_CODEC, SNAPPY_CODEC, ZSTD_CODEC
+from streams.kafka.fetched import Fetch, FetchedBytes
+from streams.kafka.records import Damage, FetchedRange
 
 FIRST_OFFSET = 100  # offset
 FIRST_TIMESTAMP = 1_700_000_000_000
@@ -198,7 +191,7 @@ def test_raw_snappy_and_members_of_gzip_are_read():
 
 @pytest.mark.parametrize("codec", CODEC_ENCODERS)
 def test_batch_too_large_when_decompressed_is_rejected(codec, monkeypatch):
-    monkeypatch.setattr(fetched, "LARGEST_BATCH", 1 << 20)
+    monkeypatch.setattr(compression, "LARGEST_BATCH", 1 << 20)
     span = fetch(
         compressed(FIRST_OFFSET, codec, CODEC_ENCODERS[codec](bytes(2 << 20)))
         + batch(103)

@@ -21,7 +21,7 @@ from kafka import KafkaProducer
 from detectors.rulebook import EMPTY_RULEBOOK
 from replay.sources import open_sources
 from streams.kafka.broker import Broker
-from streams.kafka.fetched import LZ4_CODEC
+from streams.kafka.compression import LZ4_CODEC
 from streams.kafka.intake import partition_of
 from streams.kafka.logs import alert_of, reader
 from streams.kafka.rulebooks import newest

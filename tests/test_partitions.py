@@ -15,7 +15,6 @@ from schemas.columns import Readings, Stages
 from schemas.units import DAY_SECONDS
 from streams.kafka.backlog import Chunk
 from streams.kafka.checkpoints import WrittenCheckpoint
-from streams.kafka.fetched import FetchedRange
 from streams.kafka.partitions import (
     AWAIT_SECONDS,
     STEP_SECONDS,
@@ -23,6 +22,7 @@ from streams.kafka.partitions import (
     Partition,
     PartitionProgress,
 )
+from streams.kafka.records import FetchedRange
 from streams.kafka.topics import (
     EVENTS_TOPIC,
     PAYMENTS_TOPIC,

@@ -14,8 +14,9 @@ from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
 from streams.kafka import slices, worker
-from streams.kafka.fetched import Fetch, FetchedBytes, FetchedRange
+from streams.kafka.fetched import Fetch, FetchedBytes
 from streams.kafka.metrics import Metrics
+from streams.kafka.records import FetchedRange
 from streams.kafka.slices import Slice, Table
 from streams.kafka.worker import Worker
 from streams.settings import Settings

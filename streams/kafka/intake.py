@@ -18,8 +18,8 @@ from models.state.index import FREE_PAIR
 from schemas.columns import Batch, DeviceEvents, Mask, Payments, Stages
 from schemas.master import Area
 from schemas.wire import Message, Reason, Rejection, decode_areas
-from streams.kafka.fetched import Damage, Record
 from streams.kafka.metrics import Metrics
+from streams.kafka.records import Damage, Record
 from streams.settings import Settings
 
 KNOWN_AREAS = 1 << 20  # areas whose partitions are cached

@@ -17,13 +17,13 @@ from schemas.wire import (
     decode_readings,
     decode_stages,
 )
-from streams.kafka.fetched import Record
 from streams.kafka.holdings import Holdings
 from streams.kafka.intake import Decode, Intake, rejections_of, split_damage
 from streams.kafka.liveness import BEAT_SECONDS, Liveness
 from streams.kafka.metrics import Metrics
 from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import Partition
+from streams.kafka.records import Record
 from streams.kafka.thread import EngineThread
 from streams.kafka.topics import (
     EVENTS_TOPIC,

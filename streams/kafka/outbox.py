@@ -13,8 +13,8 @@ from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.wire import Rejection, encode_alert, encode_readings
 from streams.kafka.deliveries import Deliveries, Producer
-from streams.kafka.fetched import Damage, Record
 from streams.kafka.metrics import Metrics
+from streams.kafka.records import Damage, Record
 from streams.kafka.topics import ALERTS_TOPIC, LARGEST_REJECT, REJECTS_TOPIC
 from streams.settings import Settings
 

@@ -15,7 +15,7 @@ from schemas.columns import Batch, DeviceEvents, Mask, Payments, Readings, Stage
 from schemas.rules import Rulebook
 from streams.kafka.backlog import Arrival, Chunk, PartitionBacklog, receipt_ms
 from streams.kafka.checkpoints import NO_MARKS, Mark, WrittenCheckpoint, mark_of
-from streams.kafka.fetched import Damage, FetchedRange
+from streams.kafka.records import Damage, FetchedRange
 from streams.kafka.topics import (
     EVENTS_TOPIC,
     PAYMENTS_TOPIC,

@@ -21,7 +21,8 @@ from faust.transport.drivers.aiokafka import Transport as AiokafkaTransport
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, AppT, Message
 
-from streams.kafka.fetched import Fetch, FetchedRange, install
+from streams.kafka.fetched import Fetch, install
+from streams.kafka.records import FetchedRange
 
 FETCH_WAIT_MS = 50
 """How long a broker may wait for records. A partition whose last records are not taken yet is left out of the next

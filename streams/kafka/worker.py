@@ -23,7 +23,6 @@ from streams.kafka.checkpoints import CheckpointError
 from streams.kafka.deleted_records import DeletedRecords
 from streams.kafka.deliveries import Deliveries
 from streams.kafka.exits import fatal
-from streams.kafka.fetched import FetchedRange
 from streams.kafka.holdings import Holdings
 from streams.kafka.intake import Intake
 from streams.kafka.judging import Judging
@@ -34,6 +33,7 @@ from streams.kafka.maintenance import Maintenance
 from streams.kafka.metrics import Metrics
 from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import GapError, Partition
+from streams.kafka.records import FetchedRange
 from streams.kafka.restoring import Restoring
 from streams.kafka.rulebooks import PublishedRulebook
 from streams.kafka.thread import EngineThread
