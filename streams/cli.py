@@ -214,13 +214,13 @@ def send(
 @app.command()
 def inspect(context: typer.Context, sources: Sources, json: Json = False) -> None:
     """Shows how a history is understood, and which rules can judge it."""
-    from streams.understood import show, understood  # noqa: PLC0415 - as `run`
+    from streams.source_summary import show_source_summary, source_summary  # noqa: PLC0415 - as `run`
 
-    found = understood(sources, _load_settings(context))
+    found = source_summary(sources, _load_settings(context))
     if json:
         show_json(found)
         return
-    show(found, out)
+    show_source_summary(found, out)
 
 
 @app.command()
@@ -241,9 +241,9 @@ def run(
     json: Json = False,
 ) -> None:
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
-    from streams import local  # noqa: PLC0415 - the other commands start faster without the engine
+    from streams.local.runner import run as watch  # noqa: PLC0415 - the other commands start faster without the engine
 
-    local.run(
+    watch(
         sources,
         store,
         _load_settings(context),

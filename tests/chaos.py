@@ -55,7 +55,10 @@ from streams.kafka.topics import (
     REJECTS_TOPIC,
     ensure,
 )
-from streams.local import Progress, Store, follow, identity
+from streams.local.follow import follow
+from streams.local.progress import Progress
+from streams.local.runner import identity
+from streams.local.store import Store
 from streams.settings import Settings, load
 from tests.adversarial import (
     Row,

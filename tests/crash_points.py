@@ -20,7 +20,8 @@ from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import Partition
 from streams.kafka.slices import Consumer
 from streams.kafka.worker import Worker
-from streams.local import Store, run
+from streams.local.runner import run
+from streams.local.store import Store
 from streams.settings import Settings
 
 CHUNK_BYTES = 16 << 10  # so that a small state takes several chunks

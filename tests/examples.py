@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from streams.settings import Settings
-from streams.understood import show, understood
+from streams.source_summary import show_source_summary, source_summary
 
 LAYOUTS_FOLDER = Path(__file__).parent / "data" / "layouts"
 INSPECT_PAGE = Path(__file__).parent.parent / "docs" / "inspect.md"
@@ -35,7 +35,9 @@ def printed(name: str) -> str:
         soft_wrap=True,
         no_color=True,
     )
-    show(understood([str(LAYOUTS_FOLDER / name)], Settings()), console)
+    show_source_summary(
+        source_summary([str(LAYOUTS_FOLDER / name)], Settings()), console
+    )
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 

@@ -25,7 +25,7 @@ from streams.cli import main
 from streams.kafka.alerts import published_alerts
 from streams.kafka.rulebooks import RECORD_KEY, newest
 from streams.kafka.topics import ALERTS_TOPIC, ALL_TOPICS
-from streams.local import Store
+from streams.local.store import Store
 from streams.settings import load
 
 SAMPLE_ALERT = Alert(

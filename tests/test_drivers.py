@@ -21,7 +21,8 @@ from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area
 from streams.kafka.outbox import producer
 from streams.kafka.topics import ensure
-from streams.local import Store, follow
+from streams.local.follow import follow
+from streams.local.store import Store
 from streams.settings import Settings, load
 from tests.chaos import (
     States,

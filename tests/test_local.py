@@ -28,17 +28,11 @@ from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Rulebook
-from streams.local import (
-    Pace,
-    Progress,
-    Store,
-    StoreError,
-    follow,
-    identity,
-    portions,
-    run,
-    summarise,
-)
+from streams.local.follow import Pace, follow, portions
+from streams.local.progress import Progress
+from streams.local.runner import identity, run
+from streams.local.store import Store, StoreError
+from streams.local.summary import summarise
 from streams.settings import Settings
 from tests.test_rulebook import edition
 
@@ -56,7 +50,7 @@ def undisturbed(tmp_path_factory):
 def test_killed_and_restarted_run_ends_with_the_same_alerts(tmp_path, undisturbed):
     path = tmp_path / "killed.db"
     program = (
-        "import sys; from streams.local import run; from streams.settings import Settings;"
+        "import sys; from streams.local.runner import run; from streams.settings import Settings;"
         f"run([{TOWN_NAME!r}], sys.argv[1], Settings(), every=0.0)"
     )
 
@@ -271,7 +265,7 @@ def test_run_is_cut_by_time_and_resumes_within_a_batch(
     tmp_path, undisturbed, monkeypatch
 ):
     """The alerts are those of an undisturbed run, however small the portions and wherever it stops."""
-    monkeypatch.setattr("streams.local.STEP_SECONDS", 0.03)
+    monkeypatch.setattr("streams.local.follow.STEP_SECONDS", 0.03)
     positions: list[tuple[int, int]] = []
 
     def stop(progress):

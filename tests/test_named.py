@@ -10,7 +10,7 @@ import pytest
 
 from replay.sources import open_sources
 from streams.cli import main
-from streams.local import run
+from streams.local.runner import run
 from streams.settings import Settings
 
 DATA_FOLDER = Path(__file__).parent / "data"

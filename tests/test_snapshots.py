@@ -22,7 +22,9 @@ from schemas.alert import Alert
 from schemas.columns import Readings, Stages
 from schemas.master import Area, Meter
 from streams.kafka import checkpoints
-from streams.local import Progress, Store, StoreError, follow
+from streams.local.follow import follow
+from streams.local.progress import Progress
+from streams.local.store import Store, StoreError
 from tests import goldens
 from tests.chaos import adversarial_areas, portions
 

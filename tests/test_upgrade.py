@@ -24,7 +24,7 @@ from replay.history import Source
 from replay.send import send
 from replay.simulation.town import Town
 from schemas.columns import Batch, Readings
-from streams.local import Store
+from streams.local.store import Store
 from streams.settings import Settings
 from tests.workers import (
     WorkerProcess,

@@ -33,7 +33,9 @@ from streams.kafka.checkpoints import (
     encode,
     whole_checkpoint,
 )
-from streams.local import Progress, Store, StoreError, follow
+from streams.local.follow import follow
+from streams.local.progress import Progress
+from streams.local.store import Store, StoreError
 from streams.settings import Settings, SettingsError, load
 from tests import goldens
 from tests.fuzz import bounded

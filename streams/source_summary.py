@@ -1,4 +1,4 @@
-"""What a source contains, as it is understood: columns, ids, times, omissions, and which rules can judge it."""
+"""The summary of a source: columns, ids, times, omissions, and which rules can judge it."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def _words(batch: Batch) -> Iterator[str]:
         yield from (batch.stages[code] for code in batch.stage.tolist())
 
 
-def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """The content of a source as plain data. Raises ValueError if nothing of it can be read."""
+def source_summary(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """The summary of a source as plain data. Raises ValueError if nothing of it can be read."""
     opened = open_sources(paths)
     source = replace(
         opened,
@@ -171,8 +171,8 @@ def _shape_of(ids: Iterable[str]) -> str:
     return ", ".join(f"{shape} ({count:,})" for shape, count in most)
 
 
-def show(found: dict[str, Any], console: Console) -> None:
-    """Prints the content of a source for people."""
+def show_source_summary(found: dict[str, Any], console: Console) -> None:
+    """Prints the summary of a source for people."""
     zone = f"{found['zone']} ({_origin(found['zone_from'])})"
     every = f"{found['interval']:,} s ({_origin(found['interval_from'])})"
     console.print(

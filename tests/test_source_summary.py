@@ -1,4 +1,4 @@
-"""The contents of a source as `inspect` understands them."""
+"""The summary of a source that `inspect` shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detectors.rule import ALL_RULES
 from replay.history import SourceError
 from streams.cli import main
 from streams.settings import Settings
-from streams.understood import understood
+from streams.source_summary import source_summary
 
 DATA_FOLDER = Path(__file__).parent / "data"
 
@@ -29,8 +29,8 @@ def file(tmp_path):
 
 
 def test_columns_ids_times_and_omissions_are_listed(file):
-    understanding = understood([str(file)], Settings(zone="UTC", interval=3600))
-    readings = understanding["kinds"]["readings"]
+    summary = source_summary([str(file)], Settings(zone="UTC", interval=3600))
+    readings = summary["kinds"]["readings"]
     assert (readings["rows"], readings["meters"], readings["areas"]) == (3, 2, 1)
     assert (readings["from"], readings["to"]) == (
         "2026-03-02 01:00",
@@ -50,8 +50,8 @@ def test_columns_ids_times_and_omissions_are_listed(file):
         "lowest": 220,
         "highest": 230,
     }
-    assert sum(understanding["refused"].values()) == 2
-    assert any("foo" in note for note in understanding["notes"])
+    assert sum(summary["refused"].values()) == 2
+    assert any("foo" in note for note in summary["notes"])
 
 
 @pytest.fixture
@@ -76,15 +76,15 @@ def test_json_output_is_only_json(inspected):
     assert json.loads(inspected("--json"))["kinds"]["readings"]["rows"] == 3
 
 
-def test_curve_exports_and_households_are_understood():
+def test_curve_exports_and_households_are_summarised():
     files = sorted(map(str, DATA_FOLDER.glob("garden4_*")))
-    understanding = understood(files, Settings())
-    assert "voltage_loss" in understanding["rules"]["judge"]
-    assert understanding["rules"]["lack"]["arrears_tier"] == ["bills"]
+    summary = source_summary(files, Settings())
+    assert "voltage_loss" in summary["rules"]["judge"]
+    assert summary["rules"]["lack"]["arrears_tier"] == ["bills"]
 
 
 def test_nothing_to_read_is_an_error(tmp_path):
     empty = tmp_path / "empty.csv"
     empty.write_text("meter,area,at,kwh\n", "utf-8")
     with pytest.raises(SourceError):
-        understood([str(empty)], Settings())
+        source_summary([str(empty)], Settings())
