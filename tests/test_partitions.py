@@ -13,12 +13,11 @@ from detectors.engine import Engine
 from models.timelines.base import PORTION_ITEMS
 from schemas.columns import Readings, Stages
 from schemas.units import DAY_SECONDS
-from streams.kafka.backlog import Chunk
+from streams.kafka.backlog import Chunk, GapError
 from streams.kafka.checkpoints import WrittenCheckpoint
+from streams.kafka.paces import STEP_SECONDS
 from streams.kafka.partitions import (
     AWAIT_SECONDS,
-    STEP_SECONDS,
-    GapError,
     Partition,
     PartitionProgress,
 )
@@ -188,7 +187,7 @@ def test_records_contained_beyond_the_offsets_are_not_judged_again(
     first.begin(
         taken(first), Readings.build(["M1"], [0] * 6, ["A1"], [0] * 6, range(6))
     )
-    first._paces[READS_TOPIC] = 4 / STEP_SECONDS
+    first.paces._known[READS_TOPIC] = 4 / STEP_SECONDS
 
     assert first.in_hand
 
@@ -200,7 +199,7 @@ def test_records_contained_beyond_the_offsets_are_not_judged_again(
         Engine(),
         first.judged,
         WrittenCheckpoint(),
-        progress=PartitionProgress(first.begun, first.paces),
+        progress=PartitionProgress(first.begun, first.paces.by_topic()),
     )
     second.start(READS_TOPIC, 100)
 

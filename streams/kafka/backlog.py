@@ -13,6 +13,10 @@ from streams.kafka.topics import REGISTRY_TOPIC, SOURCE_TOPICS
 BYTES_PER_ROW = 50.0  # of a packed frame, until a topic has been measured
 
 
+class GapError(Exception):
+    """A slice begins after the offset that comes next."""
+
+
 class Arrival(NamedTuple):
     """A slice in the backlog, with the event that acknowledges it; it may have no records."""
 

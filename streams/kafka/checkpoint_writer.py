@@ -81,7 +81,7 @@ class CheckpointWriter:
             state,
             offsets,
             begun,
-            partition.paces,
+            partition.paces.by_topic(),
             partition.agreed,
             dict(partition.last_events),
             dict(partition.marks),

@@ -10,12 +10,13 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.kafka.answers import answered
+from streams.kafka.backlog import GapError
 from streams.kafka.exits import fatal
 from streams.kafka.holdings import Holdings
 from streams.kafka.liveness import BEAT_SECONDS
 from streams.kafka.logs import UnansweredError, reader
 from streams.kafka.metrics import Metrics
-from streams.kafka.partitions import BATCH_TYPES, GapError, Partition
+from streams.kafka.partitions import BATCH_TYPES, Partition
 from streams.kafka.thread import EngineThread
 from streams.kafka.topics import REGISTRY_TOPIC
 from streams.settings import Settings

@@ -13,8 +13,15 @@ from detectors.rulebook import EMPTY_RULEBOOK
 from schemas.alert import Alert
 from schemas.columns import Batch, DeviceEvents, Mask, Payments, Readings, Stages
 from schemas.rules import Rulebook
-from streams.kafka.backlog import Arrival, Chunk, PartitionBacklog, receipt_ms
+from streams.kafka.backlog import (
+    Arrival,
+    Chunk,
+    GapError,
+    PartitionBacklog,
+    receipt_ms,
+)
 from streams.kafka.checkpoints import NO_MARKS, Mark, WrittenCheckpoint, mark_of
+from streams.kafka.paces import Paces
 from streams.kafka.records import Damage, FetchedRange
 from streams.kafka.topics import (
     EVENTS_TOPIC,
@@ -29,19 +36,12 @@ from streams.kafka.topics import (
 AHEAD_SECONDS = 3600
 AWAIT_SECONDS = 10.0  # seconds that a topic may keep the others waiting
 STEP_ROWS = 20_000  # rows of a chunk, about
-# CPU seconds of a step, about: whatever waits for the engine waits for a few steps.
-STEP_SECONDS = 0.1
-INITIAL_PACE = 1_000.0  # rows a second of CPU, until a topic has been measured
 BATCH_TYPES: dict[str, type[Batch]] = {
     READS_TOPIC: Readings,
     EVENTS_TOPIC: DeviceEvents,
     PAYMENTS_TOPIC: Payments,
     WORKFLOW_TOPIC: Stages,
 }
-
-
-class GapError(Exception):
-    """A slice begins after the offset that comes next."""
 
 
 class StepResult(NamedTuple):
@@ -102,7 +102,7 @@ class Partition:
         self.backlog = PartitionBacklog()
         self.in_hand: InHand | None = None
         self.last_events: dict[str, Any] = {}  # Faust's event of the last slice judged
-        self._paces = dict(progress.paces)
+        self.paces = Paces(progress.paces)
 
         # Where topics end, by topic: when the partition was taken over, and when last looked at.
         self._ends: Mapping[str, int] = {}
@@ -182,11 +182,6 @@ class Partition:
         size = sum(len(record.value or b"") for record in records)
         self.backlog.add(topic, Arrival(records, span.ends, size, event))
         self.enqueued[topic] = span.ends
-
-    @property
-    def paces(self) -> dict[str, float]:
-        """By topic, rows judged in a second of CPU lately."""
-        return dict(self._paces)
 
     @property
     def settled(self) -> bool:
@@ -277,9 +272,8 @@ class Partition:
         self.in_hand = InHand(chunk, batch, rows, accepted)
 
     def judge(self, in_hand: InHand) -> StepResult:
-        """Judges the next rows in hand, about STEP_SECONDS: long histories of few meters go slowly."""
-        pace = self._paces.get(in_hand.chunk.topic, INITIAL_PACE)
-        rows = max(1, int(pace * STEP_SECONDS))
+        """Judges the next rows in hand, as many as a step may have."""
+        rows = self.paces.step_rows(in_hand.chunk.topic)
         first = in_hand.rows
         began = time.thread_time()
 
@@ -302,11 +296,7 @@ class Partition:
         rows = in_hand.rows + judged.rows
         topic = in_hand.chunk.topic
         if judged.rows and in_hand.accepted is None:
-            pace = judged.rows / max(judged.seconds, 1e-6)
-            known_pace = self._paces.get(topic, INITIAL_PACE)
-            # A short step is slow for its overhead, and says nothing of the pace.
-            if judged.seconds > STEP_SECONDS / 4 or pace > known_pace:
-                self._paces[topic] = pace
+            self.paces.note_step(topic, judged.rows, judged.seconds)
         self.begun[topic] = max(self.begun.get(topic, 0), rows)
         self.in_hand = in_hand._replace(rows=rows)
         if rows == len(in_hand.batch):

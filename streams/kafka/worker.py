@@ -18,6 +18,7 @@ from typing import Any, NoReturn, cast
 from aiokafka.errors import KafkaError
 from faust.types import TP, EventT
 
+from streams.kafka.backlog import GapError
 from streams.kafka.checkpoint_writer import CheckpointWriter
 from streams.kafka.checkpoints import CheckpointError
 from streams.kafka.deleted_records import DeletedRecords
@@ -32,7 +33,7 @@ from streams.kafka.logs import UnansweredError, reader
 from streams.kafka.maintenance import Maintenance
 from streams.kafka.metrics import Metrics
 from streams.kafka.outbox import Outbox
-from streams.kafka.partitions import GapError, Partition
+from streams.kafka.partitions import Partition
 from streams.kafka.records import FetchedRange
 from streams.kafka.restoring import Restoring
 from streams.kafka.rulebooks import PublishedRulebook
