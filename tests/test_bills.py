@@ -48,9 +48,8 @@ def test_penalty_grows_daily_with_the_open_amount_and_more_after_new_year(
     )
 
     bills.record(payments, np.zeros(2, np.int64), np.zeros(2, np.int64))
-    assert bills.arrears(0, DUE_TIME + days * DAY_SECONDS, days)[0] == pytest.approx(
-        penalty
-    )
+    arrears = bills.arrears(0, DUE_TIME + days * DAY_SECONDS, days)
+    assert arrears.penalty == pytest.approx(penalty)
 
 
 def test_payments_are_forgotten_when_no_later_payment_can_match_them():

@@ -11,9 +11,12 @@ from models.master.calendar import midnights
 from models.state.cells import Array, Cells
 from models.state.owners import Schema, State, within
 from models.state.runs import runs
-from models.timelines.base import NEVER_TIME, Timeline, Timelines
+from models.timelines.base import NEVER_TIME, Timeline, Timelines, named_rows
 from models.timelines.work import Work
 from schemas.columns import LATEST_TIME, Backlogs, Codes, Stages, Times
+
+# The cells of an item's last stay, in the order of _StayColumns.
+LAST_STAY_CELLS = ("queue", "since", "stuck", "ended")
 
 
 class _StayColumns(NamedTuple):
@@ -52,26 +55,33 @@ class Backlog(Timelines):
         before_midnight = batch.at < self._last_midnight(watermarks[areas])
         final = self._last_midnight(now - self._grace)
 
-        for n in range(len(batch)):
-            stages = self.index.known.get(batch.areas[batch.area[n]], {})
-            slot = stages.get(batch.stages[batch.stage[n]], -1)
+        for n, section, _, _ in named_rows(batch):
+            stages = self.index.known.get(section, {})
+            stage = batch.stages[batch.stage[n]]
+            slot = stages.get(stage, -1)
             if slot >= 0 and self.cells["area"][slot] < 0:
-                self.cells["area"][slot] = areas[n]
-                self.cells["final"][slot] = final[n]
-                self.cells["due"][slot] = self._next_midnight(int(final[n]))
-                self.earliest = self.earliest[:0]
+                self._begin(slot, areas[n], final[n])
             if before_midnight[n]:
                 touched.update(stages.values())
         return touched
 
+    def _begin(self, slot: int, area: int, final: int) -> None:
+        """Notes a stage that had no items; it is counted after its final midnight."""
+        self.cells["area"][slot] = area
+        self.cells["final"][slot] = final
+        self.cells["due"][slot] = self._next_midnight(final)
+        self.forget_earliest()
+
     def _last_midnight(self, watermarks: Any) -> Any:
         """The last midnight before or at some times."""
         following = np.searchsorted(self._midnights, watermarks, side="right")
-        return self._midnights[np.maximum(following - 1, 0)]
+        last = np.maximum(following - 1, 0)
+        return self._midnights[last]
 
     def _next_midnight(self, midnight: Any) -> Any:
         """The midnight after some others."""
-        return self._midnights[np.searchsorted(self._midnights, midnight, side="right")]
+        following = np.searchsorted(self._midnights, midnight, side="right")
+        return self._midnights[following]
 
     def timeline(self, slots: Codes, watermarks: Times) -> Timeline:
         """The counts at the midnights that are not final."""
@@ -88,9 +98,11 @@ class Backlog(Timelines):
         """Each section of some stages: its area slot, and its stages."""
         areas = self.cells["area"][slots]
         order = np.argsort(areas, kind="stable")
-        for stages in np.split(slots[order], runs(areas[order])[1:]):
+        begins = runs(areas[order])[1:]
+        for stages in np.split(slots[order], begins):
             if len(stages):
-                yield int(self.cells["area"][stages[0]]), stages
+                area = self.cells["area"][stages[0]]
+                yield int(area), stages
 
     def _count_midnights(
         self, area: int, stages: Codes, until: int
@@ -103,63 +115,81 @@ class Backlog(Timelines):
         begin = int(self.cells["final"][stages].min())
         if begin == self._midnights[0]:
             begin = int(stays.start.min(initial=until))
-        first = np.searchsorted(self._midnights, begin, side="right")
-        last = np.searchsorted(self._midnights, until, side="right")
-        nights = self._midnights[first : max(first, last)]
-        total = _count_before(stays.start, nights) - _count_before(stays.end, nights)
+        nights = self._nights_between(begin, until)
+        total = _count_open(stays.start, stays.end, nights)
 
         late = stays.stuck <= stays.end
         counts: list[tuple[Array, ...]] = []
         for slot in stages.tolist():
             of_stage = late & (stays.stage == slot)
-            stuck = _count_before(stays.stuck[of_stage] - 1, nights)
-            stuck = stuck - _count_before(stays.end[of_stage], nights)
+            begins = stays.stuck[of_stage] - 1
+            ends = stays.end[of_stage]
+            stuck = _count_open(begins, ends, nights)
             share = stuck / np.maximum(total, 1)
+            slots = np.full(len(nights), slot)
             new = nights > self.cells["final"][slot]
-            columns = (np.full(len(nights), slot), nights, stuck, total, share)
+            columns = (slots, nights, stuck, total, share)
             counts.append(tuple(column[new] for column in columns))
-        return tuple(np.concatenate(column) for column in zip(*counts, strict=True))
+        joined = zip(*counts, strict=True)
+        return tuple(np.concatenate(column) for column in joined)
+
+    def _nights_between(self, begin: int, until: int) -> Times:
+        """The midnights after one time, up to another."""
+        first = np.searchsorted(self._midnights, begin, side="right")
+        last = np.searchsorted(self._midnights, until, side="right")
+        return self._midnights[first : max(first, last)]
 
     def _stays_of(self, area: int) -> _StayColumns:
         """Every stay of a section's items, also the stays before the last."""
-        work = self._work
-        count = len(work.index)
-        cells = {name: array[:count] for name, array in work.cells.arrays.items()}
-        items = np.flatnonzero((cells["area"] == area) & (cells["since"] < NEVER_TIME))
-        names = ("queue", "since", "stuck", "ended")
-        stays = np.stack([cells[name][items] for name in names])
-
-        earlier = [
-            (cells["queue"][item], stay.start, work.stuck(item, stay), stay.done)
-            for item in items[cells["again"][items]].tolist()
-            for stay in work.items[item].stays()[:-1]
-        ]
-        if earlier:
-            stays = np.concatenate([stays, np.array(earlier, np.int64).T], axis=1)
+        cells = self._work.cells
+        has_begun = cells["since"] < NEVER_TIME
+        items = np.flatnonzero(has_begun & (cells["area"] == area))
+        last = np.stack([cells[name][items] for name in LAST_STAY_CELLS])
+        earlier = self._earlier_stays(items)
+        stays = np.concatenate([last, earlier], axis=1)
         stage, start, stuck, end = stays
 
         # A stay whose end may be among lost rows is open until then.
-        for since, until in work.lost(area):
-            unsure = (end == NEVER_TIME) & (start <= until)
+        for since, until in self._work.lost(area):
+            is_open = end == NEVER_TIME
+            unsure = is_open & (start <= until)
             end = np.where(unsure, np.maximum(start, since), end)
-        return _StayColumns(stage, start, np.maximum(stuck, start + 1), end)
+        stuck = np.maximum(stuck, start + 1)
+        return _StayColumns(stage, start, stuck, end)
+
+    def _earlier_stays(self, items: Codes) -> Codes:
+        """The same columns of the items' stays before their last."""
+        work = self._work
+        stays: list[tuple[int, ...]] = []
+        again = work.cells["again"][items]
+        for item in items[again].tolist():
+            queue = int(work.cells["queue"][item])
+            for stay in work.items[item].stays()[:-1]:
+                stuck_from = work.stuck(item, stay)
+                stays.append((queue, stay.start, stuck_from, stay.done))
+        columns = np.array(stays, np.int64).reshape(-1, len(LAST_STAY_CELLS))
+        return columns.T
 
     def seal(self, areas: Codes, watermarks: Times) -> Timeline:
         """The counts that become final in some areas."""
         counts: list[tuple[Array, ...]] = []
-        slots = np.flatnonzero(np.isin(self.cells["area"][: len(self.index)], areas))
+        final = self.cells["final"]
+        slots = np.flatnonzero(np.isin(self._column("area"), areas))
         for area, stages in self._by_section(slots):
-            last = int(self._last_midnight(int(watermarks[area]) - self._grace))
+            sealed = int(watermarks[area]) - self._grace
+            last = int(self._last_midnight(sealed))
             counts.append(self._count_midnights(area, stages, last))
-            self.cells["final"][stages] = np.maximum(self.cells["final"][stages], last)
+            final[stages] = np.maximum(final[stages], last)
         return self._as_timeline(counts)
 
     def _as_timeline(self, counts: list[tuple[Array, ...]]) -> Timeline:
         """Slots, times and columns of all counts."""
-        none = (np.zeros(0, np.int64),) * 2 + (np.zeros(0),) * len(self.columns)
-        joined = [np.concatenate(column) for column in zip(none, *counts, strict=True)]
-        slots, at, *columns = joined
-        return slots, at, dict(zip(self.columns, columns, strict=True))
+        no_times = np.zeros(0, np.int64)
+        no_counts = [np.zeros(0) for _ in self.columns]
+        joined = zip((no_times, no_times, *no_counts), *counts, strict=True)
+        slots, at, *columns = map(np.concatenate, joined)
+        named = zip(self.columns, columns, strict=True)
+        return Timeline(slots, at, dict(named))
 
     def finished(
         self, watermarks: Times, grace: int, troubled: Collection[int]
@@ -172,7 +202,7 @@ class Backlog(Timelines):
         """Drops some stages."""
         self.cells.clear(slots)
         self.index.release(slots)
-        self.earliest = self.earliest[:0]
+        self.forget_earliest()
 
     def schema(self) -> Schema:
         """The cells of every stage."""
@@ -186,6 +216,11 @@ class Backlog(Timelines):
         """Replaces everything by a state. Raises StateError if a cell has no stage."""
         self.load_cells(state)
         within("a midnight", self.cells["final"], 0, LATEST_TIME)
+
+
+def _count_open(begins: Times, ends: Times, nights: Times) -> Codes:
+    """The number of spans that have begun and not ended before each midnight."""
+    return _count_before(begins, nights) - _count_before(ends, nights)
 
 
 def _count_before(times: Times, nights: Times) -> Codes:

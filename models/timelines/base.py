@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from models.state.cells import Cells
+from models.state.cells import Array, Cells
 from models.state.index import Index
 from models.state.owners import Owner, Schema, State, StateError, within
 from schemas.columns import Batch, Codes, Times
@@ -23,8 +23,6 @@ NEVER_TIME = 2**62
 PORTION_ITEMS = 1000  # about, that pass a mark in one call
 # after which an end without a start, or an ended item still in trouble, is forgotten
 ORPHAN_RETENTION_SECONDS = 40 * DAY_SECONDS
-# slots, event times, and the columns of a kind
-Timeline = tuple[Codes, Times, dict[str, Any]]
 
 
 class Stay(NamedTuple):
@@ -33,6 +31,14 @@ class Stay(NamedTuple):
     start: int
     unit: float
     done: int  # NEVER_TIME while it is open
+
+
+class Timeline(NamedTuple):
+    """Rows of a kind: the slots of their items, event times, and columns."""
+
+    slots: Codes
+    at: Times
+    columns: dict[str, Any]
 
 
 class Observation(NamedTuple):
@@ -79,9 +85,12 @@ class Timelines(Owner):
 
         -1 where a row of time `at` is late for an item that is done or unknown.
         """
-        known = self.index.known.get(area, {}).get(item, -1)
-        if at < sealed and (known < 0 or self.cells["ended"][known] < sealed):
-            return -1
+        items = self.index.known.get(area, {})
+        known = items.get(item, -1)
+        if at < sealed:
+            is_done = known >= 0 and self.cells["ended"][known] < sealed
+            if known < 0 or is_done:
+                return -1
         slot = self.index.slot(area, item)
         self.cells.reserve(slot + 1)
         return slot
@@ -107,15 +116,15 @@ class Timelines(Owner):
         if not (self.earliest <= watermarks).any():
             return np.zeros(0, np.int64)
 
-        area = self.cells["area"][: len(self.index)]
-        due = self.cells["due"][: len(self.index)]
-        return np.flatnonzero((area >= 0) & (due <= watermarks[area]))
+        area = self._column("area")
+        passed = self._column("due") <= watermarks[area]
+        return np.flatnonzero((area >= 0) & passed)
 
     def portion(self, until: int) -> int:
         """The time up to `until` by which about PORTION_ITEMS items pass a mark."""
-        area = self.cells["area"][: len(self.index)]
-        due = self.cells["due"][: len(self.index)]
-        due = due[(area >= 0) & (due <= until)]
+        due = self._column("due")
+        is_item = self._column("area") >= 0
+        due = due[is_item & (due <= until)]
         if len(due) <= PORTION_ITEMS:
             return until
         return int(np.partition(due, PORTION_ITEMS)[PORTION_ITEMS])
@@ -143,14 +152,15 @@ class Timelines(Owner):
 
     def _as_timeline(self, rows: list[tuple[Any, ...]]) -> Timeline:
         """Rows of slot, event time and columns."""
-        transposed = (
-            zip(*rows, strict=True) if rows else ((),) * (2 + len(self.columns))
-        )
+        transposed = list(zip(*rows, strict=True))
+        if not rows:
+            transposed = [() for _ in range(2 + len(self.columns))]
         slots, at, *columns = transposed
-        return (
-            np.array(slots, np.int64),
-            np.array(at, np.int64),
-            dict(zip(self.columns, columns, strict=True)),
+        named = zip(self.columns, columns, strict=True)
+        return Timeline(
+            slots=np.array(slots, np.int64),
+            at=np.array(at, np.int64),
+            columns=dict(named),
         )
 
     def _masked(
@@ -158,7 +168,8 @@ class Timelines(Owner):
     ) -> tuple[float, ...]:
         """The columns of a moment, NaN where the missing event may be among lost rows."""
         start = self.since(slot, at)
-        lost = self.lost(int(self.cells["area"][slot]))
+        area = int(self.cells["area"][slot])
+        lost = self.lost(area)
         if not any(since < at and start <= until for since, until in lost):
             return columns
         named = zip(self.columns, columns, strict=True)
@@ -184,24 +195,33 @@ class Timelines(Owner):
     def update_earliest(self, areas: int) -> None:
         """Finds each area's next mark."""
         self.earliest = np.full(areas, NEVER_TIME)
-        area = self.cells["area"][: len(self.index)]
-        due = self.cells["due"][: len(self.index)]
-        np.minimum.at(self.earliest, area[area >= 0], due[area >= 0])
+        area = self._column("area")
+        due = self._column("due")
+        is_item = area >= 0
+        np.minimum.at(self.earliest, area[is_item], due[is_item])
+
+    def forget_earliest(self) -> None:
+        """Has the next marks found anew when they are asked for."""
+        self.earliest = self.earliest[:0]
+
+    def _column(self, name: str) -> Array:
+        """The cells of every slot of the index."""
+        return self.cells[name][: len(self.index)]
 
     def finished(
         self, watermarks: Times, grace: int, troubled: Collection[int]
     ) -> Codes:
         """Items that ended too long ago to change, or never began; items in trouble stay longer."""
-        count = len(self.index)
-        area = self.cells["area"][:count]
-        ended = self.cells["ended"][:count]
-        expires = self.cells["expires"][:count]
-
+        area = self._column("area")
+        ended = self._column("ended")
         now = watermarks[area]
-        retention = np.full(count, grace)
+        retention = np.full(len(area), grace)
         retention[list(troubled)] = ORPHAN_RETENTION_SECONDS
-        over = (ended < NEVER_TIME) & (np.minimum(ended, now) + retention < now)
-        return np.flatnonzero((area >= 0) & (over | (expires < now)))
+
+        forgotten_at = np.minimum(ended, now) + retention
+        over = (ended < NEVER_TIME) & (forgotten_at < now)
+        expired = self._column("expires") < now
+        return np.flatnonzero((area >= 0) & (over | expired))
 
     def forget(self, slots: Codes) -> None:
         """Drops some items."""
@@ -209,7 +229,7 @@ class Timelines(Owner):
         self.index.release(slots)
         for slot in slots.tolist():
             del self.items[slot]
-        self.earliest = self.earliest[:0]
+        self.forget_earliest()
 
     def schema(self) -> Schema:
         """The cells and the events of every item."""
@@ -226,7 +246,8 @@ class Timelines(Owner):
         """
         self.load_cells(state)
         self.items = state.get("items", {})
-        if self.items.keys() != set(np.flatnonzero(self.cells["area"] >= 0).tolist()):
+        slots = np.flatnonzero(self.cells["area"] >= 0)
+        if self.items.keys() != set(slots.tolist()):
             raise StateError("its items are not those of its cells")
         if self.complete and self.items.keys() != self.index.used_slots():
             raise StateError("its items are not those of its index")
@@ -237,6 +258,15 @@ class Timelines(Owner):
         self.earliest = np.zeros(0, np.int64)
         within("its number of items", self.cells.used, 0, len(self.index))
         self.cells.reserve(len(self.index))
+
+
+def named_rows(batch: Batch) -> Iterator[tuple[int, str, str, int]]:
+    """Each row: its number, area, subject and event time."""
+    rows = zip(
+        batch.area.tolist(), batch.subject.tolist(), batch.at.tolist(), strict=True
+    )
+    for n, (area, subject, at) in enumerate(rows):
+        yield n, batch.areas[area], batch.names[subject], at
 
 
 def _nothing_lost(_: int) -> Sequence[tuple[int, int]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Iterator
 from itertools import accumulate
 from math import nan
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -37,22 +37,38 @@ class Paid(NamedTuple):
     reference: str = ""  # its number, "" where it has none
 
 
+# When a payment was reported as failed, and its number.
+Returned = tuple[int, str]
+
+
 class Bill(msgspec.Struct):
     """The events of a bill: its issue, perhaps again, the payments on it, and the reversals."""
 
     customer: str = ""
     issues: list[Issue] = []  # in order of time
     paid: list[Paid] = []  # the same
-    # when a payment was reported as failed, and its number
-    returned: list[tuple[int, str]] = []
+    returned: list[Returned] = []
+
+    def add(self, event: Issue | Paid | Returned) -> bool:
+        """Adds an event in order of time; False if it is known."""
+        events: list[Any] = self.returned
+        if isinstance(event, Issue):
+            events = self.issues
+        elif isinstance(event, Paid):
+            events = self.paid
+
+        if event in events:
+            return False
+        insort(events, event)
+        return True
 
     def stays(self) -> list[Stay]:
         """The spans in which it is open, from the due date on; no marks without a due date."""
         if not self.issues:
             return []
         last = self.issues[-1]
-        spans = _unpaid_spans(self.entries(), self.owed, last.at, last.due)
         unit = DAY_SECONDS if last.due else 0
+        spans = _unpaid_spans(self.entries(), self.owed, last.at, last.due)
         return [Stay(start, unit, done) for start, done in spans]
 
     def entries(self) -> list[tuple[int, float]]:
@@ -67,7 +83,8 @@ class Bill(msgspec.Struct):
 
     def unpaid(self, at: int) -> float:
         """Yuan that are open at a time."""
-        return self.owed - sum(amount for when, amount in self.entries() if when <= at)
+        paid = sum(amount for when, amount in self.entries() if when <= at)
+        return self.owed - paid
 
     def overpaid(self) -> Iterator[tuple[int, float]]:
         """Yuan paid above the issue in force, at every issue and payment.
@@ -84,12 +101,13 @@ class Bill(msgspec.Struct):
             owed = self.issues[known - 1].amount if known else MISSING_NUMBER
             if owed == MISSING_NUMBER:
                 yield at, nan
-            else:
-                yield at, round(sums[bisect_right(paid, at)] - owed, 2)
+                continue
+            paid_so_far = sums[bisect_right(paid, at)]
+            yield at, round(paid_so_far - owed, 2)
 
 
 def _entries_of(
-    paid: list[Paid], returned: list[tuple[int, str]]
+    paid: list[Paid], returned: list[Returned]
 ) -> Iterator[tuple[int, float]]:
     """Payments and reversals: a number that fails takes back all earlier payments under it.
 
@@ -103,7 +121,8 @@ def _entries_of(
     payments = [(payment.at, 1, payment.amount, payment.reference) for payment in paid]
     for at, is_payment, amount, reference in sorted(failures + payments):
         if is_payment:
-            balances[reference] = balances.get(reference, 0.0) + amount
+            balance = balances.get(reference, 0.0)
+            balances[reference] = balance + amount
             yield at, amount
         elif taken_back := balances.pop(reference, 0.0):
             yield at, -taken_back

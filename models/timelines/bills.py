@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Collection, Iterator
 from itertools import zip_longest
 from math import inf, isfinite, isnan, nan
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,9 +19,10 @@ from models.timelines.base import (
     Observation,
     Recorded,
     Timelines,
+    named_rows,
     passed_marks,
 )
-from models.timelines.bill import MISSING_NUMBER, Bill, Issue, Paid
+from models.timelines.bill import MISSING_NUMBER, Bill, Issue, Paid, Returned
 from schemas.columns import (
     EARLIEST_TIME,
     LATEST_TIME,
@@ -50,24 +50,28 @@ REBATE_START = 1_688_140_800
 PAID_RETENTION_SECONDS = 30 * DAY_SECONDS
 
 
+class InvoiceColumns(NamedTuple):
+    """The columns of Invoices at a moment, NaN where it says nothing of them."""
+
+    overdue_days: float = nan
+    unpaid: float = nan
+    penalty: float = nan
+    credit: float = nan
+    cutoff_days: float = nan
+    notice_days: float = nan
+    read_off: float = nan
+    short_kwh: float = nan
+    by_demand: float = nan
+    difference: float = nan
+    recomputed: float = nan
+    overpaid: float = nan
+
+
 class Bills(Timelines):
     """Bills until they are paid."""
 
     kind, item = Invoices, Bill
-    columns = (
-        "overdue_days",
-        "unpaid",
-        "penalty",
-        "credit",
-        "cutoff_days",
-        "notice_days",
-        "read_off",
-        "short_kwh",
-        "by_demand",
-        "difference",
-        "recomputed",
-        "overpaid",
-    )
+    columns = InvoiceColumns._fields
     awaits = ("overdue_days", "read_off", "short_kwh")
 
     def __init__(self, index: Index, registry: Registry, zone: str) -> None:
@@ -81,24 +85,18 @@ class Bills(Timelines):
         Bills that were paid before `sealed`, by row, cannot change.
         """
         recorded = Recorded(set(), [], [])
-        for n in range(len(batch)):
+        for n, area, customer, at in named_rows(batch):
             bill_name = batch.bills[batch.bill[n]]
-            change = _bill_change_of(batch, n)
-            if not bill_name or change is None:
+            event = _bill_event_of(batch, n)
+            if not bill_name or event is None:
                 continue
-            area = batch.areas[batch.area[n]]
-            customer = batch.names[batch.subject[n]]
-            at = int(batch.at[n])
             slot = self.open(area, f"{customer}/{bill_name}", at, sealed[n])
             if slot < 0:
                 recorded.late.append(n)
                 continue
 
             bill = self.items.setdefault(slot, Bill(customer=customer))
-            entries: list[Any] = getattr(bill, change.list_name)
-            new = change.entry not in entries
-            if new:
-                insort(entries, change.entry)
+            new = bill.add(event)
             self.record_row(recorded, n, slot, areas[n], at, new=new)
         return recorded
 
@@ -107,16 +105,15 @@ class Bills(Timelines):
         bill = self.items[slot]
         for stay in bill.stays():
             for at, certain, days in passed_marks(stay, OVERDUE_MARKS):
-                arrears = (days, bill.unpaid(at), *self.arrears(slot, at, days))
-                yield Observation(at, certain, (*arrears, *UNKNOWN_COLUMNS[6:]))
+                yield Observation(at, certain, self.arrears(slot, at, days))
 
         for at, yuan in bill.overpaid():
-            yield Observation(at, certain=True, columns=(*UNKNOWN_COLUMNS[:-1], yuan))
+            columns = InvoiceColumns(overpaid=yuan)
+            yield Observation(at, certain=True, columns=columns)
 
         area = self.index.pairs[slot][0]
         for issue, following in zip_longest(bill.issues, bill.issues[1:]):
-            checks = self._issue_columns(area, bill.customer, issue)
-            columns = (*UNKNOWN_COLUMNS[:6], *checks, nan)
+            columns = self._checks(area, bill.customer, issue)
             yield Observation(issue.at, certain=True, columns=columns)
             next_day = issue.at + DAY_SECONDS
             if following is None or following.at > next_day:
@@ -132,40 +129,46 @@ class Bills(Timelines):
     def since(self, slot: int, at: int) -> int:
         """The time of its first event."""
         bill = self.items[slot]
-        return min(when for when, *_ in (*bill.issues, *bill.paid, *bill.returned))
+        events = (*bill.issues, *bill.paid, *bill.returned)
+        return min(when for when, *_ in events)
 
-    def arrears(self, slot: int, at: int, days: float) -> tuple[float, ...]:
-        """The columns of a bill that is late by some days, from penalty to notice_days."""
+    def arrears(self, slot: int, at: int, days: float) -> InvoiceColumns:
+        """The columns of a bill that is late by some days, up to notice_days."""
         bill = self.items[slot]
         area = self.index.pairs[slot][0]
-        account, _ = self._registry.account(area, bill.customer, bill.issues[-1].at)
+        last_issue = bill.issues[-1]
+        account, _ = self._registry.account(area, bill.customer, last_issue.at)
         credit = CREDIT_LEVELS.get(account.credit, 0.0) if account else 0.0
+        columns = InvoiceColumns(days, bill.unpaid(at), credit=credit)
         if account is None or not days:
-            return nan, credit, nan, nan
+            return columns
 
         home = account.segment == "residential"
         notice = NOTICE_HOME if home else NOTICE_OTHER
-        penalty = self._penalty(slot, at, home=home)
-        return penalty, credit, max(CUTOFF_DAYS - days, notice), float(notice)
+        return columns._replace(
+            penalty=self._penalty(slot, at, home=home),
+            cutoff_days=max(CUTOFF_DAYS - days, notice),
+            notice_days=float(notice),
+        )
 
     def _penalty(self, slot: int, at: int, *, home: bool) -> float:
         """Yuan of penalty for late payment up to a time."""
         bill = self.items[slot]
         due = bill.issues[-1].due
         judged_due = min(max(due, EARLIEST_TIME), LATEST_TIME - 1)
-        year_end = midnight(new_year(judged_due, self._zone), self._zone)
+        next_year = new_year(judged_due, self._zone)
+        year_end = midnight(next_year, self._zone)
 
-        def rate(day: int) -> float:
+        penalties: list[float] = []
+        for day in range(due + DAY_SECONDS, at + 1, DAY_SECONDS):
+            rate = PAST_YEAR_PENALTY_RATE if day > year_end else OTHER_PENALTY_RATE
             if home:
-                return HOME_PENALTY_RATE
-            return PAST_YEAR_PENALTY_RATE if day > year_end else OTHER_PENALTY_RATE
+                rate = HOME_PENALTY_RATE
+            unpaid = max(bill.unpaid(day), 0.0)
+            penalties.append(unpaid * rate)
+        return float(sum(penalties))
 
-        days = range(due + DAY_SECONDS, at + 1, DAY_SECONDS)
-        return float(sum(max(bill.unpaid(day), 0.0) * rate(day) for day in days))
-
-    def _issue_columns(
-        self, area: str, customer: str, issue: Issue
-    ) -> tuple[float, ...]:
+    def _checks(self, area: str, customer: str, issue: Issue) -> InvoiceColumns:
         """The columns of an issue, from read_off on.
 
         Of read_off and short_kwh an unknown one is -inf.
@@ -193,7 +196,13 @@ class Bills(Timelines):
         difference = nan
         if issue.amount != MISSING_NUMBER:
             difference = issue.amount - recomputed
-        return off / HOUR_SECONDS, short, float(by_demand), difference, recomputed
+        return InvoiceColumns(
+            read_off=off / HOUR_SECONDS,
+            short_kwh=short,
+            by_demand=float(by_demand),
+            difference=difference,
+            recomputed=recomputed,
+        )
 
     def _read_off(
         self, issue: Issue, account: Meter | None, *, by_demand: bool
@@ -208,9 +217,6 @@ class Bills(Timelines):
         if by_demand:
             return from_month_end(issue.read_at, self._zone)
         return from_day_of_month(issue.read_at, day, self._zone) if day else nan
-
-
-UNKNOWN_COLUMNS = (nan,) * len(Bills.columns)
 
 
 def _short_kwh(issue: Issue, account: Meter | None) -> float:
@@ -255,14 +261,7 @@ def _issue_of(batch: Payments, row: int) -> Issue:
     )
 
 
-class _BillChange(NamedTuple):
-    """An entry of a row, and the name of the bill's list that gets it."""
-
-    list_name: str
-    entry: Any
-
-
-def _bill_change_of(batch: Payments, row: int) -> _BillChange | None:
+def _bill_event_of(batch: Payments, row: int) -> Issue | Paid | Returned | None:
     """The issue, payment or reversal of a row; None where it is none."""
     kind = int(batch.payment[row])
     at = int(batch.at[row])
@@ -270,11 +269,11 @@ def _bill_change_of(batch: Payments, row: int) -> _BillChange | None:
     amount = float(np.nan_to_num(batch.amount[row]))
 
     if kind == Payment.BILL:
-        return _BillChange("issues", _issue_of(batch, row))
+        return _issue_of(batch, row)
     if kind == Payment.PAYMENT and batch.succeeded[row]:
-        return _BillChange("paid", Paid(at, amount, reference))
+        return Paid(at, amount, reference)
     if kind == Payment.REVERSAL and not reference:
-        return _BillChange("paid", Paid(at, -abs(amount)))
+        return Paid(at, -abs(amount))
     if kind in (Payment.PAYMENT, Payment.REVERSAL) and reference:
-        return _BillChange("returned", (at, reference))
+        return at, reference
     return None

@@ -16,7 +16,7 @@ import numpy as np
 from models.days.day_rows import DayRows
 from models.master.calendar import day_of, midnights
 from models.master.registry import Registry
-from models.state.cells import Cells
+from models.state.cells import Array, Cells
 from models.state.index import Index
 from models.state.owners import Schema, State, within
 from models.state.passes import unique_passes
@@ -85,10 +85,12 @@ class Reports(Timelines):
 
     def unique_passes(self, batch: DeviceEvents, slots: Codes) -> Iterator[Codes]:
         """Groups of rows that have each meter at most once; a row of a whole area stands alone."""
-        wide = np.array([not name for name in batch.names])[batch.subject]
+        is_wide = np.array([not name for name in batch.names])
+        wide = is_wide[batch.subject]
         runs = 2 * np.cumsum(wide) - wide
         begins = np.flatnonzero(np.diff(runs)) + 1
-        for rows in np.split(np.arange(len(batch)), begins):
+        all_rows = np.arange(len(batch))
+        for rows in np.split(all_rows, begins):
             for distinct in unique_passes(slots[rows]):
                 yield rows[distinct]
 
@@ -125,11 +127,8 @@ class Reports(Timelines):
 
         insort(known, report)
         day = report.at // DAY_SECONDS
-        alike = [
-            other
-            for other in known
-            if other.event == report.event and other.at // DAY_SECONDS == day
-        ]
+        same_event = [other for other in known if other.event == report.event]
+        alike = [other for other in same_event if other.at // DAY_SECONDS == day]
         if len(alike) > MOST_DAILY_REPORTS:
             known.remove(alike[-1])
         if report.event in FOLLOWED_EVENTS:
@@ -141,20 +140,20 @@ class Reports(Timelines):
         area, meter = self.index.pairs[slot]
         if meter:
             return [slot]
-        return [
-            other for other in self.index.known[area].values() if other in self.items
-        ]
+        slots = self.index.known[area].values()
+        return [other for other in slots if other in self.items]
 
     def store_days(self, sealed: DayRows) -> None:
         """Stores a sealed day of some areas, and compares the use a week after followed reports."""
         self._store_energy(sealed)
-        reported = self.cells["area"][: len(self.index)]
+        areas = self._column("area")
         days = dict(zip(sealed.areas.tolist(), sealed.days.tolist(), strict=True))
-        for slot in np.flatnonzero(np.isin(reported, sealed.areas)).tolist():
-            day = days[int(reported[slot])]
+        slots = np.flatnonzero(np.isin(areas, sealed.areas))
+        for slot, area in zip(slots.tolist(), areas[slots].tolist(), strict=True):
+            compared = days[area] - COMPARED_DAYS
             for report in self.items[slot].reports:
                 followed = report.event in FOLLOWED_EVENTS
-                if followed and self._day_of(report.at) + COMPARED_DAYS == day:
+                if followed and self._day_of(report.at) == compared:
                     self._note_use_drop(slot, report.at)
 
     def _store_energy(self, sealed: DayRows) -> None:
@@ -163,31 +162,34 @@ class Reports(Timelines):
         Days that were skipped are NaN.
         """
         self._energy.reserve(len(self._registry.meter_index))
-        energy = self._energy["kwh"]
-        last = self._energy["last"]
         meters = sealed.meters
         day = np.repeat(sealed.days, sealed.sizes)
-
-        skipped = day - last[meters]
-        for back in range(1, min(REMEMBERED_DAYS, int(skipped.max(initial=0)))):
-            missed = np.flatnonzero(skipped > back)
-            energy[(day[missed] - back) % REMEMBERED_DAYS, meters[missed]] = np.nan
+        self._forget_skipped_days(meters, day)
 
         # As the meter shows it where its record has no ratio.
         ends = np.repeat(sealed.ends, sealed.sizes)
         records = self._registry.meters.rows_in_force(meters, ends - 1)
         ratio = self._registry.meters.column("ratio", records)
         kwh = sealed.columns["kwh"] * np.nan_to_num(ratio, nan=1.0)
-        energy[day % REMEMBERED_DAYS, meters] = kwh
-        last[meters] = day
+        self._energy["kwh"][day % REMEMBERED_DAYS, meters] = kwh
+        self._energy["last"][meters] = day
+
+    def _forget_skipped_days(self, meters: Codes, day: Codes) -> None:
+        """Makes the days unknown that each meter skipped before a day."""
+        energy = self._energy["kwh"]
+        skipped = day - self._energy["last"][meters]
+        most_skipped = int(skipped.max(initial=0))
+        for back in range(1, min(REMEMBERED_DAYS, most_skipped)):
+            missed = np.flatnonzero(skipped > back)
+            missed_day = day[missed] - back
+            energy[missed_day % REMEMBERED_DAYS, meters[missed]] = np.nan
 
     def _note_use_drop(self, slot: int, at: int) -> None:
         """Notes the fall in use after a day.
 
         The week after it must be sealed and both weeks known.
         """
-        area, name = self.index.pairs[slot]
-        meter = self._registry.meter_index.known.get(area, {}).get(name, -1)
+        meter = self._meter_of(slot)
         if not 0 <= meter < self._energy.used:
             return
         day = self._day_of(at)
@@ -196,62 +198,79 @@ class Reports(Timelines):
             return
 
         days = np.arange(1, COMPARED_DAYS + 1)
-        before = self._energy["kwh"][(day - days) % REMEMBERED_DAYS, meter]
-        before = before.astype(np.float64)
-        after = self._energy["kwh"][(day + days) % REMEMBERED_DAYS, meter]
-        after = after.astype(np.float64)
-        if min((~np.isnan(before)).sum(), (~np.isnan(after)).sum()) < LEAST_KNOWN_DAYS:
+        before = self._energy_of(meter, day - days)
+        after = self._energy_of(meter, day + days)
+        if min(_count_known(before), _count_known(after)) < LEAST_KNOWN_DAYS:
             return
 
         usual = np.nanmean(before)
         if usual > LEAST_DAILY_KWH:
-            share = max(float(1 - np.nanmean(after) / usual), 0.0)
-            due = min(int(self.cells["due"][slot]), self._seen_at(at))
-            self.items[slot].drops[at] = share
-            self.cells["due"][slot] = due
-            self.earliest = self.earliest[:0]
+            share = float(1 - np.nanmean(after) / usual)
+            self.items[slot].drops[at] = max(share, 0.0)
+            due = int(self.cells["due"][slot])
+            self.cells["due"][slot] = min(due, self._seen_at(at))
+            self.forget_earliest()
+
+    def _meter_of(self, slot: int) -> int:
+        """The slot of a meter in the registry; -1 without readings."""
+        area, name = self.index.pairs[slot]
+        meters = self._registry.meter_index.known.get(area, {})
+        return meters.get(name, -1)
+
+    def _energy_of(self, meter: int, days: Codes) -> Array:
+        """The energy of a meter on some of its last days, NaN where it is unknown."""
+        kwh = self._energy["kwh"][days % REMEMBERED_DAYS, meter]
+        return kwh.astype(np.float64)
 
     def _day_of(self, at: int) -> int:
         """The local day of a time."""
-        return int(day_of(np.array([at]), self._zone)[0])
+        days = day_of(np.array([at]), self._zone)
+        return int(days[0])
 
     def _seen_at(self, at: int) -> int:
         """The time at which the week after a day is sealed."""
-        return int(self._midnights[self._day_of(at) + COMPARED_DAYS + 1]) + self._grace
+        day_after = self._day_of(at) + COMPARED_DAYS + 1
+        return int(self._midnights[day_after]) + self._grace
 
     def _incident_rows(self, slot: int) -> list[IncidentRow]:
         """All rows of a meter, in order of time."""
         item = self.items[slot]
         area, meter = self.index.pairs[slot]
-        whole_area = None
-        if meter:
-            whole_area = self.items.get(self.index.known[area].get("", -1))
-        area_reports = whole_area.reports if whole_area else []
+        area_reports: list[Report] = []
+        area_slot = self.index.known[area].get("", -1)
+        if meter and area_slot in self.items:
+            area_reports = self.items[area_slot].reports
+
         drops = [Drop(at, self._seen_at(at), share) for at, share in item.drops.items()]
         lost = self.lost(int(self.cells["area"][slot]))
-        return Notebook(item.reports, area_reports, drops, lost).incident_rows()
+        notebook = Notebook(item.reports, area_reports, drops, lost)
+        return notebook.incident_rows()
 
     def timeline(self, slots: Codes, watermarks: Times) -> Timeline:
         """Every row of some meters that is not final, up to their areas' watermarks."""
-        self.cells["due"][slots] = NEVER_TIME
         found: list[tuple[int, IncidentRow]] = []
-        for slot in slots.tolist():
+        areas = self.cells["area"][slots]
+        for slot, now in zip(slots.tolist(), watermarks[areas].tolist(), strict=True):
             final = int(self.cells["final"][slot])
-            now = int(watermarks[self.cells["area"][slot]])
-            rows = [row for row in self._incident_rows(slot) if row.at > final]
-            found += [(slot, row) for row in rows if row.at <= now]
-            due = min((row.at for row in rows if row.at > now), default=NEVER_TIME)
+            due = NEVER_TIME
+
+            for row in self._incident_rows(slot):
+                if row.at <= final:
+                    continue
+                if row.at <= now:
+                    found.append((slot, row))
+                else:
+                    due = min(due, row.at)
             self.cells["due"][slot] = due
         self.update_earliest(len(watermarks))
         return _as_timeline(found)
 
     def seal(self, areas: Codes, watermarks: Times) -> Timeline:
         """The rows of some areas that become final; forgets old reports."""
-        is_sealed = np.isin(self.cells["area"][: len(self.index)], areas)
-        finals = {
-            slot: _final_of(int(watermarks[self.cells["area"][slot]]))
-            for slot in np.flatnonzero(is_sealed).tolist()
-        }
+        reported = self._column("area")
+        sealed = np.flatnonzero(np.isin(reported, areas))
+        now = watermarks[reported[sealed]]
+        finals = dict(zip(sealed.tolist(), map(_final_of, now.tolist()), strict=True))
         found: list[tuple[int, IncidentRow]] = []
         for slot, final in finals.items():
             before = self.cells["final"][slot]
@@ -311,6 +330,11 @@ def _report_of(batch: DeviceEvents, row: int) -> Report:
     )
 
 
+def _count_known(values: Array) -> int:
+    """The number of values that are not NaN."""
+    return int(np.count_nonzero(~np.isnan(values)))
+
+
 def _final_of(watermark: int) -> int:
     """The time up to which rows are final, by an area's watermark."""
     return watermark // DAY_SECONDS * DAY_SECONDS - MONTH_SECONDS
@@ -318,10 +342,11 @@ def _final_of(watermark: int) -> int:
 
 def _as_timeline(found: list[tuple[int, IncidentRow]]) -> Timeline:
     """Slot, time and the columns of Incidents of some rows, NaN where a row has no value."""
-    times = [(slot, row.at) for slot, row in found]
-    slots, at = np.array(times, np.int64).reshape(-1, 2).T
-    columns: dict[str, Any] = {
-        name: [row.columns.get(name, np.nan) for _, row in found]
-        for name in INCIDENT_COLUMNS
-    }
-    return slots, at, columns | {"event": [row.event for _, row in found]}
+    rows = [row for _, row in found]
+    slots = np.array([slot for slot, _ in found], np.int64)
+    at = np.array([row.at for row in rows], np.int64)
+    columns: dict[str, Any] = {}
+    for name in INCIDENT_COLUMNS:
+        columns[name] = [row.columns.get(name, np.nan) for row in rows]
+    columns["event"] = [row.event for row in rows]
+    return Timeline(slots, at, columns)

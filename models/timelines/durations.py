@@ -78,15 +78,20 @@ class Durations:
         ended: Counts = {}
         ended_old: Counts = {}
         for day, stays in self._ended.get(group, {}).items():
-            for (first, size), count in stays.items() if day < before else ():
-                if first in lasting:
-                    lasting[first] -= count
-                    _add(ended, size, count)
-                    _add(ended_old, size, count * (first < before - OLD_DAYS))
+            if day >= before:
+                continue
+            for (first, size), count in stays.items():
+                if first not in lasting:
+                    continue
+                lasting[first] -= count
+                _add(ended, size, count)
+                if first < before - OLD_DAYS:
+                    _add(ended_old, size, count)
 
         longer: Counts = {}
         for first, count in lasting.items():
-            _add(longer, _class_of((before - first) * DAY_SECONDS), count)
+            lasted = (before - first) * DAY_SECONDS
+            _add(longer, _class_of(lasted), count)
         quantile = _quantile(ended, longer, share)
         if isnan(quantile):
             return _quantile(ended_old, {}, NEARLY_ALL_SHARE)
@@ -159,8 +164,10 @@ def _quantile(ended: Counts, longer: Counts, share: float) -> float:
     lasting = 1.0
     left = sum(ended.values()) + sum(longer.values())
     for size in sorted({*ended, *longer}):
-        lasting *= 1 - ended.get(size, 0) / left
+        done = ended.get(size, 0)
+        lasting *= 1 - done / left
         if lasting <= 1 - share + 1e-9:
-            return float(SHORTEST_SECONDS * 2 ** (size / CLASSES_PER_OCTAVE))
-        left -= ended.get(size, 0) + longer.get(size, 0)
+            octaves = size / CLASSES_PER_OCTAVE
+            return float(SHORTEST_SECONDS * 2**octaves)
+        left -= done + longer.get(size, 0)
     return nan

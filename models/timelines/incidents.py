@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from schemas.columns import Event
@@ -45,6 +45,9 @@ JUDGED_EVENTS = (
         Event.PLANNED_OUTAGE,
     }
 )
+
+
+Span = tuple[int, int]  # since, until
 
 
 def called_off(event: int, at: int, until: int) -> bool:
@@ -100,7 +103,14 @@ def _in_force(reports: list[Report]) -> list[Report]:
     return [report for report in reports if (report.event, report.at) not in cancelled]
 
 
-def _within(at: int, spans: Iterable[tuple[int, int]]) -> bool:
+def _span_of_visit(visit: Report) -> Span:
+    """The span around an order or a visit in which the meter may be opened or set."""
+    since = visit.at - ORDER_MARGIN_SECONDS
+    until = max(visit.until, visit.at) + ORDER_MARGIN_SECONDS
+    return since, until
+
+
+def _within(at: int, spans: Iterable[Span]) -> bool:
     """True where a time lies in one of some spans."""
     return any(since <= at <= until for since, until in spans)
 
@@ -118,7 +128,7 @@ class Notebook:
         reports: list[Report],
         area_reports: list[Report],
         drops: list[Drop],
-        lost: Sequence[tuple[int, int]] = (),
+        lost: Iterable[Span] = (),
     ) -> None:
         self._lost = lost  # spans of which reports were lost
         self._by_event: dict[int, list[Report]] = defaultdict(list)
@@ -130,13 +140,7 @@ class Notebook:
 
         visits = self._reports_of(VISIT_EVENTS)
         visits += [report for report in area_reports if report.event in VISIT_EVENTS]
-        self._visits = [
-            (
-                visit.at - ORDER_MARGIN_SECONDS,
-                max(visit.until, visit.at) + ORDER_MARGIN_SECONDS,
-            )
-            for visit in visits
-        ]
+        self._visits = list(map(_span_of_visit, visits))
 
     def _may_be_lost(self, start: int, end: int) -> bool:
         """True where a report between two times may have been lost."""
@@ -169,15 +173,10 @@ class Notebook:
 
         -inf where unknown.
         """
-        report_times = {report.at for report in reports}
         inspected = self._last_inspection(at)
-        shares = (
-            drop.share
-            for drop in self._drops
-            if drop.report_at in report_times
-            and inspected < drop.report_at
-            and drop.seen <= at
-        )
+        report_times = {report.at for report in reports if report.at > inspected}
+        seen = [drop for drop in self._drops if drop.seen <= at]
+        shares = [drop.share for drop in seen if drop.report_at in report_times]
         return max(shares, default=-math.inf)
 
     def _unordered(self, events: Collection[Event], name: str) -> Iterator[IncidentRow]:
@@ -205,31 +204,27 @@ class Notebook:
 
     def _is_unordered(self, report: Report) -> bool:
         """True without a work order or visit around a report, where none can be lost."""
+        if _within(report.at, self._visits):
+            return False
         first = report.at - ORDER_MARGIN_SECONDS
         last = report.at + ORDER_MARGIN_SECONDS
-        return not _within(report.at, self._visits) and not self._may_be_lost(
-            first, last
-        )
+        return not self._may_be_lost(first, last)
 
     def _magnetic_fields(self) -> Iterator[IncidentRow]:
         """Magnetic fields: the longest since the last inspection."""
-        reports = self._reports_of({Event.MAGNETIC_FIELD})
-        ends = [report.at for report in self._reports_of({Event.MAGNETIC_FIELD_END})]
-        lengths: dict[Report, float] = {}
-        for report in reports:
-            until_end = [end - report.at for end in ends if end >= report.at]
-            lengths[report] = min([report.length, *until_end])
+        lengths = self._field_lengths()
         fields = [
             report
-            for report in reports
-            if lengths[report] <= LONG_FIELD_SECONDS
+            for report, length in lengths.items()
+            if length <= LONG_FIELD_SECONDS
             or not self._may_be_lost(report.at, report.at + LONG_FIELD_SECONDS)
         ]
 
         # Moments: a minute after the beginning, the end, and when a fall in use is seen.
         moments = {*self._inspected}
         for report, length in lengths.items():
-            moments.add(math.ceil(report.at + min(length, LONG_FIELD_SECONDS)))
+            judged = min(length, LONG_FIELD_SECONDS)
+            moments.add(math.ceil(report.at + judged))
             if length < math.inf:
                 moments.add(math.ceil(report.at + length))
         field_times = {field.at for field in fields}
@@ -239,13 +234,21 @@ class Notebook:
 
         for at in sorted(moments):
             begun = _between(fields, self._last_inspection(at), at)
-            longest = max(
-                (min(lengths[field], at - field.at) for field in begun), default=0.0
-            )
+            lasted = [min(lengths[field], at - field.at) for field in begun]
+            longest = max(lasted, default=0.0)
             lasting = [field for field in begun if lengths[field] >= LONG_FIELD_SECONDS]
             use_drop = self._largest_drop(at, lasting)
             columns = {"field_s": longest, "use_drop": use_drop}
             yield IncidentRow(at, Event.MAGNETIC_FIELD, columns)
+
+    def _field_lengths(self) -> dict[Report, float]:
+        """The seconds that each magnetic field lasted, by its report or until the end that was reported."""
+        ends = [report.at for report in self._reports_of({Event.MAGNETIC_FIELD_END})]
+        lengths: dict[Report, float] = {}
+        for report in self._reports_of({Event.MAGNETIC_FIELD}):
+            until_end = [end - report.at for end in ends if end >= report.at]
+            lengths[report] = min([report.length, *until_end])
+        return lengths
 
     def _disturbances(self) -> Iterator[IncidentRow]:
         """Sags, swells and interruptions: the number in a day.
@@ -265,7 +268,8 @@ class Notebook:
         ]
 
         begins = {record.at for record in records}
-        for at in sorted(begins | {begin + DAY_SECONDS for begin in begins}):
+        day_later = {begin + DAY_SECONDS for begin in begins}
+        for at in sorted(begins | day_later):
             last = [record for record in records if record.at <= at][-1]
             columns = {
                 "disturbances": len(_between(short, at - DAY_SECONDS, at)),
@@ -298,11 +302,12 @@ class Notebook:
             if not _within(at, explained)
             and not self._may_be_lost(at - DAY_SECONDS, at)
         ]
-        for at in sorted({*outages, *(outage + MONTH_SECONDS for outage in outages)}):
+        month_later = [outage + MONTH_SECONDS for outage in outages]
+        for at in sorted({*outages, *month_later}):
             count = sum(at - MONTH_SECONDS < outage <= at for outage in unplanned)
             yield IncidentRow(at, Event.POWER_OFF, {"outages": count})
 
-    def _planned_outages(self) -> list[tuple[int, int]]:
+    def _planned_outages(self) -> list[Span]:
         """The spans of planned outages of the meter and of its area."""
         reports = [*self._reports_of({Event.PLANNED_OUTAGE}), *self._area_reports]
         return [
@@ -311,12 +316,12 @@ class Notebook:
             if report.event == Event.PLANNED_OUTAGE
         ]
 
-    def _area_outages(self) -> list[tuple[int, int]]:
+    def _area_outages(self) -> list[Span]:
         """The spans of outages of the whole area, with the last gasps before them."""
         power_on = [
             report.at for report in self._area_reports if report.event == Event.POWER_ON
         ]
-        spans: list[tuple[int, int]] = []
+        spans: list[Span] = []
         for report in self._area_reports:
             if report.event == Event.POWER_OFF:
                 later = [at for at in power_on if at > report.at]

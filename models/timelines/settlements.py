@@ -17,6 +17,7 @@ from models.timelines.base import (
     Recorded,
     Stay,
     Timelines,
+    named_rows,
     passed_marks,
 )
 from models.timelines.bill import MISSING_NUMBER
@@ -41,6 +42,15 @@ class Entry(NamedTuple):
     channel: str
 
 
+class TransferColumns(NamedTuple):
+    """The columns of Transfers at a moment, NaN where they are unknown."""
+
+    unmatched_hours: float = nan
+    difference: float = nan
+    paid: float = nan
+    settled: float = nan
+
+
 class Transfer(msgspec.Struct):
     """The entries under one number of a customer, each side in order of time."""
 
@@ -50,38 +60,48 @@ class Transfer(msgspec.Struct):
 
     def stays(self) -> list[Stay]:
         """From the first side until both are known, or a reversal; none before that."""
-        both = max(
-            side[0].at if side else NEVER_TIME for side in (self.paid, self.settled)
-        )
-        done = min(both, self.returned)
+        done = self.returned
+        if self.paid and self.settled:
+            both = max(self.paid[0].at, self.settled[0].at)
+            done = min(both, done)
         if done == NEVER_TIME:
             return []
-        return [Stay(self.entries()[0].at, HOUR_SECONDS, done)]
+        first = self.entries()[0]
+        return [Stay(first.at, HOUR_SECONDS, done)]
 
     @property
     def returned(self) -> int:
         """The time of the payment's reversal, or NEVER_TIME."""
-        return min(
-            (at for at in self.failed if self.paid and at > self.paid[0].at),
-            default=NEVER_TIME,
-        )
+        if not self.paid:
+            return NEVER_TIME
+        paid_at = self.paid[0].at
+        later = [at for at in self.failed if at > paid_at]
+        return min(later, default=NEVER_TIME)
 
     def entries(self) -> list[Entry]:
         """Both sides, in order of time."""
         return sorted([*self.paid, *self.settled])
 
-    def amounts_at(self, at: int) -> tuple[float, ...]:
-        """The columns from difference on, at a time.
+    def amounts_at(self, at: int) -> TransferColumns:
+        """The columns at a time, without unmatched_hours.
 
         A missing side should equal the first amount of the other.
         """
-        paid = [entry.amount for entry in self.paid if entry.at <= at]
-        settled = [entry.amount for entry in self.settled if entry.at <= at]
+        paid = _amounts(self.paid, at)
+        settled = _amounts(self.settled, at)
         difference = nan
         if MISSING_NUMBER not in paid + settled and self.returned > at:
-            due = sum(paid or settled[:1])
-            difference = round(sum(settled or paid[:1]) - due, 2)
-        return difference, _total(paid), _total(settled)
+            expected = paid or settled[:1]
+            received = settled or paid[:1]
+            difference = round(sum(received) - sum(expected), 2)
+        return TransferColumns(
+            difference=difference, paid=_total(paid), settled=_total(settled)
+        )
+
+
+def _amounts(side: list[Entry], at: int) -> list[float]:
+    """The amounts of one side, up to a time."""
+    return [entry.amount for entry in side if entry.at <= at]
 
 
 def _total(amounts: list[float]) -> float:
@@ -93,7 +113,7 @@ class Ledger(Timelines):
     """Payments until they are settled, and lines until their payments come."""
 
     kind, item = Transfers, Transfer
-    columns = ("unmatched_hours", "difference", "paid", "settled")
+    columns = TransferColumns._fields
     awaits = ("unmatched_hours",)
     awaits_when_certain = True  # a line may come twice, and the first may be lost
 
@@ -110,15 +130,12 @@ class Ledger(Timelines):
         Only lines count as late or duplicate, other rules count payments.
         """
         recorded = Recorded(set(), [], [])
-        for n in range(len(batch)):
+        for n, area, customer, at in named_rows(batch):
             kind = int(batch.payment[n])
             reference = batch.references[batch.reference[n]]
             if not reference or kind not in SIDE_KINDS:
                 continue
-            area = batch.areas[batch.area[n]]
-            name = f"{batch.names[batch.subject[n]]}/{reference}"
-            at = int(batch.at[n])
-            slot = self.open(area, name, at, sealed[n])
+            slot = self.open(area, f"{customer}/{reference}", at, sealed[n])
             if slot < 0:
                 recorded.late.append(n)
                 continue
@@ -169,7 +186,8 @@ class Ledger(Timelines):
         entered = self._entered[area, channel]
         begin = bisect_right(entered, (at + apart, NEVER_TIME))
         end = bisect_right(entered, (former + apart, NEVER_TIME))
-        return [slot for _, slot in entered[begin:end]]
+        changed = entered[begin:end]
+        return [slot for _, slot in changed]
 
     def _awaited(self, area: str, first: Entry, *, line: bool) -> bool:
         """True where the other side of an entry is expected, by the channel's first entries."""
@@ -195,10 +213,14 @@ class Ledger(Timelines):
 
         for at, certain, hours in passed_marks(stays[0], MARK_HOURS):
             unmatched = hours if awaited or not hours else nan
-            columns = (unmatched, nan, *transfer.amounts_at(at)[1:])
+            amounts = transfer.amounts_at(at)
+            columns = amounts._replace(unmatched_hours=unmatched, difference=nan)
             yield Observation(at, certain, columns)
-        for at in sorted({entry.at for entry in entries}):
-            yield Observation(at, certain=True, columns=(nan, *transfer.amounts_at(at)))
+
+        moments = {entry.at for entry in entries}
+        for at in sorted(moments):
+            columns = transfer.amounts_at(at)
+            yield Observation(at, certain=True, columns=columns)
 
     def since(self, slot: int, at: int) -> int:
         """The time of its first side, or the earliest of the payment of a line."""
@@ -243,9 +265,8 @@ class Ledger(Timelines):
         channels: set[Channel] = set()
         for slot in dropped:
             area = self.index.pairs[slot][0]
-            channels.update(
-                (area, entry.channel) for entry in self.items[slot].entries()
-            )
+            transfer = self.items[slot]
+            channels.update((area, entry.channel) for entry in transfer.entries())
         for channel in channels:
             self._entered[channel] = [
                 entered

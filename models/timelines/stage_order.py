@@ -9,7 +9,7 @@ import msgspec
 from models.master.registry import Registry
 from models.state.index import Index
 from models.state.owners import State, StateError
-from models.timelines.base import NEVER_TIME, Observation, Recorded, Stay, Timelines
+from models.timelines.base import Observation, Recorded, Stay, Timelines, named_rows
 from schemas.columns import Codes, StageProgress, Stages, Times, Traces
 
 
@@ -41,17 +41,15 @@ class StageOrder(Timelines):
     def record(self, batch: Stages, areas: Codes, sealed: Times) -> Recorded:
         """Records starts and ends of stages that have an order."""
         recorded = Recorded(set(), [], [])
-        for n in range(len(batch)):
+        for n, section, subject, at in named_rows(batch):
             progress = batch.progress[n]
             if progress not in (StageProgress.STARTED, StageProgress.FINISHED):
                 continue
-            section = batch.areas[batch.area[n]]
             stage = batch.stages[batch.stage[n]]
-            at = int(batch.at[n])
             ordered = self._registry.stages(section, at)
             if all(known.stage != stage for known in ordered):
                 continue
-            slot = self.open(section, batch.names[batch.subject[n]], at, sealed[n])
+            slot = self.open(section, subject, at, sealed[n])
             if slot < 0:
                 continue
 
@@ -77,8 +75,11 @@ class StageOrder(Timelines):
     def stays(self, slot: int) -> list[Stay]:
         """From its first move until the last stage of the section is done."""
         item = self.items[slot]
-        done = min(item.ends.get(self._order(slot)[-1], [NEVER_TIME]))
-        return [Stay(item.times()[0], 0.0, done)] if done < NEVER_TIME else []
+        last_stage = self._order(slot)[-1]
+        if last_stage not in item.ends:
+            return []
+        done = min(item.ends[last_stage])
+        return [Stay(item.times()[0], 0.0, done)]
 
     def observations(self, slot: int) -> Iterator[Observation]:
         """Every move, with the number of unfinished stages before the furthest stage entered."""
@@ -87,12 +88,10 @@ class StageOrder(Timelines):
         for at in item.times():
             entered = _reached(order, item.starts, at)
             left = _reached(order, item.ends, at)
-            seen = [n for n, stage in enumerate(order) if stage in entered | left]
-            furthest = max(
-                (n for n, stage in enumerate(order) if stage in entered), default=0
-            )
-            missing = sum(stage not in left for stage in order[seen[0] : furthest])
-            yield Observation(at, certain=True, columns=(float(missing),))
+            first = min(entered + left)
+            furthest = max(entered, default=0)
+            missing = [k for k in range(first, furthest) if k not in left]
+            yield Observation(at, certain=True, columns=(float(len(missing)),))
 
     def load(self, state: State) -> None:
         """Replaces everything by a state. Raises StateError."""
@@ -101,6 +100,10 @@ class StageOrder(Timelines):
             raise StateError("an item has never moved")
 
 
-def _reached(order: list[str], times: dict[str, list[int]], at: int) -> set[str]:
-    """The stages that have a time up to a moment."""
-    return {stage for stage in order if min(times.get(stage, [NEVER_TIME])) <= at}
+def _reached(order: list[str], times: dict[str, list[int]], at: int) -> list[int]:
+    """The places in the order of the stages that have a time up to a moment."""
+    return [
+        place
+        for place, stage in enumerate(order)
+        if stage in times and min(times[stage]) <= at
+    ]

@@ -6,7 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from functools import partial
 from math import nan
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,7 +21,9 @@ from models.timelines.base import (
     Observation,
     Recorded,
     Stay,
+    Timeline,
     Timelines,
+    named_rows,
     passed_marks,
     seconds_after,
 )
@@ -31,6 +33,7 @@ from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 LIMIT_MARKS = (0.8, 1.0, 2.0)  # shares of the limit
 NOT_COUNTED = -1
+UNKNOWN_LIMIT = (-1.0, False)
 LATE_RATIO = 1.0  # times the limit, from which an item is stuck
 STALLED_RATIO = 2.0  # times the usual stay, from which an item is stuck
 STALL_MARKS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # times the usual stay
@@ -79,10 +82,11 @@ class WorkItem(msgspec.Struct):
         """The seconds for which it was paused in an ended stay."""
         if done is None:
             return 0
-        return sum(
-            max(min(until, done) - max(since, start), 0)
-            for since, until in self._pause_spans()
-        )
+        seconds = 0
+        for since, until in self._pause_spans():
+            paused = min(until, done) - max(since, start)
+            seconds += max(paused, 0)
+        return seconds
 
     def put_off(self, start: int, at: int) -> int:
         """A time after the pauses since a start have moved it; never while it is paused.
@@ -97,15 +101,27 @@ class WorkItem(msgspec.Struct):
                 continue
             if since >= at:
                 break
-            at = NEVER_TIME if until == NEVER_TIME else at + until - max(since, start)
+            if until == NEVER_TIME:
+                at = NEVER_TIME
+            else:
+                at += until - max(since, start)
         return at
+
+
+class WorkColumns(NamedTuple):
+    """The columns of Overdue at a moment, NaN where it says nothing of them."""
+
+    share: float = nan
+    limit_hours: float = nan
+    stalled: float = nan
+    usual_hours: float = nan
 
 
 class Work(Timelines):
     """Work items by stage, and the usual stays in each section's stages."""
 
     kind, item = Overdue, WorkItem
-    columns = ("share", "limit_hours", "stalled", "usual_hours")
+    columns = WorkColumns._fields
     awaits = ("share", "stalled")
 
     def __init__(
@@ -132,25 +148,24 @@ class Work(Timelines):
         Stays that ended before `sealed`, by row, cannot change any more.
         """
         recorded = Recorded(set(), [], [])
-        for n in range(len(batch)):
-            section = batch.areas[batch.area[n]]
+        for n, section, subject, at in named_rows(batch):
             stage = batch.stages[batch.stage[n]]
-            name = f"{batch.names[batch.subject[n]]}/{stage}"
-            at = int(batch.at[n])
-            slot = self.open(section, name, at, sealed[n])
+            slot = self.open(section, f"{subject}/{stage}", at, sealed[n])
             if slot < 0:
                 recorded.late.append(n)
                 continue
 
             item = self.items.setdefault(slot, WorkItem())
-            if batch.progress[n] == StageProgress.STARTED:
+            progress = int(batch.progress[n])
+            if progress == StageProgress.STARTED:
                 limit = self._limit(section, stage, at, float(batch.limit[n]))
-                new = limit > item.starts.get(at, (-1.0, False))
-                item.starts[at] = max(item.starts.get(at, limit), limit)
+                new = limit > item.starts.get(at, UNKNOWN_LIMIT)
+                if new:
+                    item.starts[at] = limit
                 if at < sealed[n]:
                     item.usual.setdefault(at, nan)
             else:
-                times = self._times_of(item, int(batch.progress[n]))
+                times = self._times_of(item, progress)
                 new = at not in times
                 if new:
                     insort(times, at)
@@ -217,18 +232,15 @@ class Work(Timelines):
         item.counted = counted
         item.waited = waits
 
-    def timeline(
-        self, slots: Codes, watermarks: Times
-    ) -> tuple[Codes, Times, dict[str, Any]]:
+    def timeline(self, slots: Codes, watermarks: Times) -> Timeline:
         """Every row of some items so far.
 
         The usual stay is as it was known when the stage was entered.
         """
-        for slot in slots.tolist():
+        areas = self.cells["area"][slots]
+        for slot, now in zip(slots.tolist(), watermarks[areas].tolist(), strict=True):
             item = self.items[slot]
-            now = int(watermarks[self.cells["area"][slot]])
-            section, subject = self.index.pairs[slot]
-            group = section, subject.rpartition("/")[2]
+            group = self._section_and_stage(slot)
             stays = item.stays()
             for stay in stays:
                 if stay.start <= now and stay.start not in item.usual:
@@ -272,18 +284,22 @@ class Work(Timelines):
             limit_hours = stay.unit / HOUR_SECONDS
             usual = item.usual.get(stay.start, nan)
             if stay.start not in item.usual:
-                unknown = (nan,) * len(self.columns)
-                yield Observation(stay.start, certain=False, columns=unknown)
+                yield Observation(stay.start, certain=False, columns=WorkColumns())
 
-            for at, certain, share in passed_marks(stay, LIMIT_MARKS, time_after):
+            limit_marks = passed_marks(stay, LIMIT_MARKS, time_after)
+            for at, certain, share in limit_marks:
                 if share:
-                    yield Observation(at, certain, (share, limit_hours, nan, nan))
+                    columns = WorkColumns(share, limit_hours)
+                    yield Observation(at, certain, columns)
 
             usual_stay = stay._replace(unit=usual)
+            usual_hours = usual / HOUR_SECONDS
             marks = passed_marks(usual_stay, STALL_MARKS, calendar_time_after)
             for at, certain, times in marks:
-                ended = (nan, nan) if times else (0.0, limit_hours)
-                yield Observation(at, certain, (*ended, times, usual / HOUR_SECONDS))
+                columns = WorkColumns(stalled=times, usual_hours=usual_hours)
+                if not times:
+                    columns = columns._replace(share=0.0, limit_hours=limit_hours)
+                yield Observation(at, certain, columns)
 
     def expire(self, watermarks: Mapping[str, int]) -> None:
         """Drops the durations of some sections that are too old to be used again."""
@@ -312,14 +328,19 @@ class Work(Timelines):
     def _restore_queues(self) -> None:
         """Puts every item into the queue of its stage, as it is since its last stay began."""
         for slot, item in self.items.items():
-            section, subject = self.index.pairs[slot]
-            stage = subject.rpartition("/")[2]
+            section, stage = self._section_and_stage(slot)
             self.cells["queue"][slot] = self.queues.slot(section, stage)
             self._note_last_stay(slot, item.stays())
+
+    def _section_and_stage(self, slot: int) -> tuple[str, str]:
+        """The section and the stage of an item."""
+        section, subject = self.index.pairs[slot]
+        return section, subject.rpartition("/")[2]
 
     def _note_last_stay(self, slot: int, stays: list[Stay]) -> None:
         """Notes when an item's last stay began, when it is stuck, and whether it had others."""
         if stays:
-            self.cells["since"][slot] = stays[-1].start
-            self.cells["stuck"][slot] = self.stuck(slot, stays[-1])
+            last = stays[-1]
+            self.cells["since"][slot] = last.start
+            self.cells["stuck"][slot] = self.stuck(slot, last)
         self.cells["again"][slot] = len(stays) > 1
