@@ -25,7 +25,7 @@ from bench.testbed import Testbed, total, wait
 from schemas.alert import Alert
 from schemas.wire import decode_alert
 from streams.kafka.alerts import alert_partitions
-from streams.kafka.logs import reader
+from streams.kafka.readers import reader
 from streams.settings import Settings
 from tests.workers import Samples, WorkerProcess
 

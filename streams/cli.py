@@ -26,7 +26,7 @@ from streams.json_output import show_json
 from streams.kafka import topics as names
 from streams.kafka.alerts import last_states, published_alerts
 from streams.kafka.log_limit import LOG_LIMIT
-from streams.kafka.logs import UnansweredError
+from streams.kafka.readers import UnansweredError
 from streams.lines import line
 from streams.rule_commands import RulesFile
 from streams.rule_commands import app as rules

@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 from rich.text import Text
 
 from schemas.alert import Alert
-from streams.kafka.logs import visible
 from streams.times import local_time
 
 SEVERITY_COLOURS = {1: "bold red", 2: "red", 3: "yellow", 4: "cyan"}
@@ -37,3 +36,17 @@ def gravest(alerts: Iterable[Alert], count: int) -> list[Alert]:
     shown = [alert for alert in alerts if not alert.suppressed_by]
     shown.sort(key=lambda alert: (alert.severity, -alert.raised, alert.id))
     return shown[:count]
+
+
+def visible(text: str) -> str:
+    r"""A text without characters that move a terminal's cursor or change its colours.
+
+    >>> visible("A1\x1b[2J 失压")
+    'A1\\x1b[2J 失压'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1]
+        for character in text
+    )

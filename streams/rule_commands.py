@@ -28,7 +28,7 @@ from detectors.rulebook import (
 )
 from schemas.rules import Rulebook
 from streams.json_output import show_json
-from streams.kafka.logs import UnansweredError
+from streams.kafka.readers import UnansweredError
 from streams.kafka.rulebooks import newest, send
 from streams.rulebook_files import load, load_fitting
 from streams.settings import Settings

@@ -45,8 +45,8 @@ from schemas.units import DAY_SECONDS
 from schemas.wire import decode_alert, encode_area, encode_readings
 from streams.kafka import checkpoints
 from streams.kafka.broker import Broker, BrokerError
-from streams.kafka.logs import reader
 from streams.kafka.outbox import producer
+from streams.kafka.readers import reader
 from streams.kafka.topics import (
     ALERTS_TOPIC,
     CHECKPOINTS_TOPIC,

@@ -26,7 +26,7 @@ from streams.kafka.checkpoints import (
     whole_checkpoint,
     write_checkpoint,
 )
-from streams.kafka.logs import reader
+from streams.kafka.readers import reader
 from streams.kafka.topics import ensure
 from streams.settings import load
 

@@ -20,10 +20,11 @@ from kafka import KafkaProducer
 
 from detectors.rulebook import EMPTY_RULEBOOK
 from replay.sources import open_sources
+from streams.kafka.alerts import alert_of
 from streams.kafka.broker import Broker
 from streams.kafka.compression import LZ4_CODEC
 from streams.kafka.intake import partition_of
-from streams.kafka.logs import alert_of, reader
+from streams.kafka.readers import reader
 from streams.kafka.rulebooks import newest
 from streams.kafka.topics import (
     ALERTS_TOPIC,

@@ -37,9 +37,9 @@ from streams.kafka.broker import Broker, BrokerUnavailableError
 from streams.kafka.deliveries import Deliveries
 from streams.kafka.liveness import Liveness
 from streams.kafka.log_limit import LIBRARY_LINES, WINDOW_SECONDS, LogLimit
-from streams.kafka.logs import UnansweredError
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
+from streams.kafka.readers import UnansweredError
 from streams.kafka.thread import EngineThread
 from streams.kafka.topics import ensure
 from streams.kafka.worker import Worker

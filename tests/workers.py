@@ -29,7 +29,7 @@ from schemas.alert import Alert
 from schemas.columns import Batch, Readings
 from schemas.wire import decode_alert
 from streams.kafka import checkpoints
-from streams.kafka.logs import read_to_end, reader
+from streams.kafka.readers import read_to_end, reader
 from streams.kafka.topics import (
     ALERTS_TOPIC,
     CHECKPOINTS_TOPIC,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 
 from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
 
 from schemas.alert import Alert
-from streams.kafka.logs import alert_of, read_to_end, reader
+from schemas.wire import RejectedError, decode_alert
+from streams.kafka.readers import read_to_end, reader
 from streams.kafka.topics import ALERTS_TOPIC
 from streams.settings import Settings
+
+log = logging.getLogger("meterwatch")
 
 
 def alert_partition(settings: Settings, number: int) -> TopicPartition:
@@ -20,6 +25,22 @@ def alert_partition(settings: Settings, number: int) -> TopicPartition:
 def alert_partitions(settings: Settings) -> list[TopicPartition]:
     """All partitions of the alerts topic."""
     return [alert_partition(settings, number) for number in range(settings.partitions)]
+
+
+def alert_of(record: ConsumerRecord) -> Alert | None:
+    """The alert of a record of the alerts topic; None, with a log line, if it is no alert."""
+    try:
+        return decode_alert(record.value or b"")
+    except RejectedError as error:
+        reason = repr(str(error)) if record.value is not None else "it has no value"
+        log.warning(
+            "offset %d of `%s`, partition %d, is passed over: %s",
+            record.offset,
+            record.topic,
+            record.partition,
+            reason,
+        )
+        return None
 
 
 async def published_alerts(

@@ -29,7 +29,7 @@ from aiokafka.structs import ConsumerRecord
 
 from detectors.rulebook import EMPTY_RULEBOOK
 from schemas.rules import Rulebook
-from streams.kafka.logs import read_to_end
+from streams.kafka.readers import read_to_end
 
 log = logging.getLogger("meterwatch")
 

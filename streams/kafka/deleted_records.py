@@ -14,9 +14,9 @@ from streams.kafka.backlog import GapError
 from streams.kafka.exits import fatal
 from streams.kafka.holdings import Holdings
 from streams.kafka.liveness import BEAT_SECONDS
-from streams.kafka.logs import UnansweredError, reader
 from streams.kafka.metrics import Metrics
 from streams.kafka.partitions import BATCH_TYPES, Partition
+from streams.kafka.readers import UnansweredError, reader
 from streams.kafka.thread import EngineThread
 from streams.kafka.topics import REGISTRY_TOPIC
 from streams.settings import Settings

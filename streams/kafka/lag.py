@@ -21,9 +21,9 @@ from streams.kafka.exits import fatal
 from streams.kafka.holdings import Holdings
 from streams.kafka.intake import Intake
 from streams.kafka.liveness import BEAT_SECONDS, Liveness
-from streams.kafka.logs import UnansweredError, reader
 from streams.kafka.metrics import Metrics
 from streams.kafka.partitions import Partition
+from streams.kafka.readers import UnansweredError, reader
 from streams.kafka.thread import EngineThread
 from streams.kafka.topic_identity import created_anew
 from streams.kafka.topics import RULES_TOPIC

@@ -17,9 +17,9 @@ from streams.kafka.checkpoints import CheckpointError, WrittenCheckpoint
 from streams.kafka.deleted_records import DeletedRecords
 from streams.kafka.holdings import Holdings
 from streams.kafka.judging import Judging
-from streams.kafka.logs import read_to_end
 from streams.kafka.metrics import Metrics
 from streams.kafka.partitions import Partition, PartitionProgress
+from streams.kafka.readers import read_to_end
 from streams.kafka.rulebooks import PublishedRulebook
 from streams.kafka.thread import EngineThread
 from streams.kafka.topic_identity import created_anew

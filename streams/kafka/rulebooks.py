@@ -20,10 +20,11 @@ from detectors.rulebook import (
 from schemas.rules import Rulebook, RulebookError, decode_rulebook, unknown_fields
 from streams.kafka import topics
 from streams.kafka.answers import answered
-from streams.kafka.logs import read_to_end, reader, visible
 from streams.kafka.metrics import Metrics
 from streams.kafka.outbox import producer
+from streams.kafka.readers import read_to_end, reader
 from streams.kafka.topics import RULES_TOPIC
+from streams.lines import visible
 from streams.settings import Settings
 
 RECORD_KEY = b"rules"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from aiokafka import TopicPartition
 
 from streams.kafka.checkpoints import START_AFRESH, Mark, mark_of
-from streams.kafka.logs import read_to_end, reader
 from streams.kafka.partitions import Partition
+from streams.kafka.readers import read_to_end, reader
 from streams.kafka.topics import REGISTRY_TOPIC
 from streams.settings import Settings
 

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from msgspec import Struct
 
 from streams.kafka.answers import ANSWER_SECONDS, answered
-from streams.kafka.logs import UnansweredError
+from streams.kafka.readers import UnansweredError
 from streams.settings import Settings
 
 READS_TOPIC = "meter.reads"

@@ -29,11 +29,11 @@ from streams.kafka.intake import Intake
 from streams.kafka.judging import Judging
 from streams.kafka.lag import LagMonitor
 from streams.kafka.liveness import BEAT_SECONDS, Liveness
-from streams.kafka.logs import UnansweredError, reader
 from streams.kafka.maintenance import Maintenance
 from streams.kafka.metrics import Metrics
 from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import Partition
+from streams.kafka.readers import UnansweredError, reader
 from streams.kafka.records import FetchedRange
 from streams.kafka.restoring import Restoring
 from streams.kafka.rulebooks import PublishedRulebook
@@ -279,7 +279,7 @@ class Worker:
             if self._stopping:
                 raise
         except (KafkaError, UnansweredError) as error:
-            fatal(f"{task.__name__.strip('_')}: {error}")
+            fatal(f"{task.__name__}: {error}")
         except Exception:
             log.exception("%s has failed", task.__name__)
         fatal("a task has ended")

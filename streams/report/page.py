@@ -22,8 +22,7 @@ from schemas.alert import Alert
 from schemas.columns import Batch
 from schemas.master import Area
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
-from streams.kafka.logs import visible
-from streams.lines import gravest
+from streams.lines import gravest, visible
 from streams.report.evidence import Curve, Evidence, TimelineChart, TimelineSpan
 from streams.times import local_time
 

@@ -1,9 +1,8 @@
-"""Reading partitions from an offset to their present end, outside the consumer group."""
+"""Consumers outside the group, and reading partitions to their present end."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -12,8 +11,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.structs import ConsumerRecord
 
-from schemas.alert import Alert
-from schemas.wire import RejectedError, decode_alert
 from streams.kafka.answers import ANSWER_SECONDS, BoundedConsumer
 from streams.kafka.fetched import install
 from streams.settings import Settings
@@ -24,7 +21,6 @@ FETCH_WAIT_MS = (
     500  # that a broker holds back a request without records, and the next one
 )
 Isolation = Literal["read_committed", "read_uncommitted"]
-log = logging.getLogger("meterwatch")
 
 
 class UnansweredError(Exception):
@@ -105,33 +101,3 @@ async def read_to_end(
             if await consumer.position(tp) >= ends[tp]:
                 del unread[tp]
                 consumer.pause(tp)
-
-
-def alert_of(record: ConsumerRecord) -> Alert | None:
-    """The alert of a record of the alerts topic; None, with a log line, if it is no alert."""
-    try:
-        return decode_alert(record.value or b"")
-    except RejectedError as error:
-        reason = repr(str(error)) if record.value is not None else "it has no value"
-        log.warning(
-            "offset %d of `%s`, partition %d, is passed over: %s",
-            record.offset,
-            record.topic,
-            record.partition,
-            reason,
-        )
-        return None
-
-
-def visible(text: str) -> str:
-    r"""A text without characters that move a terminal's cursor or change its colours.
-
-    >>> visible("A1\x1b[2J 失压")
-    'A1\\x1b[2J 失压'
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1]
-        for character in text
-    )
