@@ -28,6 +28,16 @@ class _StayColumns(NamedTuple):
     end: Times
 
 
+class _MidnightCounts(NamedTuple):
+    """The items of stages at midnights."""
+
+    stage: Codes  # slot
+    at: Times
+    stuck: Array
+    open_items: Array  # of the section
+    stuck_share: Array
+
+
 class Backlog(Timelines):
     """The stages of sections, by slot.
 
@@ -35,7 +45,7 @@ class Backlog(Timelines):
     """
 
     kind = Backlogs
-    columns = ("stuck", "open_items", "stuck_share")
+    columns = _MidnightCounts._fields[2:]
 
     def __init__(self, work: Work, zone: str, grace: int) -> None:
         super().__init__(work.queues)
@@ -85,14 +95,14 @@ class Backlog(Timelines):
 
     def timeline(self, slots: Codes, watermarks: Times) -> Timeline:
         """The counts at the midnights that are not final."""
-        counts: list[tuple[Array, ...]] = []
+        counts: list[_MidnightCounts] = []
         for area, stages in self._by_section(slots):
             now = int(watermarks[area])
             counts.append(self._count_midnights(area, stages, now))
             counted = np.maximum(self.cells["final"][stages], now)
             self.cells["due"][stages] = self._next_midnight(counted)
         self.update_earliest(len(watermarks))
-        return self._as_timeline(counts)
+        return self._timeline_of(counts)
 
     def _by_section(self, slots: Codes) -> Iterator[tuple[int, Codes]]:
         """Each section of some stages: its area slot, and its stages."""
@@ -104,9 +114,7 @@ class Backlog(Timelines):
                 area = self.cells["area"][stages[0]]
                 yield int(area), stages
 
-    def _count_midnights(
-        self, area: int, stages: Codes, until: int
-    ) -> tuple[Array, ...]:
+    def _count_midnights(self, area: int, stages: Codes, until: int) -> _MidnightCounts:
         """The counts of some stages of a section at the midnights up to a time that are not final.
 
         A section without final midnights is counted from its first stay on.
@@ -119,19 +127,23 @@ class Backlog(Timelines):
         total = _count_open(stays.start, stays.end, nights)
 
         late = stays.stuck <= stays.end
-        counts: list[tuple[Array, ...]] = []
+        counts: list[_MidnightCounts] = []
         for slot in stages.tolist():
             of_stage = late & (stays.stage == slot)
             begins = stays.stuck[of_stage] - 1
             ends = stays.end[of_stage]
             stuck = _count_open(begins, ends, nights)
-            share = stuck / np.maximum(total, 1)
-            slots = np.full(len(nights), slot)
+
             new = nights > self.cells["final"][slot]
-            columns = (slots, nights, stuck, total, share)
-            counts.append(tuple(column[new] for column in columns))
-        joined = zip(*counts, strict=True)
-        return tuple(np.concatenate(column) for column in joined)
+            new_count = _MidnightCounts(
+                stage=np.full(np.count_nonzero(new), slot),
+                at=nights[new],
+                stuck=stuck[new],
+                open_items=total[new],
+                stuck_share=stuck[new] / np.maximum(total[new], 1),
+            )
+            counts.append(new_count)
+        return _joined(counts)
 
     def _nights_between(self, begin: int, until: int) -> Times:
         """The midnights after one time, up to another."""
@@ -172,7 +184,7 @@ class Backlog(Timelines):
 
     def seal(self, areas: Codes, watermarks: Times) -> Timeline:
         """The counts that become final in some areas."""
-        counts: list[tuple[Array, ...]] = []
+        counts: list[_MidnightCounts] = []
         final = self.cells["final"]
         slots = np.flatnonzero(np.isin(self._column("area"), areas))
         for area, stages in self._by_section(slots):
@@ -180,16 +192,20 @@ class Backlog(Timelines):
             last = int(self._last_midnight(sealed))
             counts.append(self._count_midnights(area, stages, last))
             final[stages] = np.maximum(final[stages], last)
-        return self._as_timeline(counts)
+        return self._timeline_of(counts)
 
-    def _as_timeline(self, counts: list[tuple[Array, ...]]) -> Timeline:
+    def _timeline_of(self, counts: list[_MidnightCounts]) -> Timeline:
         """Slots, times and columns of all counts."""
         no_times = np.zeros(0, np.int64)
-        no_counts = [np.zeros(0) for _ in self.columns]
-        joined = zip((no_times, no_times, *no_counts), *counts, strict=True)
-        slots, at, *columns = map(np.concatenate, joined)
-        named = zip(self.columns, columns, strict=True)
-        return Timeline(slots, at, dict(named))
+        none = np.zeros(0)
+        empty = _MidnightCounts(no_times, no_times, none, none, none)
+        joined = _joined([empty, *counts])
+        columns = {
+            "stuck": joined.stuck,
+            "open_items": joined.open_items,
+            "stuck_share": joined.stuck_share,
+        }
+        return Timeline(joined.stage, joined.at, columns)
 
     def finished(
         self, watermarks: Times, grace: int, troubled: Collection[int]
@@ -216,6 +232,12 @@ class Backlog(Timelines):
         """Replaces everything by a state. Raises StateError if a cell has no stage."""
         self.load_cells(state)
         within("a midnight", self.cells["final"], 0, LATEST_TIME)
+
+
+def _joined(counts: list[_MidnightCounts]) -> _MidnightCounts:
+    """Some counts, one behind the other."""
+    columns = zip(*counts, strict=True)
+    return _MidnightCounts(*map(np.concatenate, columns))
 
 
 def _count_open(begins: Times, ends: Times, nights: Times) -> Codes:

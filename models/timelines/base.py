@@ -49,6 +49,14 @@ class Observation(NamedTuple):
     columns: tuple[float, ...]
 
 
+class PassedMark(NamedTuple):
+    """A mark of a stay, 0 for its end; it may be certain before it comes."""
+
+    at: int
+    certain: bool
+    mark: float
+
+
 class Recorded(NamedTuple):
     """The items that a batch changes, its rows without news, and its late rows."""
 
@@ -283,11 +291,11 @@ def passed_marks(
     stay: Stay,
     marks: Sequence[float],
     after: Callable[[int, float], int] = seconds_after,
-) -> Iterator[tuple[int, bool, float]]:
-    """Each mark of a stay: its time, whether it is certain, and the mark, 0 for the end."""
+) -> Iterator[PassedMark]:
+    """Each mark that a stay passes, and its end."""
     for mark in marks if stay.unit > 0 else ():
         at = after(stay.start, mark * stay.unit)
         if at < stay.done:
-            yield at, stay.done < NEVER_TIME, mark
+            yield PassedMark(at, stay.done < NEVER_TIME, mark)
     if stay.done < NEVER_TIME:
-        yield stay.done, True, 0.0
+        yield PassedMark(stay.done, certain=True, mark=0.0)

@@ -105,19 +105,22 @@ class Bills(Timelines):
         bill = self.items[slot]
         for stay in bill.stays():
             for at, certain, days in passed_marks(stay, OVERDUE_MARKS):
-                yield Observation(at, certain, self.arrears(slot, at, days))
+                arrears = self.arrears(slot, at, days)
+                yield Observation(at, certain, arrears)
 
         for at, yuan in bill.overpaid():
             columns = InvoiceColumns(overpaid=yuan)
             yield Observation(at, certain=True, columns=columns)
 
-        area = self.index.pairs[slot][0]
+        area, _ = self.index.pairs[slot]
         for issue, following in zip_longest(bill.issues, bill.issues[1:]):
             columns = self._checks(area, bill.customer, issue)
             yield Observation(issue.at, certain=True, columns=columns)
             next_day = issue.at + DAY_SECONDS
-            if following is None or following.at > next_day:
-                yield Observation(next_day, following is not None, columns)
+            if following is None:
+                yield Observation(next_day, certain=False, columns=columns)
+            elif following.at > next_day:
+                yield Observation(next_day, certain=True, columns=columns)
 
     def finished(
         self, watermarks: Times, grace: int, troubled: Collection[int]
@@ -274,6 +277,6 @@ def _bill_event_of(batch: Payments, row: int) -> Issue | Paid | Returned | None:
         return Paid(at, amount, reference)
     if kind == Payment.REVERSAL and not reference:
         return Paid(at, -abs(amount))
-    if kind in (Payment.PAYMENT, Payment.REVERSAL) and reference:
+    if reference and kind in (Payment.PAYMENT, Payment.REVERSAL):
         return at, reference
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -61,6 +61,13 @@ class Reported(msgspec.Struct):
 
     reports: list[Report] = []
     drops: dict[int, float] = {}
+
+
+class FoundRow(NamedTuple):
+    """A row of incidents, and the slot of its meter."""
+
+    slot: int
+    row: IncidentRow
 
 
 class Reports(Timelines):
@@ -149,8 +156,8 @@ class Reports(Timelines):
         areas = self._column("area")
         days = dict(zip(sealed.areas.tolist(), sealed.days.tolist(), strict=True))
         slots = np.flatnonzero(np.isin(areas, sealed.areas))
-        for slot, area in zip(slots.tolist(), areas[slots].tolist(), strict=True):
-            compared = days[area] - COMPARED_DAYS
+        for slot in slots.tolist():
+            compared = days[int(areas[slot])] - COMPARED_DAYS
             for report in self.items[slot].reports:
                 followed = report.event in FOLLOWED_EVENTS
                 if followed and self._day_of(report.at) == compared:
@@ -190,13 +197,9 @@ class Reports(Timelines):
         The week after it must be sealed and both weeks known.
         """
         meter = self._meter_of(slot)
-        if not 0 <= meter < self._energy.used:
-            return
         day = self._day_of(at)
-        sealed_days = self._energy["last"][meter] - day - COMPARED_DAYS
-        if not 0 <= sealed_days < 2:
+        if not self._is_week_sealed(meter, day):
             return
-
         days = np.arange(1, COMPARED_DAYS + 1)
         before = self._energy_of(meter, day - days)
         after = self._energy_of(meter, day + days)
@@ -216,6 +219,13 @@ class Reports(Timelines):
         area, name = self.index.pairs[slot]
         meters = self._registry.meter_index.known.get(area, {})
         return meters.get(name, -1)
+
+    def _is_week_sealed(self, meter: int, day: int) -> bool:
+        """True if the week after a day was sealed for a meter within two days."""
+        if not 0 <= meter < self._energy.used:
+            return False
+        sealed_days = self._energy["last"][meter] - day - COMPARED_DAYS
+        return bool(0 <= sealed_days < 2)
 
     def _energy_of(self, meter: int, days: Codes) -> Array:
         """The energy of a meter on some of its last days, NaN where it is unknown."""
@@ -248,7 +258,7 @@ class Reports(Timelines):
 
     def timeline(self, slots: Codes, watermarks: Times) -> Timeline:
         """Every row of some meters that is not final, up to their areas' watermarks."""
-        found: list[tuple[int, IncidentRow]] = []
+        found: list[FoundRow] = []
         areas = self.cells["area"][slots]
         for slot, now in zip(slots.tolist(), watermarks[areas].tolist(), strict=True):
             final = int(self.cells["final"][slot])
@@ -258,7 +268,7 @@ class Reports(Timelines):
                 if row.at <= final:
                     continue
                 if row.at <= now:
-                    found.append((slot, row))
+                    found.append(FoundRow(slot, row))
                 else:
                     due = min(due, row.at)
             self.cells["due"][slot] = due
@@ -271,11 +281,12 @@ class Reports(Timelines):
         sealed = np.flatnonzero(np.isin(reported, areas))
         now = watermarks[reported[sealed]]
         finals = dict(zip(sealed.tolist(), map(_final_of, now.tolist()), strict=True))
-        found: list[tuple[int, IncidentRow]] = []
+        found: list[FoundRow] = []
         for slot, final in finals.items():
             before = self.cells["final"][slot]
             rows = self._incident_rows(slot)
-            found += [(slot, row) for row in rows if before < row.at <= final]
+            new = [row for row in rows if before < row.at <= final]
+            found += [FoundRow(slot, row) for row in new]
 
         # Reports of a whole area count for its meters: all rows come before any forgetting.
         for slot, final in finals.items():
@@ -340,13 +351,17 @@ def _final_of(watermark: int) -> int:
     return watermark // DAY_SECONDS * DAY_SECONDS - MONTH_SECONDS
 
 
-def _as_timeline(found: list[tuple[int, IncidentRow]]) -> Timeline:
+def _as_timeline(found: list[FoundRow]) -> Timeline:
     """Slot, time and the columns of Incidents of some rows, NaN where a row has no value."""
-    rows = [row for _, row in found]
-    slots = np.array([slot for slot, _ in found], np.int64)
-    at = np.array([row.at for row in rows], np.int64)
+    rows = [found_row.row for found_row in found]
+    slots = [found_row.slot for found_row in found]
+    at = [row.at for row in rows]
     columns: dict[str, Any] = {}
     for name in INCIDENT_COLUMNS:
         columns[name] = [row.columns.get(name, np.nan) for row in rows]
     columns["event"] = [row.event for row in rows]
-    return Timeline(slots, at, columns)
+    return Timeline(
+        slots=np.array(slots, np.int64),
+        at=np.array(at, np.int64),
+        columns=columns,
+    )

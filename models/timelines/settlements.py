@@ -176,7 +176,8 @@ class Ledger(Timelines):
 
     def _note_first(self, area: str, channel: str, side: int, at: int) -> list[int]:
         """The slots whose expectation changes because an entry is the first of its side."""
-        firsts = self._firsts.setdefault((area, channel), [NEVER_TIME, NEVER_TIME])
+        never = [NEVER_TIME, NEVER_TIME]
+        firsts = self._firsts.setdefault((area, channel), never)
         if at >= firsts[side]:
             return []
         former = firsts[side]

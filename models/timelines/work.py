@@ -238,7 +238,8 @@ class Work(Timelines):
         The usual stay is as it was known when the stage was entered.
         """
         areas = self.cells["area"][slots]
-        for slot, now in zip(slots.tolist(), watermarks[areas].tolist(), strict=True):
+        now_of_items = watermarks[areas].tolist()
+        for slot, now in zip(slots.tolist(), now_of_items, strict=True):
             item = self.items[slot]
             group = self._section_and_stage(slot)
             stays = item.stays()
