@@ -270,11 +270,10 @@ class Timelines(Owner):
 
 def named_rows(batch: Batch) -> Iterator[tuple[int, str, str, int]]:
     """Each row: its number, area, subject and event time."""
-    rows = zip(
-        batch.area.tolist(), batch.subject.tolist(), batch.at.tolist(), strict=True
-    )
-    for n, (area, subject, at) in enumerate(rows):
-        yield n, batch.areas[area], batch.names[subject], at
+    for n in range(len(batch)):
+        area = batch.areas[batch.area[n]]
+        subject = batch.names[batch.subject[n]]
+        yield n, area, subject, int(batch.at[n])
 
 
 def _nothing_lost(_: int) -> Sequence[tuple[int, int]]:

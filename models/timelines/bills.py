@@ -142,14 +142,17 @@ class Bills(Timelines):
         last_issue = bill.issues[-1]
         account, _ = self._registry.account(area, bill.customer, last_issue.at)
         credit = CREDIT_LEVELS.get(account.credit, 0.0) if account else 0.0
-        columns = InvoiceColumns(days, bill.unpaid(at), credit=credit)
+        unpaid = bill.unpaid(at)
         if account is None or not days:
-            return columns
+            return InvoiceColumns(days, unpaid, credit=credit)
 
         home = account.segment == "residential"
         notice = NOTICE_HOME if home else NOTICE_OTHER
-        return columns._replace(
+        return InvoiceColumns(
+            overdue_days=days,
+            unpaid=unpaid,
             penalty=self._penalty(slot, at, home=home),
+            credit=credit,
             cutoff_days=max(CUTOFF_DAYS - days, notice),
             notice_days=float(notice),
         )

@@ -45,10 +45,10 @@ class Entry(NamedTuple):
 class TransferColumns(NamedTuple):
     """The columns of Transfers at a moment, NaN where they are unknown."""
 
-    unmatched_hours: float = nan
-    difference: float = nan
-    paid: float = nan
-    settled: float = nan
+    unmatched_hours: float
+    difference: float
+    paid: float
+    settled: float
 
 
 class Transfer(msgspec.Struct):
@@ -82,26 +82,19 @@ class Transfer(msgspec.Struct):
         """Both sides, in order of time."""
         return sorted([*self.paid, *self.settled])
 
-    def amounts_at(self, at: int) -> TransferColumns:
-        """The columns at a time, without unmatched_hours.
+    def amounts_at(self, at: int) -> tuple[float, float, float]:
+        """The columns from difference on, at a time.
 
         A missing side should equal the first amount of the other.
         """
-        paid = _amounts(self.paid, at)
-        settled = _amounts(self.settled, at)
+        paid = [entry.amount for entry in self.paid if entry.at <= at]
+        settled = [entry.amount for entry in self.settled if entry.at <= at]
         difference = nan
         if MISSING_NUMBER not in paid + settled and self.returned > at:
             expected = paid or settled[:1]
             received = settled or paid[:1]
             difference = round(sum(received) - sum(expected), 2)
-        return TransferColumns(
-            difference=difference, paid=_total(paid), settled=_total(settled)
-        )
-
-
-def _amounts(side: list[Entry], at: int) -> list[float]:
-    """The amounts of one side, up to a time."""
-    return [entry.amount for entry in side if entry.at <= at]
+        return difference, _total(paid), _total(settled)
 
 
 def _total(amounts: list[float]) -> float:
@@ -214,13 +207,14 @@ class Ledger(Timelines):
 
         for at, certain, hours in passed_marks(stays[0], MARK_HOURS):
             unmatched = hours if awaited or not hours else nan
-            amounts = transfer.amounts_at(at)
-            columns = amounts._replace(unmatched_hours=unmatched, difference=nan)
+            _, paid, settled = transfer.amounts_at(at)
+            columns = TransferColumns(unmatched, nan, paid, settled)
             yield Observation(at, certain, columns)
 
         moments = {entry.at for entry in entries}
         for at in sorted(moments):
-            columns = transfer.amounts_at(at)
+            amounts = transfer.amounts_at(at)
+            columns = TransferColumns(nan, *amounts)
             yield Observation(at, certain=True, columns=columns)
 
     def since(self, slot: int, at: int) -> int:

@@ -297,9 +297,10 @@ class Work(Timelines):
             usual_hours = usual / HOUR_SECONDS
             marks = passed_marks(usual_stay, STALL_MARKS, calendar_time_after)
             for at, certain, times in marks:
-                columns = WorkColumns(stalled=times, usual_hours=usual_hours)
-                if not times:
-                    columns = columns._replace(share=0.0, limit_hours=limit_hours)
+                if times:
+                    columns = WorkColumns(nan, nan, times, usual_hours)
+                else:
+                    columns = WorkColumns(0.0, limit_hours, times, usual_hours)
                 yield Observation(at, certain, columns)
 
     def expire(self, watermarks: Mapping[str, int]) -> None:
