@@ -14,12 +14,11 @@ from models.timelines.base import PORTION_ITEMS
 from schemas.columns import Readings, Stages
 from schemas.units import DAY_SECONDS
 from streams.kafka.backlog import Chunk, GapError
-from streams.kafka.checkpoints import WrittenCheckpoint
+from streams.kafka.checkpoints import PartitionProgress, WrittenCheckpoint
 from streams.kafka.paces import STEP_SECONDS
 from streams.kafka.partitions import (
     AWAIT_SECONDS,
     Partition,
-    PartitionProgress,
 )
 from streams.kafka.records import FetchedRange
 from streams.kafka.topics import (

@@ -125,6 +125,18 @@ class WrittenCheckpoint(NamedTuple):
     agreed: int = -1  # as in the manifest
 
 
+class PartitionProgress(NamedTuple):
+    """The progress that a checkpoint keeps beside its offsets."""
+
+    begun: Mapping[str, int]  # by topic, rows from the offset on that are judged
+    paces: Mapping[str, float]  # by topic, rows a second of CPU
+    marks: Mapping[str, Mark] = NO_MARKS  # by topic, the last record judged
+    epoch: int = 0  # how often a topic that was created anew was begun again
+
+
+NO_PROGRESS = PartitionProgress({}, {})
+
+
 class CheckpointRecord(NamedTuple):
     """A record of the checkpoints topic."""
 

@@ -20,7 +20,12 @@ from streams.kafka.backlog import (
     PartitionBacklog,
     receipt_ms,
 )
-from streams.kafka.checkpoints import NO_MARKS, Mark, WrittenCheckpoint, mark_of
+from streams.kafka.checkpoints import (
+    NO_PROGRESS,
+    PartitionProgress,
+    WrittenCheckpoint,
+    mark_of,
+)
 from streams.kafka.paces import Paces
 from streams.kafka.records import Damage, FetchedRange
 from streams.kafka.topics import (
@@ -60,18 +65,6 @@ class InHand(NamedTuple):
     batch: Batch
     rows: int  # of the batch that the engine contains
     accepted: Mask | None = None  # which rows may be judged, None for all
-
-
-class PartitionProgress(NamedTuple):
-    """The progress that a checkpoint keeps beside its offsets."""
-
-    begun: Mapping[str, int]  # by topic, rows from the offset on that are judged
-    paces: Mapping[str, float]  # by topic, rows a second of CPU
-    marks: Mapping[str, Mark] = NO_MARKS  # by topic, the last record judged
-    epoch: int = 0  # how often a topic that was created anew was begun again
-
-
-NO_PROGRESS = PartitionProgress({}, {})
 
 
 class Partition:

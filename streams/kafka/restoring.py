@@ -13,12 +13,16 @@ from detectors.engine import Engine, SnapshotError
 from detectors.rulebook import applied, problems, rules_of
 from streams.kafka import checkpoints
 from streams.kafka.alerts import alert_partition
-from streams.kafka.checkpoints import CheckpointError, WrittenCheckpoint
+from streams.kafka.checkpoints import (
+    CheckpointError,
+    PartitionProgress,
+    WrittenCheckpoint,
+)
 from streams.kafka.deleted_records import DeletedRecords
 from streams.kafka.holdings import Holdings
 from streams.kafka.judging import Judging
 from streams.kafka.metrics import Metrics
-from streams.kafka.partitions import Partition, PartitionProgress
+from streams.kafka.partitions import Partition
 from streams.kafka.readers import read_to_end
 from streams.kafka.rulebooks import PublishedRulebook
 from streams.kafka.thread import EngineThread
