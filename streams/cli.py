@@ -28,15 +28,17 @@ from rich.progress import (
 
 from replay.history import Source, Tally
 from replay.layout import read_areas
-from replay.send import SendError, Shape
+from replay.send import SendError
 from replay.send import send as publish
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.columns import Batch, Stages
+from schemas.topics import ALERTS_TOPIC
+from schemas.wire import Shape
 from streams import rules
-from streams.kafka import topics as names
 from streams.kafka.log_limit import LOG_LIMIT
 from streams.kafka.logs import UnansweredError, alert_of, read_to_end, reader
+from streams.kafka.topics import TopicError, ensure
 from streams.lines import line
 from streams.rules import RulesFile
 from streams.settings import Settings, load
@@ -84,7 +86,7 @@ def main() -> NoReturn:
         ValueError,
         OSError,
         SendError,
-        names.TopicError,
+        TopicError,
         UnansweredError,
         KafkaError,
     ) as error:
@@ -117,7 +119,7 @@ def worker(context: typer.Context) -> None:
     )
 
     LOG_LIMIT.install()
-    asyncio.run(names.ensure(settings))
+    asyncio.run(ensure(settings))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     logging.getLogger("meterwatch").setLevel(settings.log_level)
     run(settings)
@@ -126,7 +128,7 @@ def worker(context: typer.Context) -> None:
 @app.command()
 def topics(context: typer.Context, json: Json = False) -> None:
     """Creates the topics that are missing and checks the partition counts of the others."""
-    states = asyncio.run(names.ensure(_load_settings(context)))
+    states = asyncio.run(ensure(_load_settings(context)))
     if json:
         _show_json(states)
         return
@@ -350,7 +352,7 @@ def send_source(
     settings: Settings, source: Source, shape: Shape, speed: float | None, *, json: bool
 ) -> None:
     """Publishes a history with a progress bar, then shows the counts. Raises SendError, TopicError."""
-    asyncio.run(names.ensure(settings))
+    asyncio.run(ensure(settings))
     seen: set[str] = set()
     source = replace(source, batches=_collecting_areas(source.batches, seen))
     columns = (
@@ -443,7 +445,7 @@ async def _last_states(settings: Settings) -> list[Alert]:
 def alert_partitions(settings: Settings) -> list[TopicPartition]:
     """All partitions of the alert topic."""
     return [
-        TopicPartition(settings.topic(names.ALERTS_TOPIC), number)
+        TopicPartition(settings.topic(ALERTS_TOPIC), number)
         for number in range(settings.partitions)
     ]
 

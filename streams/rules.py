@@ -39,10 +39,11 @@ from schemas.rules import (
     rulebook_of,
     unknown_fields,
 )
-from streams.kafka import topics
+from schemas.topics import RULES_TOPIC
 from streams.kafka.answers import answered
 from streams.kafka.logs import UnansweredError, read_to_end, reader, visible
 from streams.kafka.outbox import producer
+from streams.kafka.topics import ensure
 from streams.settings import Settings
 from streams.settings import load as load_settings
 
@@ -137,8 +138,8 @@ def published(key: bytes | None, value: bytes | None, before: Rulebook) -> Ruleb
 
 async def newest(settings: Settings) -> Rulebook:
     """The published rulebook. Raises UnansweredError, TopicError."""
-    await topics.ensure(settings)
-    tp = TopicPartition(settings.topic(topics.RULES_TOPIC), 0)
+    await ensure(settings)
+    tp = TopicPartition(settings.topic(RULES_TOPIC), 0)
     found = EMPTY_RULEBOOK
     async with reader(settings) as consumer:
         starts = await consumer.beginning_offsets([tp])
@@ -160,7 +161,7 @@ async def send(settings: Settings, rulebook: Rulebook) -> None:
     try:
         await answered(
             client.send_and_wait(
-                settings.topic(topics.RULES_TOPIC),
+                settings.topic(RULES_TOPIC),
                 msgspec.json.encode(rulebook),
                 RECORD_KEY,
                 0,

@@ -20,10 +20,10 @@ from detectors.rule import ALL_RULES
 from replay.layout import write_areas
 from replay.simulation.town import Town
 from schemas.alert import Alert
+from schemas.topics import ALERTS_TOPIC, ALL_TOPICS
 from schemas.wire import encode_alert
 from streams import rules
 from streams.cli import main, published_alerts
-from streams.kafka.topics import ALERTS_TOPIC, ALL_TOPICS
 from streams.local import Store
 from streams.settings import load
 

@@ -20,12 +20,7 @@ from kafka import KafkaProducer
 
 from detectors.rulebook import EMPTY_RULEBOOK
 from replay.sources import open_sources
-from streams.cli import send_source
-from streams.kafka.broker import Broker
-from streams.kafka.fetched import LZ4_CODEC
-from streams.kafka.intake import partition_of
-from streams.kafka.logs import alert_of, reader
-from streams.kafka.topics import (
+from schemas.topics import (
     ALERTS_TOPIC,
     CHECKPOINTS_TOPIC,
     EVENTS_TOPIC,
@@ -35,8 +30,13 @@ from streams.kafka.topics import (
     REJECTS_TOPIC,
     RULES_TOPIC,
     WORKFLOW_TOPIC,
-    ensure,
 )
+from streams.cli import send_source
+from streams.kafka.broker import Broker
+from streams.kafka.fetched import LZ4_CODEC
+from streams.kafka.intake import partition_of
+from streams.kafka.logs import alert_of, reader
+from streams.kafka.topics import ensure
 from streams.rules import newest
 from streams.settings import Settings, load
 from tests.test_fetched import rebased

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from detectors.engine import Engine
 from models.timelines.base import PORTION_ITEMS
 from schemas.columns import Readings, Stages
+from schemas.topics import EVENTS_TOPIC, PAYMENTS_TOPIC, READS_TOPIC, WORKFLOW_TOPIC
 from schemas.units import DAY_SECONDS
 from streams.kafka.checkpoints import WrittenCheckpoint
 from streams.kafka.fetched import FetchedRange
@@ -22,12 +23,6 @@ from streams.kafka.partitions import (
     GapError,
     Partition,
     PartitionProgress,
-)
-from streams.kafka.topics import (
-    EVENTS_TOPIC,
-    PAYMENTS_TOPIC,
-    READS_TOPIC,
-    WORKFLOW_TOPIC,
 )
 
 START_TIME = 1_772_380_800

@@ -15,9 +15,9 @@ from faust import Stream
 from faust.tables import TableManager
 from faust.types import TP, EventT, StreamT
 
+from schemas.topics import REGISTRY_TOPIC
 from streams.kafka.metrics import Metrics
 from streams.kafka.slices import Consumer, InOrder, SliceSchema, Transport
-from streams.kafka.topics import REGISTRY_TOPIC
 from streams.kafka.worker import Worker, fatal, log
 from streams.settings import Settings
 

@@ -12,18 +12,11 @@ from typing import Any, NamedTuple
 from detectors.engine import Engine
 from detectors.rulebook import EMPTY_RULEBOOK
 from schemas.alert import Alert
-from schemas.columns import Batch, DeviceEvents, Mask, Payments, Readings, Stages
+from schemas.columns import Batch, Mask, Readings
 from schemas.rules import Rulebook
+from schemas.topics import READS_TOPIC, REGISTRY_TOPIC, SOURCE_TOPICS, TOPIC_KINDS
 from streams.kafka.checkpoints import NO_MARKS, Mark, WrittenCheckpoint, mark_of
 from streams.kafka.fetched import Damage, FetchedRange, Record
-from streams.kafka.topics import (
-    EVENTS_TOPIC,
-    PAYMENTS_TOPIC,
-    READS_TOPIC,
-    REGISTRY_TOPIC,
-    SOURCE_TOPICS,
-    WORKFLOW_TOPIC,
-)
 
 # Seconds of event time by which rows of a topic may be judged before earlier ones of another.
 AHEAD_SECONDS = 3600
@@ -33,12 +26,6 @@ STEP_ROWS = 20_000  # rows of a chunk, about
 STEP_SECONDS = 0.1
 INITIAL_PACE = 1_000.0  # rows a second of CPU, until a topic has been measured
 BYTES_PER_ROW = 50.0  # of a packed frame, until a topic has been measured
-BATCH_TYPES: dict[str, type[Batch]] = {
-    READS_TOPIC: Readings,
-    EVENTS_TOPIC: DeviceEvents,
-    PAYMENTS_TOPIC: Payments,
-    WORKFLOW_TOPIC: Stages,
-}
 
 
 class GapError(Exception):
@@ -323,7 +310,7 @@ class Partition:
         if topic == READS_TOPIC:
             return readings
         received = self.engine.counts
-        rows = received[BATCH_TYPES[topic].kind, "in", ""]
+        rows = received[TOPIC_KINDS[topic].kind, "in", ""]
         share = rows / max(received[Readings.kind, "in", ""], 1)
         return int(readings * share)
 

@@ -30,38 +30,31 @@ from models.meters import peers
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.rules import RulebookError
+from schemas.topics import (
+    ALERTS_TOPIC,
+    CHECKPOINTS_TOPIC,
+    REGISTRY_TOPIC,
+    RULES_TOPIC,
+    SOURCE_TOPICS,
+    TOPIC_KINDS,
+)
 from schemas.wire import (
     Rejection,
-    decode_events,
-    decode_payments,
-    decode_readings,
-    decode_stages,
 )
 from streams.kafka import checkpoints
 from streams.kafka.answers import answered
 from streams.kafka.checkpoints import CheckpointError, Mark, WrittenCheckpoint
 from streams.kafka.deliveries import Deliveries, Producer
 from streams.kafka.fetched import FetchedRange, Record
-from streams.kafka.intake import Decode, Intake, rejections_of, split_damage
+from streams.kafka.intake import Intake, rejections_of, split_damage
 from streams.kafka.logs import UnansweredError, alert_of, read_to_end, reader
 from streams.kafka.memory import give_back
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
 from streams.kafka.outbox import Outbox
-from streams.kafka.partitions import BATCH_TYPES, GapError, Partition, PartitionProgress
+from streams.kafka.partitions import GapError, Partition, PartitionProgress
 from streams.kafka.thread import EngineThread
 from streams.kafka.topic_identity import advice, change_of, marks_at
-from streams.kafka.topics import (
-    ALERTS_TOPIC,
-    CHECKPOINTS_TOPIC,
-    EVENTS_TOPIC,
-    PAYMENTS_TOPIC,
-    READS_TOPIC,
-    REGISTRY_TOPIC,
-    RULES_TOPIC,
-    SOURCE_TOPICS,
-    WORKFLOW_TOPIC,
-)
 from streams.rules import published
 from streams.settings import Settings
 
@@ -90,12 +83,6 @@ class _Captured(NamedTuple):
     marks: dict[str, Mark]  # as in the manifest
 
 
-TOPIC_DECODERS: dict[str, tuple[str, Decode]] = {
-    READS_TOPIC: ("readings", decode_readings),
-    EVENTS_TOPIC: ("events", decode_events),
-    PAYMENTS_TOPIC: ("payments", decode_payments),
-    WORKFLOW_TOPIC: ("stages", decode_stages),
-}
 log = logging.getLogger("meterwatch")
 
 
@@ -477,7 +464,7 @@ class Worker:
         deleted = self._metrics.deleted_offsets.labels(name, str(partition.number))
         deleted.inc(first - due)
         await self._engines.run(
-            "restore", partition.engine.note_lost_rows, BATCH_TYPES[topic]
+            "restore", partition.engine.note_lost_rows, TOPIC_KINDS[topic]
         )
 
     def _restored_partition(
@@ -620,21 +607,21 @@ class Worker:
         topic = chunk.topic
         records, damage = split_damage(chunk.records)
         if damage:
-            kind = topic if topic == REGISTRY_TOPIC else TOPIC_DECODERS[topic][0]
-            await self._reject(partition, topic, kind, damage, rejections_of(damage))
+            label = topic if topic == REGISTRY_TOPIC else TOPIC_KINDS[topic].kind
+            await self._reject(partition, topic, label, damage, rejections_of(damage))
         if topic == REGISTRY_TOPIC:
             await self._enroll(partition, records)
             partition.finish_chunk(chunk, 0)
             return True
 
-        kind, decode = TOPIC_DECODERS[topic]
+        kind = TOPIC_KINDS[topic]
         registry = partition.engine.registry
         decoded = await self._engines.run(
-            "decode", self._intake.decode, partition.number, registry, decode, records
+            "decode", self._intake.decode, partition.number, registry, kind, records
         )
         partition.begin(chunk, decoded.batch, decoded.accepted)
         if decoded.rejections:
-            await self._reject(partition, topic, kind, records, decoded.rejections)
+            await self._reject(partition, topic, kind.kind, records, decoded.rejections)
         return True
 
     async def _step(self, partition: Partition) -> None:
