@@ -202,7 +202,7 @@ class Batch:
     subject: Codes
     areas: Names
     area: Annotated[Codes, "Transformer area (台区)"]
-    at: Times  # event time
+    at: Annotated[Times, "Event time"]
 
     def __len__(self) -> int:
         return len(self.subject)

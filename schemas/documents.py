@@ -1,4 +1,7 @@
-"""JSON Schema files and the AsyncAPI document, made from the types: ``python -m schemas.documents`` writes them."""
+"""JSON Schema files and the AsyncAPI document, made from the types.
+
+``python -m schemas.documents`` writes them, and the tables of columns and topics in docs/.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.pages import pages
 from schemas.topics import ALL_TOPICS, BINARY_CONTENT_TYPE, Payload, Topic
 from schemas.wire import JSON_CONTENT_TYPE
 
@@ -168,6 +172,6 @@ def _content(payload: Payload) -> Document:
 
 
 if __name__ == "__main__":
-    for path, text in documents().items():
+    for path, text in (documents() | pages()).items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")

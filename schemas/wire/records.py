@@ -63,7 +63,7 @@ holds phase A, then B, then C of all rows, or phase A alone.
 def _described(description: str, unit: str = "") -> Meta:
     """The description and unit of a field in the JSON Schema."""
     return Meta(
-        description=description or None,
+        description=description,
         extra_json_schema={"x-unit": unit} if unit else {},
     )
 
@@ -78,13 +78,9 @@ Time = (
     Annotated[int, Meta(ge=EARLIEST_TIME, lt=LATEST_TIME)]
     | Annotated[datetime, Meta(tz=True)]
 )
-Instant = Annotated[
-    Time,
-    _described(
-        "Unix seconds, or RFC 3339 with an offset; from 2000 on, before 2100", "s"
-    ),
-]
-KEYED_AREA = "; the message key's when absent, equal to it when given"
+TIME_FORM = "; Unix seconds, or RFC 3339 with an offset; from 2000 on, before 2100"
+PHASES_FORM = "; a number is phase A"
+AREA_FORM = "; the message key's when absent, equal to it when given"
 
 # No Meta(ge, le) on Number: inside a union with a fixed tuple, msgspec 0.22 reads the limits from the wrong memory.
 
@@ -92,13 +88,18 @@ FIELD_TYPES: dict[ColumnForm, tuple[Any, Any]] = {
     ColumnForm(np.float32): (Number | None, None),
     ColumnForm(np.float64): (Number | None, None),
     ColumnForm(np.float32, "phases"): (Phases, None),
-    ColumnForm(np.int64): (Instant, 0),
+    ColumnForm(np.int64): (Time, 0),
     ColumnForm(np.uint8): (bool, True),
     ColumnForm(np.int32): (Id, ""),
 }
 """The type of a field by the form of its column, and its default unless it is required."""
 Field = tuple[str, Any] | tuple[str, Any, Any]
 """A name, a type, and a default unless it is required."""
+
+
+def _unit(column: Declaration) -> str:
+    """The unit of a column in the JSON Schema."""
+    return "s" if column.form.dtype is np.int64 else column.unit.name
 
 
 def _field(column: Declaration) -> Field:
@@ -111,10 +112,12 @@ def _field(column: Declaration) -> Field:
 
     text = column.description
     if column.form.axis:
-        text += "; a number is phase A"
+        text += PHASES_FORM
+    if column.form.dtype is np.int64:
+        text += TIME_FORM
     if column.name == "area":
-        text += KEYED_AREA
-    field = column.name, Annotated[value, _described(text, column.unit.name)]
+        text += AREA_FORM
+    field = column.name, Annotated[value, _described(text, _unit(column))]
     if column.name == "at" or (column.required and column.name != "area"):
         return field
     return (*field, default)
@@ -203,7 +206,7 @@ class FrameHead(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True
     at: Annotated[bytes, _described("u4 or i8 Unix seconds", "s")]
     rows: Annotated[int, Meta(ge=1)]
     version: Literal[1]
-    area: Annotated[Id, _described(READING_COLUMNS["area"].text + KEYED_AREA)] = ""
+    area: Annotated[Id, _described(READING_COLUMNS["area"].text + AREA_FORM)] = ""
 
 
 def _packed(column: Declaration) -> Field:
@@ -217,8 +220,7 @@ def _packed(column: Declaration) -> Field:
     elif column.form.axis:
         form += ", phases"
 
-    unit = "s" if column.form.dtype is np.int64 else column.unit.name
-    meta = _described(f"{column.description}; {form}", unit)
+    meta = _described(f"{column.description}; {form}", _unit(column))
     return column.name, Annotated[bytes | None, meta], None
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from detectors.engine import Engine
 from detectors.rulebook import EMPTY_RULEBOOK, applied, changes
 from schemas.alert import Alert
-from schemas.columns import LATEST_TIME, Batch, DeviceEvents, Payments, Readings, Stages
+from schemas.columns import LATEST_TIME, Batch, DeviceEvents, Payments, Readings
 from schemas.master import Area, Meter, Transformer
 from schemas.rules import Rulebook, RulebookError
 from schemas.wire import (
@@ -31,6 +31,7 @@ from schemas.wire import (
 )
 from schemas.wire.decoding import ARRAY_DECODER
 from schemas.wire.frame import unpack
+from schemas.wire.records import RECORD_TYPES
 from streams.rules import published
 from tests.casebook import casebook
 from tests.fuzz import bounded
@@ -39,13 +40,7 @@ from tests.outcomes import balanced, count_outcomes
 from tests.test_rulebook import edition
 from tests.test_wire import GOOD_ALERT, batches, table
 
-JSON_SHAPES: tuple[Shape, ...] = ("single", "array")
-BATCH_SHAPES: dict[type[Batch], tuple[Shape, ...]] = {
-    Readings: (*JSON_SHAPES, "packed"),
-    DeviceEvents: JSON_SHAPES,
-    Payments: JSON_SHAPES,
-    Stages: JSON_SHAPES,
-}
+ALL_SHAPES: tuple[Shape, ...] = ("single", "array", "packed")
 SAMPLE_AREA = Area(
     area="A1",
     section="S1",
@@ -135,7 +130,7 @@ def lifelike(draw: st.DrawFn, kind: type[Batch]) -> Batch:
 def sound(draw: st.DrawFn, kind: type[Batch]) -> list[Message]:
     """Messages without fault."""
     batch = draw(lifelike(kind) | batches(kind))
-    shape = draw(st.sampled_from(BATCH_SHAPES[kind]))
+    shape = draw(st.sampled_from(ALL_SHAPES))
     encoded = encode(batch, shape, draw(st.integers(1, 4)))
     return [(key, value, content, 0) for key, value, content in encoded]
 
@@ -207,7 +202,7 @@ def check_decoder(
 
 @bounded(37)
 @given(
-    st.sampled_from(list(BATCH_SHAPES)).flatmap(
+    st.sampled_from(list(RECORD_TYPES)).flatmap(
         lambda kind: st.tuples(st.just(kind), mixed(kind))
     )
 )
@@ -219,7 +214,7 @@ def test_decoder_reads_or_rejects_each_message_as_if_alone(case):
 @given(
     st.lists(corrupted(st.just(encode_area(SAMPLE_AREA)[1])), max_size=3),
     st.lists(
-        st.sampled_from(list(BATCH_SHAPES)).flatmap(
+        st.sampled_from(list(RECORD_TYPES)).flatmap(
             lambda kind: st.tuples(st.just(kind), mixed(kind))
         ),
         min_size=1,
