@@ -196,6 +196,7 @@ class Batch:
     """The columns that batches of every kind have."""
 
     kind: ClassVar[str]
+    made_of: ClassVar[str]  # the data without which there are no rows
     segments: ClassVar[tuple[str, ...]] = ()  # of its subjects
 
     names: Names
@@ -313,6 +314,7 @@ class Readings(Batch):
     """A meter at a point in time; interval values cover the interval that ends then. All as the meter shows it."""
 
     kind: ClassVar[str] = "readings"
+    made_of: ClassVar[str] = "readings"
     segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
     subject: Annotated[Codes, OutsideName("meter"), "Meter"]
@@ -376,6 +378,7 @@ class DeviceEvents(Batch):
     """A report of a meter, or of the head-end on a meter or a whole area."""
 
     kind: ClassVar[str] = "events"
+    made_of: ClassVar[str] = "device events"
 
     subject: Annotated[
         Codes,
@@ -403,6 +406,7 @@ class Payments(Batch):
     """A customer's bill, payment attempt, top-up or balance, or a line of a channel's settlement file."""
 
     kind: ClassVar[str] = "payments"
+    made_of: ClassVar[str] = "payments, top-ups or balances"
 
     subject: Annotated[Codes, OutsideName("customer"), "Customer"]
     payment: Annotated[Words, Payment, "What happened"]
@@ -447,6 +451,7 @@ class Stages(Batch):
     """A work item enters or leaves a stage."""
 
     kind: ClassVar[str] = "stages"
+    made_of: ClassVar[str] = "stages of work"
 
     subject: Annotated[Codes, OutsideName("item"), "Work item"]
     area: Annotated[Codes, OutsideName("section"), "Section that works on it"]
@@ -467,6 +472,7 @@ class Clocks(Batch):
     """An observation of a meter's clock."""
 
     kind: ClassVar[str] = "clocks"
+    made_of: ClassVar[str] = "clock_offset or received of readings"
     segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
     offset: Annotated[Float64, Unit("s"), "How far the meter's clock is ahead"]
@@ -477,6 +483,7 @@ class Attempts(Batch):
     """A payment attempt. The subject is the channel, the area the channel's."""
 
     kind: ClassVar[str] = "attempts"
+    made_of: ClassVar[str] = "payments through a channel"
 
     failed: Annotated[Float32, "1 if the attempt failed"]
 
@@ -486,6 +493,7 @@ class Invoices(Batch):
     """A bill when it is issued, overdue by a number of days, or settled. The subject is customer/bill."""
 
     kind: ClassVar[str] = "invoices"
+    made_of: ClassVar[str] = "bills"
 
     overdue_days: Annotated[Float64, Unit("d"), "Since it was due; 0 once settled"]
     unpaid: Annotated[Float64, Unit("CNY"), "The part of the bill that is unpaid"]
@@ -522,6 +530,7 @@ class Transfers(Batch):
     """A payment with the lines that settle it, at a moment. The subject is customer/reference."""
 
     kind: ClassVar[str] = "transfers"
+    made_of: ClassVar[str] = "payments with their references"
 
     unmatched_hours: Annotated[
         Float64,
@@ -542,6 +551,7 @@ class Overdue(Batch):
     """A work item's stage at a moment. The subject is item/stage, the area its section."""
 
     kind: ClassVar[str] = "overdue"
+    made_of: ClassVar[str] = "stages of work"
 
     share: Annotated[
         Float64, "Of the limit that has passed, 0 once the stage is finished"
@@ -560,6 +570,7 @@ class Backlogs(Batch):
     """A stage of a section's work at a local midnight. The subject is the stage, the area its section."""
 
     kind: ClassVar[str] = "backlogs"
+    made_of: ClassVar[str] = "stages of work"
 
     stuck: Annotated[
         Float64, "Items in the stage past their limit, or past twice the usual"
@@ -573,6 +584,7 @@ class Traces(Batch):
     """A work item when it enters or leaves a stage. The subject is the item, the area its section."""
 
     kind: ClassVar[str] = "traces"
+    made_of: ClassVar[str] = "stages of work"
 
     unfinished: Annotated[
         Float64, "Stages it has not finished before the furthest it has entered"
@@ -584,6 +596,7 @@ class MasterRecords(Batch):
     """A meter's master data at the end of a local day: the midnight ``at``. A count of faults is 0 if there is none."""
 
     kind: ClassVar[str] = "master_records"
+    made_of: ClassVar[str] = "master data"
 
     calibration_days: Annotated[
         Float64, Unit("d"), "Past the date of its calibration, negative before"
@@ -614,6 +627,7 @@ class Incidents(Batch):
     """A report of a meter, or of a whole area (subject ""), when it counts. NaN: no answer."""
 
     kind: ClassVar[str] = "incidents"
+    made_of: ClassVar[str] = "device events"
 
     event: Annotated[Words, Event, "Event that is reported"]
     openings: Annotated[Float32, "Without a work order, since the last inspection"]
@@ -638,6 +652,7 @@ class Days(Batch):
     """A meter's closed local day; ``at`` is the midnight that ends it."""
 
     kind: ClassVar[str] = "days"
+    made_of: ClassVar[str] = "readings"
     segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
     kwh: Annotated[
@@ -729,6 +744,7 @@ class Intervals(Batch):
     """A transformer area's closed interval; ``at`` ends it."""
 
     kind: ClassVar[str] = "intervals"
+    made_of: ClassVar[str] = "p, i or a gateway meter"
     segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
     current: Annotated[
@@ -764,6 +780,7 @@ class AreaDays(Batch):
     """A transformer area's closed local day; ``at`` is the midnight that ends it."""
 
     kind: ClassVar[str] = "area_days"
+    made_of: ClassVar[str] = "a gateway meter"
     segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
     energy_in: Annotated[Float64, primary("kWh"), "Through the gateway meter"]
