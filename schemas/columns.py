@@ -803,6 +803,7 @@ class AreaDays(Batch):
     ]
 
 
+# Of a kind and the class that `slots=True` has replaced by it, the kind comes later.
 ALL_KINDS = {kind.kind: kind for kind in Batch.__subclasses__()}
 """Every kind of batch, by name."""
 KIND_COLUMNS: dict[type[Batch], dict[str, Declaration]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields
 from enum import EnumType
 from sys import intern
-from typing import Any, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_origin, get_type_hints
 
 import numpy as np
 
@@ -86,9 +86,12 @@ class Declaration(NamedTuple):
 
 
 def declarations(kind: type) -> dict[str, Declaration]:
-    """The columns of a kind of batch, by name, in order."""
+    """The columns of a kind of batch, by name, in order. Raises TypeError if one has no form."""
     hints = get_type_hints(kind, include_extras=True)
     names = [field.name for field in fields(kind)]
+    formless = [name for name in names if get_origin(hints[name]) is not Annotated]
+    if formless:
+        raise TypeError(f"{kind.__name__} does not declare a form of {formless}")
     return {name: _declaration(name, hints[name].__metadata__) for name in names}
 
 

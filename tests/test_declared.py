@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,15 @@ def test_every_column_of_a_batch_is_declared(kind):
         assert values.dtype == column.form.dtype
         assert values.ndim == 1 + bool(column.form.axis)
         assert column.text or name in COMMON_COLUMNS
+
+
+def test_a_column_without_a_form_is_refused():
+    @dataclass
+    class Formless:
+        kwh: float
+
+    with pytest.raises(TypeError, match="Formless does not declare a form of .'kwh'"):
+        declarations(Formless)
 
 
 def test_every_kind_has_a_name_of_its_own():
