@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from bench.load import AREA_METERS, FIRST_MIDNIGHT, SLOT_SECONDS, Load
 from bench.others import messages, topic_loads
 from bench.testbed import CHECKOUT_FOLDER, PARTITION_COUNT, Testbed, partition_of
+from schemas.topics import READS_TOPIC
 from schemas.wire import Encoded
-from streams.kafka.topics import READS_TOPIC
 from streams.settings import Settings, load
 from tests.workers import CpuShare, Samples
 

@@ -13,10 +13,9 @@ from bench.load import Load
 from bench.others import EventsLoad, PaymentsLoad, StagesLoad, TopicLoad
 from bench.results import READINGS_PER_SECOND, ROWS_PER_SECOND, Result, summed
 from bench.testbed import Testbed, total
-from replay.send import Shape, encoded
 from schemas.columns import Batch, Readings
-from schemas.wire import Encoded
-from streams.kafka.topics import READS_TOPIC
+from schemas.topics import READS_TOPIC
+from schemas.wire import Encoded, Shape, encode
 from tests.workers import Samples, WorkerProcess
 
 ROWS_JUDGED, STEPS_METRIC, CPU_METRIC = (
@@ -60,7 +59,7 @@ def measure(
             place.produce(
                 (READS_TOPIC, message)
                 for slot in load.slots(slots)
-                for message in encoded(slot, READING_SHAPES[name])
+                for message in encode(slot, READING_SHAPES[name])
             )
         else:
             others, times = DENSE_LOADS[name]
@@ -84,9 +83,7 @@ def _batches_of(others: TopicLoad, slots: int) -> Iterator[Batch]:
 
 def _messages_of(topic: str, batches: Sequence[Batch]) -> Iterator[tuple[str, Encoded]]:
     """The messages of some batches of a topic, arrays of an area's rows."""
-    return (
-        (topic, message) for batch in batches for message in encoded(batch, "array")
-    )
+    return ((topic, message) for batch in batches for message in encode(batch, "array"))
 
 
 def _result_of(name: str, found: Sequence[Run]) -> Result:

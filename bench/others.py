@@ -22,7 +22,6 @@ from bench.load import (
     customer_of,
     section_of,
 )
-from replay.send import encoded
 from replay.simulation.office import CHANNEL_NAMES, CHANNEL_SHARES, STAGE_HOURS
 from schemas.columns import (
     Batch,
@@ -33,14 +32,9 @@ from schemas.columns import (
     StageProgress,
     Stages,
 )
+from schemas.topics import EVENTS_TOPIC, PAYMENTS_TOPIC, READS_TOPIC, WORKFLOW_TOPIC
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
-from schemas.wire import Encoded, encode_readings
-from streams.kafka.topics import (
-    EVENTS_TOPIC,
-    PAYMENTS_TOPIC,
-    READS_TOPIC,
-    WORKFLOW_TOPIC,
-)
+from schemas.wire import Encoded, encode
 
 LIFE_METERS = 100_000  # meters for which the numbers by day hold
 SETTLEMENT_SLOTS = (
@@ -375,8 +369,8 @@ def topic_loads(load: Load) -> tuple[TopicLoad, ...]:
 
 def messages(load: Load, others: Sequence[TopicLoad]) -> Iterator[tuple[str, Encoded]]:
     """The messages of the next quarter-hour with their topics: frames, and the others spread evenly between them."""
-    batches = [(READS_TOPIC, list(encode_readings(load.slot(), "packed")))]
-    batches += [(other.topic, list(encoded(other.slot(), "array"))) for other in others]
+    batches = [(READS_TOPIC, list(encode(load.slot(), "packed")))]
+    batches += [(other.topic, list(encode(other.slot(), "array"))) for other in others]
     ranked = [
         ((n + 0.5) / len(some), topic, message)
         for topic, some in batches

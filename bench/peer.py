@@ -26,8 +26,8 @@ from river.stats import EWMean, EWVar
 from bench.load import Load
 from bench.results import READINGS_PER_SECOND, Result, summed
 from bench.testbed import CHECKOUT_FOLDER, Testbed
-from schemas.wire import encode_readings
-from streams.kafka.topics import ALERTS_TOPIC, READS_TOPIC
+from schemas.topics import ALERTS_TOPIC, READS_TOPIC
+from schemas.wire import encode
 from tests.workers import cpu_limited
 
 PEER_METERS = 5_000  # all known after the warm-up
@@ -147,7 +147,7 @@ def measure(brokers: str, folder: Path, *, readings: int, number: int) -> PeerRu
         place.produce(
             (READS_TOPIC, message)
             for slot in slots
-            for message in encode_readings(slot, "single")
+            for message in encode(slot, "single")
         )
         peer = _start(place, f"naive-{number}")
         with cpu_limited(peer, place.share):

@@ -30,8 +30,8 @@ from bench.load import SLOTS_PER_DAY, Load
 from bench.plot import PlotCurve, picture
 from bench.steady import longest_calls, pause_at_most
 from bench.testbed import CHECKOUT_FOLDER, Testbed, total, wait
+from schemas.topics import LARGE_CONFIG, READS_TOPIC, RECEIPT_TIME_CONFIG
 from streams.kafka.broker import Broker
-from streams.kafka.topics import LARGE_CONFIG, READS_TOPIC, RECEIPT_TIME_CONFIG
 from streams.settings import Settings
 from tests.workers import Samples
 

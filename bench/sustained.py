@@ -15,10 +15,9 @@ from bench.load import SLOTS_PER_DAY, Load
 from bench.others import messages, topic_loads
 from bench.results import READINGS_PER_SECOND, Result, summed
 from bench.testbed import Testbed
-from replay.send import encoded
 from schemas.columns import Readings
-from schemas.wire import Encoded
-from streams.kafka.topics import READS_TOPIC
+from schemas.topics import READS_TOPIC
+from schemas.wire import Encoded, encode
 
 CHECKPOINT_SECONDS = (
     10  # six times as often as by default, so that some fall into every spell
@@ -76,7 +75,7 @@ def history(meters: int) -> Iterator[tuple[str, Encoded]]:
     return (
         (READS_TOPIC, message)
         for slot in days_before(meters)
-        for message in encoded(slot, "packed")
+        for message in encode(slot, "packed")
     )
 
 

@@ -20,13 +20,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from replay.history import Source
 from replay.send import send
 from schemas.master import Area
+from schemas.topics import ALERTS_TOPIC, ALL_TOPICS, CHECKPOINTS_TOPIC, REJECTS_TOPIC
 from schemas.wire import Encoded
-from streams.kafka.topics import (
-    ALERTS_TOPIC,
-    ALL_TOPICS,
-    CHECKPOINTS_TOPIC,
-    REJECTS_TOPIC,
-)
 from streams.settings import Settings, load
 from tests.workers import Samples, WorkerProcess
 

@@ -191,10 +191,11 @@ class Judge:
 
     def _columns_of(self, batch: Batch, slots: Codes, more: Columns | None) -> Columns:
         """The columns of a batch, and `more`, or the master data of its subjects."""
+        names = batch.encodings()
         columns: Columns = {
             field.name: getattr(batch, field.name)
             for field in fields(batch)
-            if field.name not in batch.shared
+            if field.name not in names
         }
         columns |= self.enrich(slots, batch) if more is None else more
         if self.segmented and "segments" in columns:

@@ -19,13 +19,6 @@ from schemas.columns import Batch, Column
 from schemas.master import Area
 
 MASTER_COLUMNS = frozenset({*METER_COLUMNS, *AREA_COLUMNS})
-WITHOUT_ROWS = {  # by kind: the data that make its rows
-    "readings": "readings", "days": "readings", "clocks": "clock_offset or received of readings",
-    "intervals": "p, i or a gateway meter", "area_days": "a gateway meter", "incidents": "device events",
-    "payments": "payments, top-ups or balances", "attempts": "payments through a channel", "invoices": "bills",
-    "transfers": "payments with their references", "overdue": "stages of work", "backlogs": "stages of work",
-    "traces": "stages of work", "master_records": "master data",
-}  # fmt: skip
 MADE_OF = {  # columns of readings, days and intervals that are computed before any feature: from which data
     "total_p": "p", "most_p": "p", "kva": "p and q, or i", "power_factor": "p and q", "most_i": "i", "mean_i": "i",
     "most_u": "u", "register_delta": "register", "register_drop": "register", "mean_kw": "p", "mean_kvar": "q",
@@ -84,7 +77,7 @@ class Needs:
         kind = rule.kind.kind
         columns = [column for of, column in self._columns if of == kind]
         if not any(self._known(kind, column) for column in columns):
-            return [WITHOUT_ROWS[kind]]
+            return [rule.kind.made_of]
         words: set[str] = set()
         for column in rule.reads:
             if not self._known(kind, column):

@@ -12,24 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.columns import (
-    Batch,
-    Codes,
-    DeviceEvents,
-    Payments,
-    Readings,
-    Stages,
-    Times,
-)
+from schemas.columns import KIND_COLUMNS, Batch, Codes, Readings, Stages, Times
 from schemas.master import Area
+from schemas.topics import KIND_TOPICS
 
 BATCH_ROWS = 20_000  # that a batch has, about: rows of one time stay together
 MIXED_SPAN = 3600  # seconds that a batch covers at most where kinds are mixed
-BATCH_KINDS: tuple[type[Batch], ...] = (DeviceEvents, Payments, Stages, Readings)
-SUBJECT_WORDS: dict[type[Batch], str] = {
-    DeviceEvents: "meters",
-    Readings: "meters",
-    Payments: "customers",
+BATCH_KINDS = tuple(KIND_TOPICS)
+SUBJECT_NOUNS = {
+    kind.kind: f"{KIND_COLUMNS[kind]['subject'].outside_name}s" for kind in BATCH_KINDS
 }
 EXAMPLE_IDS = 3  # ids that a note names
 MOST_LINES = 10  # notes of files whose ids stand alone
@@ -54,7 +45,7 @@ class Named:
         """The same batches, with meters and customers noted; names keep their numbers."""
         noted: dict[str, NDArray[np.bool_]] = {}
         for batch in batches:
-            if what := SUBJECT_WORDS.get(type(batch)):
+            if not isinstance(batch, Stages):  # whose items no other file names
                 fresh = np.zeros(len(batch.names), np.bool_)
                 fresh[batch.subject] = True
                 before = noted.get(batch.kind, fresh[:0])
@@ -64,7 +55,8 @@ class Named:
                 # only names that are new in this batch
                 fresh[: len(before)] &= ~before
                 ids = (batch.names[number] for number in np.flatnonzero(fresh).tolist())
-                self.add(what, file, batch.kind, filter(None, ids))
+                nouns = SUBJECT_NOUNS[batch.kind]
+                self.add(nouns, file, batch.kind, filter(None, ids))
             yield batch
 
     def strangers(self) -> list[str]:

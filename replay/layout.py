@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from replay import contents, tables
 from replay.history import (
+    BATCH_KINDS,
     Names,
     Source,
     SourceError,
@@ -33,16 +33,8 @@ from replay.history import (
     split_batch,
 )
 from replay.inferred import sure_steps
-from schemas.columns import (
-    COLUMN_TYPES,
-    PHASE_COLUMNS,
-    Batch,
-    DeviceEvents,
-    Mask,
-    Payments,
-    Readings,
-    Stages,
-)
+from schemas.columns import KIND_COLUMNS, Batch, Mask, Readings
+from schemas.declarations import Declaration
 from schemas.master import Area
 from schemas.wire import RejectedError, check_texts
 from schemas.wire.records import WORDS_BY_CODE
@@ -53,30 +45,29 @@ LOOKED_AT = 100_000  # rows of a file that show how often its readings come
 LONGEST_AREA = 64 << 20  # bytes of a line of master data
 # bytes of names that are written once; beyond them a file has a name with every row
 DICTIONARY_BYTES = 16 << 20
-SUBJECT_COLUMNS: dict[type[Batch], tuple[str, str]] = {
-    DeviceEvents: ("meter", "area"),
-    Payments: ("customer", "area"),
-    Stages: ("item", "section"),
-    Readings: ("meter", "area"),
-}
-OPTIONAL_COLUMNS = {  # their names are "" where the cell is empty
-    (DeviceEvents, "subject"),
-    (Payments, "bill"),
-    (Payments, "channel"),
-    (Payments, "reference"),
-}
-KIND_COLUMNS = {DeviceEvents: "event", Payments: "payment", Stages: "stage"}
 
 
 def _kind_of(columns: Collection[str]) -> type[Batch] | None:
     """The kind of the rows with these columns; None if they are not of this layout."""
-    for kind, (subject, area) in SUBJECT_COLUMNS.items():
-        needed = {area, "at", KIND_COLUMNS.get(kind, subject)}
+    for kind in BATCH_KINDS:
+        declared = KIND_COLUMNS[kind]
+        needed = {declared["area"].outside_name, "at", _distinctive(kind)}
         if needed <= set(columns) and (
             kind is not Readings or _cells(kind).keys() & set(columns)
         ):
             return kind
     return None
+
+
+def _distinctive(kind: type[Batch]) -> str:
+    """The column that shows the kind of a file: the first of its own that a row must have, else the subject."""
+    declared = KIND_COLUMNS[kind]
+    own = (
+        column.outside_name
+        for name, column in declared.items()
+        if column.required and name not in {"subject", "area"}
+    )
+    return next(own, declared["subject"].outside_name)
 
 
 def recognises(columns: Collection[str]) -> bool:
@@ -208,23 +199,20 @@ def _cells(kind: type[Batch]) -> dict[str, tuple[str, int | None]]:
     """The column of the batch, and the phase, that each column of a file fills."""
     cells: dict[str, tuple[str, int | None]] = {}
     encoded = {*kind.encodings(), *kind.encodings().values(), "at"}
-    for column in fields(kind):
-        name = column.name
-        if name in PHASE_COLUMNS:
-            for phase, letter in enumerate("abc"):
-                cells[f"{name}{letter}"] = (name, phase)
-        elif name not in encoded:
-            cells[name] = (name, None)
+    for name, column in KIND_COLUMNS[kind].items():
+        if name not in encoded:
+            for phase, cell in enumerate(column.cells):
+                cells[cell] = (name, phase if column.form.axis else None)
     return cells
 
 
 def _table(batch: Batch) -> pa.Table:
     """The batch as a table of this layout."""
-    subject, area = SUBJECT_COLUMNS[type(batch)]
+    declared = KIND_COLUMNS[type(batch)]
     columns: dict[str, Any] = {}
     for names, codes in batch.encodings().items():
         words = pa.array(getattr(batch, names), pa.string())
-        header = {"subject": subject, "area": area}.get(codes, codes)
+        header = declared[codes].outside_name
         columns[header] = words.take(pa.array(getattr(batch, codes)))
 
     columns["at"] = pa.array(batch.at)
@@ -246,8 +234,9 @@ def _read(path: tables.File, tally: Tally) -> Iterator[Batch]:
     if kind is None:
         raise SourceError(f"{path} is not of the project's layout")
 
-    codes = set(kind.encodings().values()) - {"subject", "area"}
-    known = {*SUBJECT_COLUMNS[kind], "at", *codes, *_cells(kind)}
+    codes = kind.encodings().values()
+    names = {KIND_COLUMNS[kind][code].outside_name for code in codes}
+    known = {"at", *names, *_cells(kind)}
     wanted = tables.wanted(path, known)
     tables.note_unknown(path, known, tally)
     decoder = _Decoder(kind)
@@ -363,6 +352,7 @@ class _Decoder:
 
     def __init__(self, kind: type[Batch]) -> None:
         self.kind = kind
+        self.declared = KIND_COLUMNS[kind]
         self.names = {
             codes: (names, Names()) for names, codes in kind.encodings().items()
         }
@@ -378,9 +368,9 @@ class _Decoder:
             if name not in sheet.table.column_names:
                 continue
             if name in WORDS_BY_CODE:
-                columns[name], known = _words(sheet, name)
+                columns[name], known = _words(sheet, self.declared[name])
                 faults.append((~known, f"{name} is no known word", name))
-            elif COLUMN_TYPES[column] is np.int64:
+            elif self.declared[column].form.dtype is np.int64:
                 columns[name] = sheet.times_or_none(name)
             elif phase is None:
                 columns[name] = sheet.numbers(name)
@@ -389,9 +379,10 @@ class _Decoder:
                     columns[column] = np.full((3, len(sheet)), np.nan, np.float32)
                 columns[column][phase] = sheet.numbers(name)
 
-        if self.kind is Payments:
-            succeeded = columns.get("succeeded", np.ones(len(sheet)))
-            columns["succeeded"] = np.nan_to_num(succeeded, nan=1.0) != 0
+        for name, declared in self.declared.items():
+            if declared.is_truth:  # an empty cell is true
+                truth = columns.get(name, np.ones(len(sheet)))
+                columns[name] = np.nan_to_num(truth, nan=1.0) != 0
         keep = sheet.keep(*faults)
         batch = self.kind.build(**columns)
         return batch if keep.all() else batch.select(keep)
@@ -403,14 +394,13 @@ class _Decoder:
         faults: list[tables.RowFault],
     ) -> None:
         """Adds the columns of names and their codes, and the rows without an id."""
-        subject, area = SUBJECT_COLUMNS[self.kind]
         for codes, (names, seen) in self.names.items():
-            header = {"subject": subject, "area": area}.get(codes, codes)
+            header = self.declared[codes].outside_name
             if header in sheet.table.column_names:
                 numbers = sheet.ids(header, seen)
             else:
                 numbers = np.full(len(sheet), tables.MISSING_ID, np.int32)
-            if (self.kind, codes) in OPTIONAL_COLUMNS:
+            if self.declared[codes].absence:
                 missing = numbers == tables.MISSING_ID
                 numbers = np.where(missing, seen.numbers([""])[0], numbers)
 
@@ -419,11 +409,11 @@ class _Decoder:
             columns[names] = seen.names
 
 
-def _words(sheet: tables.Sheet, column: str) -> tuple[NDArray[np.uint8], Mask]:
-    """The code of each cell's word and which words are known; an empty status is measured."""
-    words, cells = sheet.words(column)
-    code_of = {word: code for code, word in enumerate(WORDS_BY_CODE[column])}
-    empty = 0 if column == "status" else -1
+def _words(sheet: tables.Sheet, column: Declaration) -> tuple[NDArray[np.uint8], Mask]:
+    """The code of each cell's word, and which words are known."""
+    words, cells = sheet.words(column.name)
+    code_of = {word: code for code, word in enumerate(column.words)}
+    empty = code_of[column.absence.value] if column.absence else -1
     codes = [code_of.get(word.strip().lower(), -1) for word in words]
     numbers = np.array([*codes, empty])[cells]
     return np.maximum(numbers, 0).astype(np.uint8), numbers >= 0

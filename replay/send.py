@@ -6,32 +6,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from replay.history import SharedNumbering, Source, arrival_groups, arrivals, edges
-from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
-from schemas.wire import (
-    Encoded,
-    encode_area,
-    encode_events,
-    encode_payments,
-    encode_readings,
-    encode_stages,
-)
+from schemas.columns import Batch
+from schemas.topics import KIND_TOPICS, LARGEST_RECORD, REGISTRY_TOPIC
+from schemas.wire import Encoded, Shape, encode, encode_area
 
-Shape = Literal["single", "array", "packed"]
-
-REGISTRY_TOPIC = "registry"
-KIND_TOPICS: dict[type[Batch], str] = {
-    Readings: "meter.reads",
-    DeviceEvents: "meter.events",
-    Payments: "payments",
-    Stages: "workflow",
-}
-LARGEST_MESSAGE = 16 << 20  # bytes of a message
 GATHERED_ROWS = 100_000  # rows that are cut into full messages together
 BROKER_TIMEOUT = 15  # seconds that brokers may take to answer
 
@@ -66,7 +50,7 @@ def send(
         batches = source.batches
         for batch in paced(batches, speed) if speed else _gathered(batches, rows):
             topic = prefix + KIND_TOPICS[type(batch)]
-            _publish(producer, topic, encoded(batch, shape))
+            _publish(producer, topic, encode(batch, shape))
             sent[topic] += len(batch)
             if progress:
                 progress(sent.total() - len(source.areas), int(arrivals(batch)[-1]))
@@ -86,7 +70,7 @@ def _connected(
             allow_auto_create_topics=False,
             linger_ms=20,
             batch_size=256 << 10,
-            max_request_size=LARGEST_MESSAGE,
+            max_request_size=LARGEST_RECORD,
             max_block_ms=BROKER_TIMEOUT * 1000,
             bootstrap_timeout_ms=BROKER_TIMEOUT * 1000,
             **(security or {}),
@@ -95,20 +79,6 @@ def _connected(
         raise SendError(
             f"no answer from the brokers at {', '.join(bootstrap)}: {error!r}"
         ) from error
-
-
-def encoded(batch: Batch, shape: Shape) -> Iterator[Encoded]:
-    """The messages of a batch. Events, payments and stages are never packed."""
-    if isinstance(batch, Readings):
-        return encode_readings(batch, shape)
-    json: Literal["single", "array"] = "single" if shape == "single" else "array"
-    if isinstance(batch, DeviceEvents):
-        return encode_events(batch, json)
-    if isinstance(batch, Payments):
-        return encode_payments(batch, json)
-    if isinstance(batch, Stages):
-        return encode_stages(batch, json)
-    raise TypeError(f"{batch.kind} do not travel")
 
 
 def _gathered(batches: Iterator[Batch], rows: int) -> Iterator[Batch]:

@@ -11,21 +11,38 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.declarations import (
+    Absence,
+    ColumnForm,
+    Declaration,
+    OutsideName,
+    Unit,
+    declarations,
+    primary,
+    secondary,
+)
+
 Column = NDArray[np.floating[Any]]
-# Energy, power or current as the meter shows it.
-Secondary = Annotated[Column, "secondary"]
-# Energy, power or current of the customer or the transformer: secondary times CT and PT.
-Primary = Annotated[Column, "primary"]
-Codes = NDArray[np.integer[Any]]
-Times = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Names = tuple[str, ...]
+
+# The forms of columns.
+Float32 = Annotated[Column, ColumnForm(np.float32)]
+Float64 = Annotated[Column, ColumnForm(np.float64)]
+Phases32 = Annotated[Column, ColumnForm(np.float32, "phases")]
+Curve32 = Annotated[Column, ColumnForm(np.float32, "intervals")]
+Times = Annotated[NDArray[np.int64], ColumnForm(np.int64)]
+Words = Annotated[NDArray[np.uint8], ColumnForm(np.uint8)]  # codes of an enumeration
+Truths = Annotated[NDArray[np.uint8], ColumnForm(np.uint8)]  # 1 or 0
+Names = Annotated[tuple[str, ...], ColumnForm(str)]
+Codes = Annotated[
+    NDArray[np.integer[Any]], ColumnForm(np.int32)
+]  # into the names before it
 
 PHASE_NAMES = ("A", "B", "C")
 EARLIEST_TIME, LATEST_TIME = 946_684_800, 4_102_444_800
@@ -179,14 +196,14 @@ class Batch:
     """The columns that batches of every kind have."""
 
     kind: ClassVar[str]
-    shared: ClassVar[frozenset[str]] = frozenset({"names", "areas"})
+    made_of: ClassVar[str]  # the data without which there are no rows
     segments: ClassVar[tuple[str, ...]] = ()  # of its subjects
 
     names: Names
-    subject: Codes  # into names
+    subject: Codes
     areas: Names
-    area: Codes  # into areas
-    at: Times  # event time
+    area: Annotated[Codes, "Transformer area (台区)"]
+    at: Annotated[Times, "Event time"]
 
     def __len__(self) -> int:
         return len(self.subject)
@@ -196,7 +213,7 @@ class Batch:
         columns: dict[str, Any] = {
             column.name: getattr(self, column.name) for column in fields(self)
         }
-        for name in columns.keys() - self.shared:
+        for name in columns.keys() - self.encodings().keys():
             columns[name] = picked(columns[name], pick)
         return type(self)(**columns)
 
@@ -234,7 +251,7 @@ class Batch:
     @classmethod
     def encodings(cls) -> dict[str, str]:
         """For each field of names, the field of codes into it."""
-        return {"names": "subject", "areas": "area"}
+        return KIND_ENCODINGS[cls]
 
     @classmethod
     def build(
@@ -294,50 +311,94 @@ def _shape(name: str, rows: int, column: NDArray[Any] | None = None) -> tuple[in
 
 @dataclass(frozen=True, slots=True)
 class Readings(Batch):
-    """A meter at a point in time; interval columns cover the interval that ends then."""
+    """A meter at a point in time; interval values cover the interval that ends then. All as the meter shows it."""
 
     kind: ClassVar[str] = "readings"
+    made_of: ClassVar[str] = "readings"
     segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
-    register: Secondary  # kWh imported since ever, secondary
-    export_register: Secondary  # kWh exported since ever, secondary
-    kwh: Secondary  # kWh imported in the interval, secondary
-    u: Column  # (3, rows) V, secondary
-    i: Secondary  # (3, rows) A, secondary
-    p: Secondary  # (3, rows) kW, secondary, negative when it flows back
-    q: Secondary  # (3, rows) kvar, secondary
-    # kWh of the tariff's registers, secondary: sharp (尖), peak (峰), flat (平) and valley (谷) hours
-    register_sharp: Secondary
-    register_peak: Secondary
-    register_flat: Secondary
-    register_valley: Secondary
-    demand: Secondary  # kW, the highest since the last reset of demand, secondary
-    demand_resets: Column  # how often demand was reset
-    neutral: Secondary  # A through the neutral conductor, secondary
-    frequency: Column  # Hz
-    temperature: Column  # deg C of the air outside, by a terminal for its area
-    thd: Column  # (3, rows) % total harmonic distortion of the voltage
-    # (3, rows) degrees of the voltages, in any direction from any origin.
-    u_angle: Column
-    # KW of all phases by the terminal beside the meter, secondary.
-    terminal_p: Secondary
-    meter_ratio: Column  # CT x PT ratio that the meter or its terminal is set to
-    flags: Column  # Flag bits
-    clock_offset: Column  # s, the meter's clock less the head-end's at the reading
-    received: Times  # receipt time at the head-end or the broker, 0 if unknown
-    status: NDArray[np.uint8]  # Status
+    subject: Annotated[Codes, OutsideName("meter"), "Meter"]
+    at: Annotated[Times, "End of the interval"]
+    register: Annotated[Float64, secondary("kWh"), "Energy imported since ever"]
+    export_register: Annotated[Float64, secondary("kWh"), "Energy exported since ever"]
+    kwh: Annotated[Float32, secondary("kWh"), "Energy imported in the interval"]
+    u: Annotated[Phases32, Unit("V"), "Voltage of phases A, B, C, secondary"]
+    i: Annotated[Phases32, secondary("A"), "Current of phases A, B, C"]
+    p: Annotated[
+        Phases32,
+        secondary("kW"),
+        "Active power of phases A, B, C, negative when it flows back",
+    ]
+    q: Annotated[Phases32, secondary("kvar"), "Reactive power of phases A, B, C"]
+    register_sharp: Annotated[
+        Float64, secondary("kWh"), "Energy of the sharp hours (尖)"
+    ]
+    register_peak: Annotated[Float64, secondary("kWh"), "Energy of the peak hours (峰)"]
+    register_flat: Annotated[Float64, secondary("kWh"), "Energy of the flat hours (平)"]
+    register_valley: Annotated[
+        Float64, secondary("kWh"), "Energy of the valley hours (谷)"
+    ]
+    demand: Annotated[Float32, secondary("kW"), "Highest demand since its reset"]
+    demand_resets: Annotated[Float32, "How often the demand was reset"]
+    neutral: Annotated[Float32, secondary("A"), "Current of the neutral conductor"]
+    frequency: Annotated[Float32, Unit("Hz"), "Frequency"]
+    temperature: Annotated[
+        Float32,
+        Unit("Cel"),
+        "Temperature of the air outside; one terminal of an area is enough",
+    ]
+    thd: Annotated[
+        Phases32, Unit("%"), "Harmonic distortion of the voltage, phases A, B, C"
+    ]
+    u_angle: Annotated[
+        Phases32, Unit("deg"), "Angle of the voltages of phases A, B, C to one another"
+    ]
+    terminal_p: Annotated[
+        Float32,
+        secondary("kW"),
+        "Active power as the terminal measures it beside the meter",
+    ]
+    meter_ratio: Annotated[
+        Float32, "CT x PT ratio that the meter or its terminal is set to"
+    ]
+    flags: Annotated[
+        Float32, "Status bits: 1 reversed phase sequence, 2 battery low, 4 relay open"
+    ]
+    clock_offset: Annotated[
+        Float32, Unit("s"), "How far the meter's clock is ahead of the head-end's"
+    ]
+    received: Annotated[
+        Times, "When the head-end received it; else the message's timestamp counts"
+    ]
+    status: Annotated[Words, Status, Absence("measured"), "How the values came about"]
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceEvents(Batch):
-    """A report of a meter, or of the head-end on a meter or a whole area. Subject "" is the whole area."""
+    """A report of a meter, or of the head-end on a meter or a whole area."""
 
     kind: ClassVar[str] = "events"
+    made_of: ClassVar[str] = "device events"
 
-    event: NDArray[np.uint8]  # Event
-    until: Times  # end of a lasting event, 0 if open or a moment
-    residual: Column  # pu, lowest (or highest) voltage of a sag, swell or interruption
-    seconds: Column  # how long it lasted, if `until` is too coarse
+    subject: Annotated[
+        Codes,
+        OutsideName("meter"),
+        Absence(),
+        "Meter; absent when the whole area is meant",
+    ]
+    event: Annotated[Words, Event, "Event"]
+    until: Annotated[
+        Times,
+        "End of a lasting event; absent if open or a moment; equal to `at`: called off",
+    ]
+    residual: Annotated[
+        Float32,
+        Unit("pu"),
+        "Lowest or highest voltage of a sag, swell or interruption",
+    ]
+    seconds: Annotated[
+        Float32, Unit("s"), "How long it lasted, if `until` is too coarse"
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,61 +406,65 @@ class Payments(Batch):
     """A customer's bill, payment attempt, top-up or balance, or a line of a channel's settlement file."""
 
     kind: ClassVar[str] = "payments"
-    shared: ClassVar[frozenset[str]] = frozenset(
-        {"names", "areas", "bills", "channels", "references"}
-    )
+    made_of: ClassVar[str] = "payments, top-ups or balances"
 
-    payment: NDArray[np.uint8]  # Payment
-    amount: Column  # yuan
+    subject: Annotated[Codes, OutsideName("customer"), "Customer"]
+    payment: Annotated[Words, Payment, "What happened"]
+    amount: Annotated[Float64, Unit("CNY"), "Amount"]
     bills: Names
-    bill: Codes  # into bills; "" if the payment names none
+    bill: Annotated[Codes, Absence(), "The bill it is or settles, if it names one"]
     channels: Names
-    channel: Codes  # into channels; "" if there is none
+    channel: Annotated[Codes, Absence(), "How it was paid, if it names it"]
     references: Names
-    reference: Codes  # into references, the channel's number of a payment; "" if none
-    succeeded: NDArray[np.uint8]  # 1 if the attempt went through
-    due: Times  # of a bill, else 0
-    read_at: Times  # when the register was read for a bill, 0 if unknown
-    read_register: Secondary  # kWh of the register up to which a bill counts, secondary
-    frozen_register: Secondary  # kWh, frozen when the bill's month ended, secondary
-    billed_kwh: Primary  # kWh of a bill, primary
-    billed_sharp: Primary  # kWh of it in the tariff's sharp hours (尖)
-    billed_peak: Primary  # kWh of it in the peak hours (峰)
-    # kWh of it in the valley hours (谷); the rest, deep valley apart, is flat
-    billed_valley: Primary
-    billed_kvarh: Primary  # kvarh of a bill
-    billed_demand: Primary  # kW, the month's highest demand, primary
-    year_kwh: Primary  # kWh billed in the year before this bill
-    billed_deep_valley: Primary  # kWh of it in the tariff's deep valley (深谷)
-
-    @classmethod
-    def encodings(cls) -> dict[str, str]:
-        """For each field of names, the field of codes into it."""
-        return {
-            "names": "subject",
-            "areas": "area",
-            "bills": "bill",
-            "channels": "channel",
-            "references": "reference",
-        }
+    reference: Annotated[Codes, Absence(), "The channel's own number of a payment"]
+    succeeded: Annotated[Truths, "Whether the attempt went through"]
+    due: Annotated[Times, "When a bill is due"]
+    read_at: Annotated[Times, "When the register was read for a bill"]
+    read_register: Annotated[
+        Float64, secondary("kWh"), "Register to which a bill counts"
+    ]
+    frozen_register: Annotated[
+        Float64, secondary("kWh"), "Register frozen at the month's end"
+    ]
+    billed_kwh: Annotated[Float64, primary("kWh"), "Energy of a bill"]
+    billed_sharp: Annotated[
+        Float64, primary("kWh"), "Energy of it in the sharp hours (尖)"
+    ]
+    billed_peak: Annotated[
+        Float64, primary("kWh"), "Energy of it in the peak hours (峰)"
+    ]
+    billed_valley: Annotated[
+        Float64, primary("kWh"), "Energy of it in the valley hours (谷)"
+    ]
+    billed_kvarh: Annotated[Float64, primary("kvarh"), "Reactive energy of a bill"]
+    billed_demand: Annotated[Float64, primary("kW"), "Highest demand of a bill's month"]
+    year_kwh: Annotated[
+        Float64, primary("kWh"), "Energy billed in the year before this bill"
+    ]
+    billed_deep_valley: Annotated[
+        Float64, primary("kWh"), "Energy of it in the deep valley (深谷)"
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Stages(Batch):
-    """A work item enters or leaves a stage. The area is the section that works on it."""
+    """A work item enters or leaves a stage."""
 
     kind: ClassVar[str] = "stages"
-    shared: ClassVar[frozenset[str]] = frozenset({"names", "areas", "stages"})
+    made_of: ClassVar[str] = "stages of work"
 
+    subject: Annotated[Codes, OutsideName("item"), "Work item"]
+    area: Annotated[Codes, OutsideName("section"), "Section that works on it"]
     stages: Names
-    stage: Codes  # into stages
-    progress: NDArray[np.uint8]  # StageProgress
-    limit: Column  # seconds the stage may take, NaN for the section's own limit
-
-    @classmethod
-    def encodings(cls) -> dict[str, str]:
-        """For each field of names, the field of codes into it."""
-        return {"names": "subject", "areas": "area", "stages": "stage"}
+    stage: Annotated[Codes, "Stage of the work"]
+    progress: Annotated[
+        Words, StageProgress, "Whether the item enters, leaves or waits in it"
+    ]
+    limit: Annotated[
+        Float64,
+        Unit("s"),
+        "How long the stage may take, when not the section's own limit",
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,9 +472,10 @@ class Clocks(Batch):
     """An observation of a meter's clock."""
 
     kind: ClassVar[str] = "clocks"
+    made_of: ClassVar[str] = "clock_offset or received of readings"
     segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
-    offset: Column  # seconds the meter's clock is ahead
+    offset: Annotated[Float64, Unit("s"), "How far the meter's clock is ahead"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,8 +483,9 @@ class Attempts(Batch):
     """A payment attempt. The subject is the channel, the area the channel's."""
 
     kind: ClassVar[str] = "attempts"
+    made_of: ClassVar[str] = "payments through a channel"
 
-    failed: Column  # 1 if the attempt failed
+    failed: Annotated[Float32, "1 if the attempt failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,21 +493,36 @@ class Invoices(Batch):
     """A bill when it is issued, overdue by a number of days, or settled. The subject is customer/bill."""
 
     kind: ClassVar[str] = "invoices"
+    made_of: ClassVar[str] = "bills"
 
-    overdue_days: Column  # 0 once it is settled
-    unpaid: Column  # yuan
-    penalty: Column  # yuan for being late, so far
-    credit: Column  # 1 if the customer's level is the best, -1 if the worst, else 0
-    cutoff_days: Column  # until supply may be cut off, if notice is given now
-    notice_days: Column  # by which the notice must come before
-    # Hours between the reading and the moment, or the day, at which the contract wants it.
-    read_off: Column
-    # kWh by which the register frozen at the month's end is above the reading billed, secondary.
-    short_kwh: Secondary
-    by_demand: Column  # 1 if the tariff has a price of demand
-    difference: Column  # yuan by which the bill is above the tariff
-    recomputed: Column  # yuan by the tariff
-    overpaid: Column  # yuan paid above the amount of the bill as issued at the time
+    overdue_days: Annotated[Float64, Unit("d"), "Since it was due; 0 once settled"]
+    unpaid: Annotated[Float64, Unit("CNY"), "The part of the bill that is unpaid"]
+    penalty: Annotated[Float64, Unit("CNY"), "For being late, so far"]
+    credit: Annotated[
+        Float64, "1 if the customer's level is the best, -1 if the worst, else 0"
+    ]
+    cutoff_days: Annotated[
+        Float64, Unit("d"), "Until supply may be cut off, if notice is given now"
+    ]
+    notice_days: Annotated[Float64, Unit("d"), "By which the notice must come before"]
+    read_off: Annotated[
+        Float64,
+        Unit("h"),
+        "Between the reading and the moment, or the day, at which the contract wants it",
+    ]
+    short_kwh: Annotated[
+        Float64,
+        secondary("kWh"),
+        "By which the register frozen at the month's end is above the reading billed",
+    ]
+    by_demand: Annotated[Float64, "1 if the tariff has a price of demand"]
+    difference: Annotated[Float64, Unit("CNY"), "By which the bill is above the tariff"]
+    recomputed: Annotated[Float64, Unit("CNY"), "The bill by the tariff"]
+    overpaid: Annotated[
+        Float64,
+        Unit("CNY"),
+        "Paid above the amount of the bill as issued at the time",
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,13 +530,20 @@ class Transfers(Batch):
     """A payment with the lines that settle it, at a moment. The subject is customer/reference."""
 
     kind: ClassVar[str] = "transfers"
+    made_of: ClassVar[str] = "payments with their references"
 
-    # Hours for which one side waits for the other; 0 once both are known, NaN if none must come.
-    unmatched_hours: Column
-    # Yuan by which the lines are above the payments; a missing side counts as the other repeated.
-    difference: Column
-    paid: Column  # yuan
-    settled: Column  # yuan
+    unmatched_hours: Annotated[
+        Float64,
+        Unit("h"),
+        "For which one side waits for the other; 0 once both are known, NaN if none must come",
+    ]
+    difference: Annotated[
+        Float64,
+        Unit("CNY"),
+        "By which the lines are above the payments; a missing side counts as the other repeated",
+    ]
+    paid: Annotated[Float64, Unit("CNY"), "The payments"]
+    settled: Annotated[Float64, Unit("CNY"), "The lines"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,11 +551,18 @@ class Overdue(Batch):
     """A work item's stage at a moment. The subject is item/stage, the area its section."""
 
     kind: ClassVar[str] = "overdue"
+    made_of: ClassVar[str] = "stages of work"
 
-    share: Column  # of the limit that has passed, 0 once the stage is finished
-    limit_hours: Column
-    stalled: Column  # times the usual that it has taken, 0 once it is finished
-    usual_hours: Column  # within which 95 % of such stages were done
+    share: Annotated[
+        Float64, "Of the limit that has passed, 0 once the stage is finished"
+    ]
+    limit_hours: Annotated[Float64, Unit("h"), "The limit of the stage"]
+    stalled: Annotated[
+        Float64, "Times the usual that it has taken, 0 once it is finished"
+    ]
+    usual_hours: Annotated[
+        Float64, Unit("h"), "Within which 95 % of such stages were done"
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,10 +570,13 @@ class Backlogs(Batch):
     """A stage of a section's work at a local midnight. The subject is the stage, the area its section."""
 
     kind: ClassVar[str] = "backlogs"
+    made_of: ClassVar[str] = "stages of work"
 
-    stuck: Column  # items in the stage past their limit, or past twice the usual
-    open_items: Column  # of the section, in any stage
-    stuck_share: Column  # of the open items
+    stuck: Annotated[
+        Float64, "Items in the stage past their limit, or past twice the usual"
+    ]
+    open_items: Annotated[Float64, "Items of the section, in any stage"]
+    stuck_share: Annotated[Float64, "Share of the open items"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,8 +584,11 @@ class Traces(Batch):
     """A work item when it enters or leaves a stage. The subject is the item, the area its section."""
 
     kind: ClassVar[str] = "traces"
+    made_of: ClassVar[str] = "stages of work"
 
-    unfinished: Column  # stages it has not finished before the furthest it has entered
+    unfinished: Annotated[
+        Float64, "Stages it has not finished before the furthest it has entered"
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -494,17 +596,30 @@ class MasterRecords(Batch):
     """A meter's master data at the end of a local day: the midnight ``at``. A count of faults is 0 if there is none."""
 
     kind: ClassVar[str] = "master_records"
+    made_of: ClassVar[str] = "master data"
 
-    calibration_days: Column  # past the date of its calibration, negative before
-    contract_days: Column  # until the contract ends, negative afterwards
-    gaps: Column  # empty fields of the contract that others of the area have
-    signed_off: Column  # share by which the signed capacity is off the recorded
-    no_customer: Column  # 1 if it names no customer, though others of the area do
-    doubled: Column  # further records of the same effective date
-    bad_capacity: Column  # 1 if the capacity is 0, or absent and no household's
-    bad_ratio: Column  # 1 if no transformer has such a ratio
-    bad_class: Column  # 1 if the use class is not that of the trade
-    no_gateway: Column  # 1 if the area's gateway meter has no record
+    calibration_days: Annotated[
+        Float64, Unit("d"), "Past the date of its calibration, negative before"
+    ]
+    contract_days: Annotated[
+        Float64, Unit("d"), "Until the contract ends, negative afterwards"
+    ]
+    gaps: Annotated[
+        Float32, "Empty fields of the contract that others of the area have"
+    ]
+    signed_off: Annotated[
+        Float32, "Share by which the signed capacity is off the recorded"
+    ]
+    no_customer: Annotated[
+        Float32, "1 if it names no customer, though others of the area do"
+    ]
+    doubled: Annotated[Float32, "Further records of the same effective date"]
+    bad_capacity: Annotated[
+        Float32, "1 if the capacity is 0, or absent and no household's"
+    ]
+    bad_ratio: Annotated[Float32, "1 if no transformer has such a ratio"]
+    bad_class: Annotated[Float32, "1 if the use class is not that of the trade"]
+    no_gateway: Annotated[Float32, "1 if the area's gateway meter has no record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,17 +627,24 @@ class Incidents(Batch):
     """A report of a meter, or of a whole area (subject ""), when it counts. NaN: no answer."""
 
     kind: ClassVar[str] = "incidents"
+    made_of: ClassVar[str] = "device events"
 
-    event: NDArray[np.uint8]  # Event that is reported
-    openings: Column  # without a work order, since the last inspection
-    changes: Column  # of parameters without a work order, since the last inspection
-    field_s: Column  # s of the longest magnetic field since the last inspection
-    use_drop: Column  # share by which daily use fell after it; -inf until it is known
-    relay_failures: Column  # commands in a row that were not carried out
-    disturbances: Column  # sags, swells and interruptions within a day
-    residual: Column  # pu, of the last
-    seconds: Column  # of the last
-    outages: Column  # unplanned, within 30 days
+    event: Annotated[Words, Event, "Event that is reported"]
+    openings: Annotated[Float32, "Without a work order, since the last inspection"]
+    changes: Annotated[
+        Float32, "Of parameters without a work order, since the last inspection"
+    ]
+    field_s: Annotated[
+        Float64, Unit("s"), "The longest magnetic field since the last inspection"
+    ]
+    use_drop: Annotated[
+        Float32, "Share by which daily use fell after it; -inf until it is known"
+    ]
+    relay_failures: Annotated[Float32, "Commands in a row that were not carried out"]
+    disturbances: Annotated[Float32, "Sags, swells and interruptions within a day"]
+    residual: Annotated[Float32, Unit("pu"), "Voltage of the last disturbance"]
+    seconds: Annotated[Float32, Unit("s"), "How long the last disturbance lasted"]
+    outages: Annotated[Float32, "Unplanned, within 30 days"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -530,43 +652,91 @@ class Days(Batch):
     """A meter's closed local day; ``at`` is the midnight that ends it."""
 
     kind: ClassVar[str] = "days"
+    made_of: ClassVar[str] = "readings"
     segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
-    kwh: Secondary  # kWh imported, secondary; NaN below half coverage
-    coverage: Column  # share of the day's intervals that were read
-    reads: Column  # readings of any kind in the day
-    # Share of the day's readings with voltage on some phase, NaN if none has a voltage.
-    live: Column
-    # (intervals, rows) kWh of each interval since midnight, secondary; NaN if it was not read.
-    curve: Secondary
-    register: Secondary  # kWh at the day's last reading with a register, secondary
-    register_age: Column  # seconds from that reading to midnight
-    export_register: Secondary  # kWh exported, of the same reading
-    # KWh of the tariffs' registers, of the same reading, secondary.
-    tariff_sum: Secondary
-    tariffs: Column  # how many registers of tariffs that reading has
-    mean_kw: Secondary  # mean power drawn, secondary; NaN below half coverage
-    mean_kw_error: Secondary  # its standard error, if power is read at moments
-    mean_kvar: Secondary  # mean unsigned reactive power, if read beside all power
-    power_coverage: Column  # share of the day's intervals with power
-    returned_kwh: Secondary  # kWh that flowed back by the power readings, secondary
-    # Highest mean power of an interval, of the intervals that follow one that was read, secondary.
-    top_kw: Secondary
-    demand: Secondary  # kW, of the day's last reading with a demand, secondary
-    demand_resets: Column  # how often it was reset, of the same reading
-    meter_ratio: Column  # CT x PT ratio that the meter was last set to in the day
-    # Primary kVA below which 99 % of the readings lie, the second highest at a quarter-hour, and
-    # primary kVA reached for two hours of the day in all; both NaN below 90 % coverage.
-    kva_p99: Primary
-    kva_2h: Primary
-    # Of the voltages, below which 95 % of the readings lie, and the highest; NaN below 90 % coverage.
-    unbalance_p95: Column
-    unbalance_top: Column
-    by_magnitude: Column  # share of them that come from magnitudes, for lack of angles
-    # (3 x hours, rows) V that an hour changed the voltage more than the gateway's A, B and C.
-    voltage_apart: Column
-    # deg C of the air outside, the day's mean; NaN if an area has it for less than 90 %.
-    temperature: Column
+    kwh: Annotated[
+        Float32, secondary("kWh"), "Energy imported; NaN below half coverage"
+    ]
+    coverage: Annotated[Float32, "Share of the day's intervals that were read"]
+    reads: Annotated[Float32, "Readings of any kind in the day"]
+    live: Annotated[
+        Float32,
+        "Share of the day's readings with voltage on some phase, NaN if none has a voltage",
+    ]
+    curve: Annotated[
+        Curve32,
+        secondary("kWh"),
+        "Energy of each interval since midnight; NaN if it was not read",
+    ]
+    register: Annotated[
+        Float64, secondary("kWh"), "At the day's last reading with a register"
+    ]
+    register_age: Annotated[Float32, Unit("s"), "From that reading to midnight"]
+    export_register: Annotated[
+        Float64, secondary("kWh"), "Energy exported, of the same reading"
+    ]
+    tariff_sum: Annotated[
+        Float64, secondary("kWh"), "Registers of the tariffs, of the same reading"
+    ]
+    tariffs: Annotated[Float32, "How many registers of tariffs that reading has"]
+    mean_kw: Annotated[
+        Float32, secondary("kW"), "Mean power drawn; NaN below half coverage"
+    ]
+    mean_kw_error: Annotated[
+        Float32, secondary("kW"), "Its standard error, if power is read at moments"
+    ]
+    mean_kvar: Annotated[
+        Float32,
+        secondary("kvar"),
+        "Mean unsigned reactive power, if read beside all power",
+    ]
+    power_coverage: Annotated[Float32, "Share of the day's intervals with power"]
+    returned_kwh: Annotated[
+        Float32, secondary("kWh"), "Energy that flowed back by the power readings"
+    ]
+    top_kw: Annotated[
+        Float32,
+        secondary("kW"),
+        "Highest mean power of an interval, of the intervals that follow one that was read",
+    ]
+    demand: Annotated[
+        Float32, secondary("kW"), "Of the day's last reading with a demand"
+    ]
+    demand_resets: Annotated[Float32, "How often it was reset, of the same reading"]
+    meter_ratio: Annotated[
+        Float32, "CT x PT ratio that the meter was last set to in the day"
+    ]
+    kva_p99: Annotated[
+        Float32,
+        primary("kVA"),
+        "Below which 99 % of the readings lie, the second highest at a quarter-hour; NaN below 90 % coverage",
+    ]
+    kva_2h: Annotated[
+        Float32,
+        primary("kVA"),
+        "Reached for two hours of the day in all; NaN below 90 % coverage",
+    ]
+    unbalance_p95: Annotated[
+        Float32,
+        "Of the voltages, below which 95 % of the readings lie; NaN below 90 % coverage",
+    ]
+    unbalance_top: Annotated[
+        Float32, "Of the voltages, the highest; NaN below 90 % coverage"
+    ]
+    by_magnitude: Annotated[
+        Float32, "Share of them that come from magnitudes, for lack of angles"
+    ]
+    voltage_apart: Annotated[
+        Curve32,
+        Unit("V"),
+        "That an hour changed the voltage more than the gateway's A, B and C: 3 x hours",
+    ]
+    temperature: Annotated[
+        Float32,
+        Unit("Cel"),
+        "Of the air outside, the day's mean; NaN if an area has it for less than 90 %",
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -574,17 +744,35 @@ class Intervals(Batch):
     """A transformer area's closed interval; ``at`` ends it."""
 
     kind: ClassVar[str] = "intervals"
+    made_of: ClassVar[str] = "p, i or a gateway meter"
     segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
-    current: Primary  # (3, rows) A of the gateway meter, else the sum of the users'
-    kva: Primary  # apparent power, primary
-    neutral: Primary  # A through the transformer's neutral, by the gateway meter
-    gateway: Column  # 1 if measured by the gateway meter, 0 if summed over users
-    # Hz above and below nominal that at least three of the area's meters show; NaN if fewer do.
-    hz_above: Column
-    hz_below: Column
-    temperature: Column  # deg C of the air outside, mean over the meters that have it
-    coverage: Column  # share of the area's meters that were read
+    current: Annotated[
+        Phases32, primary("A"), "Of the gateway meter, else the sum of the users'"
+    ]
+    kva: Annotated[Float32, primary("kVA"), "Apparent power"]
+    neutral: Annotated[
+        Float32,
+        primary("A"),
+        "Through the transformer's neutral, by the gateway meter",
+    ]
+    gateway: Annotated[
+        Float32, "1 if measured by the gateway meter, 0 if summed over users"
+    ]
+    hz_above: Annotated[
+        Float32,
+        Unit("Hz"),
+        "Above nominal, by at least three of the area's meters; NaN if fewer show it",
+    ]
+    hz_below: Annotated[
+        Float32,
+        Unit("Hz"),
+        "Below nominal, by at least three of the area's meters; NaN if fewer show it",
+    ]
+    temperature: Annotated[
+        Float32, Unit("Cel"), "Of the air outside, mean over the meters that have it"
+    ]
+    coverage: Annotated[Float32, "Share of the area's meters that were read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -592,59 +780,52 @@ class AreaDays(Batch):
     """A transformer area's closed local day; ``at`` is the midnight that ends it."""
 
     kind: ClassVar[str] = "area_days"
+    made_of: ClassVar[str] = "a gateway meter"
     segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
-    energy_in: Primary  # kWh through the gateway meter, primary
-    energy_out: Primary  # kWh of all users, primary
-    unread_in: Primary  # kWh that likely came in besides, in intervals not read
-    unread_out: Primary  # kWh that the users likely used besides
-    # kWh, three standard deviations of the unread and of the registers' last digits.
-    doubt: Primary
-    # Share of intervals read, the lesser of the gateway's and the users'.
-    coverage: Column
-    read_share: Column  # readings received of those due, of all meters
-    others_share: Column  # the same of all meters but the one that lacks most
+    energy_in: Annotated[Float64, primary("kWh"), "Through the gateway meter"]
+    energy_out: Annotated[Float64, primary("kWh"), "Of all users"]
+    unread_in: Annotated[
+        Float64, primary("kWh"), "Likely came in besides, in intervals not read"
+    ]
+    unread_out: Annotated[Float64, primary("kWh"), "Likely used besides by the users"]
+    doubt: Annotated[
+        Float64,
+        primary("kWh"),
+        "Three standard deviations of the unread and of the registers' last digits",
+    ]
+    coverage: Annotated[
+        Float32, "Share of intervals read, the lesser of the gateway's and the users'"
+    ]
+    read_share: Annotated[Float32, "Readings received of those due, of all meters"]
+    others_share: Annotated[
+        Float32, "The same of all meters but the one that lacks most"
+    ]
 
 
+# Of a kind and the class that `slots=True` has replaced by it, the kind comes later.
+ALL_KINDS = {kind.kind: kind for kind in Batch.__subclasses__()}
+"""Every kind of batch, by name."""
+KIND_COLUMNS: dict[type[Batch], dict[str, Declaration]] = {
+    kind: declarations(kind) for kind in ALL_KINDS.values()
+}
+"""The columns of every kind, by name."""
+KIND_ENCODINGS = {
+    kind: {
+        names.name: codes.name
+        for names, codes in pairwise(columns.values())
+        if names.form.dtype is str
+    }
+    for kind, columns in KIND_COLUMNS.items()
+}
+ALL_COLUMNS = dict(chain.from_iterable(map(dict.items, KIND_COLUMNS.values())))
+"""Every column, by name: where kinds share a name, it has one form."""
 COLUMN_TYPES: dict[str, Any] = {
-    "register": np.float64, "export_register": np.float64, "kwh": np.float32, "u": np.float32, "i": np.float32,
-    "p": np.float32, "q": np.float32,
-    "register_sharp": np.float64, "register_peak": np.float64, "register_flat": np.float64,
-    "register_valley": np.float64, "demand": np.float32, "demand_resets": np.float32, "neutral": np.float32,
-    "frequency": np.float32, "temperature": np.float32, "thd": np.float32, "u_angle": np.float32,
-    "terminal_p": np.float32, "meter_ratio": np.float32, "flags": np.float32, "clock_offset": np.float32,
-    "received": np.int64, "status": np.uint8, "event": np.uint8, "until": np.int64, "residual": np.float32,
-    "seconds": np.float32,
-    "calibration_days": np.float64, "contract_days": np.float64, "gaps": np.float32, "signed_off": np.float32,
-    "no_customer": np.float32, "doubled": np.float32, "bad_capacity": np.float32, "bad_ratio": np.float32,
-    "bad_class": np.float32, "no_gateway": np.float32,
-    "openings": np.float32, "changes": np.float32, "field_s": np.float64, "use_drop": np.float32,
-    "relay_failures": np.float32, "disturbances": np.float32, "outages": np.float32,
-    "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
-    "references": str, "reference": np.int32, "succeeded": np.uint8, "due": np.int64, "read_at": np.int64,
-    "read_register": np.float64, "frozen_register": np.float64, "billed_kwh": np.float64, "billed_sharp": np.float64,
-    "billed_peak": np.float64, "billed_valley": np.float64, "billed_kvarh": np.float64, "billed_demand": np.float64,
-    "year_kwh": np.float64, "billed_deep_valley": np.float64,
-    "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
-    "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "penalty": np.float64,
-    "share": np.float64,
-    "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
-    "recomputed": np.float64, "overpaid": np.float64,
-    "credit": np.float64, "cutoff_days": np.float64, "notice_days": np.float64,
-    "unmatched_hours": np.float64, "paid": np.float64, "settled": np.float64,
-    "limit_hours": np.float64, "stalled": np.float64, "usual_hours": np.float64, "unfinished": np.float64,
-    "stuck": np.float64, "open_items": np.float64, "stuck_share": np.float64,
-    "register_age": np.float32, "tariff_sum": np.float64, "tariffs": np.float32, "mean_kw": np.float32,
-    "mean_kw_error": np.float32, "mean_kvar": np.float32, "power_coverage": np.float32, "returned_kwh": np.float32,
-    "top_kw": np.float32, "curve": np.float32,
-    "coverage": np.float32, "reads": np.float32, "live": np.float32, "kva_p99": np.float32, "kva_2h": np.float32,
-    "unbalance_p95": np.float32, "unbalance_top": np.float32, "by_magnitude": np.float32,
-    "voltage_apart": np.float32,
-    "current": np.float32, "kva": np.float32, "gateway": np.float32, "hz_above": np.float32, "hz_below": np.float32,
-    "energy_in": np.float64, "energy_out": np.float64,
-    "unread_in": np.float64, "unread_out": np.float64, "doubt": np.float64, "read_share": np.float32,
-    "others_share": np.float32,
-}  # fmt: skip
-PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})
-# with a leading axis of intervals
-CURVE_COLUMNS = frozenset({"curve", "voltage_apart"})
+    name: column.form.dtype for name, column in ALL_COLUMNS.items()
+}
+PHASE_COLUMNS = frozenset(
+    name for name, column in ALL_COLUMNS.items() if column.form.axis == "phases"
+)
+CURVE_COLUMNS = frozenset(
+    name for name, column in ALL_COLUMNS.items() if column.form.axis == "intervals"
+)

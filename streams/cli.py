@@ -19,14 +19,15 @@ from rich.console import Console
 
 from replay.history import Source, Tally
 from replay.layout import read_areas
-from replay.send import SendError, Shape
+from replay.send import SendError
 from replay.sources import open_sources
 from schemas.alert import Alert
+from schemas.wire import Shape
 from streams.json_output import show_json
-from streams.kafka import topics as names
 from streams.kafka.alerts import last_states, published_alerts
 from streams.kafka.log_limit import LOG_LIMIT
 from streams.kafka.readers import UnansweredError
+from streams.kafka.topics import TopicError, ensure
 from streams.lines import line
 from streams.rule_commands import RulesFile
 from streams.rule_commands import app as rules
@@ -77,7 +78,7 @@ def main() -> NoReturn:
         ValueError,
         OSError,
         SendError,
-        names.TopicError,
+        TopicError,
         UnansweredError,
         KafkaError,
     ) as error:
@@ -110,7 +111,7 @@ def worker(context: typer.Context) -> None:
     )
 
     LOG_LIMIT.install()
-    asyncio.run(names.ensure(settings))
+    asyncio.run(ensure(settings))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     logging.getLogger("meterwatch").setLevel(settings.log_level)
     run(settings)
@@ -119,7 +120,7 @@ def worker(context: typer.Context) -> None:
 @app.command()
 def topics(context: typer.Context, json: Json = False) -> None:
     """Creates the topics that are missing and checks the partition counts of the others."""
-    states = asyncio.run(names.ensure(_load_settings(context)))
+    states = asyncio.run(ensure(_load_settings(context)))
     if json:
         show_json(states)
         return

@@ -16,11 +16,11 @@ from rich.progress import (
 )
 
 from replay.history import Source
-from replay.send import Shape
 from replay.send import send as publish
 from schemas.columns import Batch, Stages
+from schemas.wire import Shape
 from streams.json_output import show_json
-from streams.kafka import topics as names
+from streams.kafka.topics import ensure
 from streams.settings import Settings
 
 out = Console(highlight=False, markup=False, soft_wrap=True)
@@ -31,7 +31,7 @@ def send_source(
     settings: Settings, source: Source, shape: Shape, speed: float | None, *, json: bool
 ) -> None:
     """Publishes a history with a progress bar, then shows the counts. Raises SendError, TopicError."""
-    asyncio.run(names.ensure(settings))
+    asyncio.run(ensure(settings))
     seen: set[str] = set()
     source = replace(source, batches=_collecting_areas(source.batches, seen))
     columns = (

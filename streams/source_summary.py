@@ -14,26 +14,18 @@ from rich.table import Table
 
 from detectors.needs import Needs
 from detectors.rule import ALL_RULES
-from replay.history import arrivals, nothing_read
+from replay.history import SUBJECT_NOUNS, arrivals, nothing_read
 from replay.sources import open_sources
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Stages
 from schemas.documents import schema
+from schemas.topics import ALL_TOPICS
 from streams.settings import Settings
 from streams.times import local_time
 
 RECORD_NAMES = {
-    "readings": "reading",
-    "events": "event",
-    "payments": "payment",
-    "stages": "stage",
+    topic.kind.kind: topic.payloads[0].name for topic in ALL_TOPICS if topic.kind
 }
 MASTER_SUFFIX = " of the master data"
-SUBJECT_NAMES = {
-    "readings": "meters",
-    "events": "devices",
-    "payments": "customers",
-    "stages": "items",
-}
 
 
 @dataclass
@@ -152,7 +144,7 @@ def _plain(kind: str, rows: _KindRows, zone: str) -> dict[str, Any]:
         "rows": rows.rows,
         "from": local_time(rows.first, zone),
         "to": local_time(rows.last, zone),
-        SUBJECT_NAMES[kind]: len(rows.subjects),
+        SUBJECT_NOUNS[kind]: len(rows.subjects),
         "areas": len(rows.areas),
         "ids": _shape_of(rows.subjects),
         "words": dict(rows.words.most_common()),
@@ -195,7 +187,7 @@ def _origin(name: str) -> str:
 
 def _show_kind(kind: str, rows: dict[str, Any], console: Console) -> None:
     """Prints the rows of a kind: how many, of whom, when, and the values of their columns."""
-    subjects = SUBJECT_NAMES[kind]
+    subjects = SUBJECT_NOUNS[kind]
     console.print(
         f"\n{kind}: {rows['rows']:,} rows of {rows[subjects]:,} {subjects} in {rows['areas']:,} areas, "
         f"{rows['from']} to {rows['to']}; ids like {rows['ids']}",

@@ -36,25 +36,25 @@ from rich.table import Table
 from detectors.engine import Engine
 from replay import layout
 from replay.history import Source
-from replay.send import KIND_TOPICS, Shape, encoded
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.columns import EARLIEST_TIME, LATEST_TIME, Batch, Payments, Readings
 from schemas.master import Area
+from schemas.topics import (
+    ALERTS_TOPIC,
+    CHECKPOINTS_TOPIC,
+    KIND_TOPICS,
+    LARGEST_RECORD,
+    REGISTRY_TOPIC,
+    REJECTS_TOPIC,
+)
 from schemas.units import DAY_SECONDS
-from schemas.wire import decode_alert, encode_area, encode_readings
+from schemas.wire import Shape, decode_alert, encode, encode_area
 from streams.kafka import checkpoints
 from streams.kafka.broker import Broker, BrokerError
 from streams.kafka.outbox import producer
 from streams.kafka.readers import reader
-from streams.kafka.topics import (
-    ALERTS_TOPIC,
-    CHECKPOINTS_TOPIC,
-    LARGEST_RECORD,
-    REGISTRY_TOPIC,
-    REJECTS_TOPIC,
-    ensure,
-)
+from streams.kafka.topics import ensure
 from streams.local.follow import follow
 from streams.local.progress import Progress
 from streams.local.runner import identity
@@ -203,7 +203,7 @@ def undisturbed(stream: Stream, settings: Settings) -> ExpectedResult:
 
             for rows, _ in engine.rejected:
                 assert isinstance(rows, Readings)
-                for key, value, _ in encode_readings(rows, "array"):
+                for key, value, _ in encode(rows, "array"):
                     rejected.update(each_reading(key, value))
     return ExpectedResult(
         last_states(alerts), len(alerts), count_outcomes(engine), rejected
@@ -253,7 +253,7 @@ async def publish(
     """Send rows in their own order; `replay.send` puts them in order of time."""
     for batch in batches:
         topic = settings.topic(KIND_TOPICS[type(batch)])
-        for key, value, content in encoded(batch, shape):
+        for key, value, content in encode(batch, shape):
             await client.send(
                 topic, value, key, headers=[("content-type", content.encode())]
             )

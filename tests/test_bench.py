@@ -54,11 +54,10 @@ from bench.results import (
 from bench.testbed import PARTITION_COUNT, partition_of
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
-from replay.send import encoded
 from schemas.alert import Alert
 from schemas.columns import Batch
-from streams.kafka.judging import TOPIC_DECODERS
-from streams.kafka.topics import PAYMENTS_TOPIC, READS_TOPIC, SOURCE_TOPICS
+from schemas.topics import PAYMENTS_TOPIC, READS_TOPIC, SOURCE_TOPICS, TOPIC_KINDS
+from schemas.wire import decode, encode
 from tests.workers import Samples
 
 # rows of 100,000 meters
@@ -335,9 +334,9 @@ def test_load_of_other_topics_decodes_and_is_judged(load_type):
     for _ in range(3 * SLOTS_PER_DAY):
         batch = topic_load.slot()
         messages = [
-            (key, value, kind, 0) for key, value, kind in encoded(batch, "array")
+            (key, value, kind, 0) for key, value, kind in encode(batch, "array")
         ]
-        decoded, refused = TOPIC_DECODERS[topic_load.topic][1](messages)
+        decoded, refused = decode(TOPIC_KINDS[topic_load.topic], messages)
         assert not refused
         rows += len(batch)
         if decoded:

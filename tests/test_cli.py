@@ -20,11 +20,11 @@ from detectors.rule import ALL_RULES
 from replay.layout import write_areas
 from replay.simulation.town import Town
 from schemas.alert import Alert
+from schemas.topics import ALERTS_TOPIC, ALL_TOPICS
 from schemas.wire import encode_alert
 from streams.cli import main
 from streams.kafka.alerts import published_alerts
 from streams.kafka.rulebooks import RECORD_KEY, newest
-from streams.kafka.topics import ALERTS_TOPIC, ALL_TOPICS
 from streams.local.store import Store
 from streams.settings import load
 

@@ -15,13 +15,14 @@ from schemas.documents import (
     documents,
     schema,
 )
+from schemas.pages import pages
 from schemas.wire import Reason
 
 
-def test_files_match_the_types():
+def test_files_and_pages_match_the_declarations():
     stale = [
         str(path)
-        for path, text in documents().items()
+        for path, text in (documents() | pages()).items()
         if not path.exists() or path.read_text("utf-8") != text
     ]
     assert not stale, "`python -m schemas.documents` writes them anew"

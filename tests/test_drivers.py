@@ -14,11 +14,11 @@ import pytest
 from detectors.engine import Engine
 from replay import layout
 from replay.history import Source
-from replay.send import Shape
 from replay.simulation.town import Town
 from replay.sources import open_sources
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area
+from schemas.wire import Shape
 from streams.kafka.outbox import producer
 from streams.kafka.topics import ensure
 from streams.local.follow import follow

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from schemas.columns import Event
+from schemas.columns import DeviceEvents, Event
 from schemas.events import EVENT_TABLES, IEC_CODES, event_of
-from schemas.wire import Reason, decode_events
+from schemas.wire import Reason, decode
 
 EVENT_TIME = 1_772_380_800
 
@@ -18,7 +18,7 @@ def decoded(*records):
         msgspec.json.encode({"at": EVENT_TIME, "meter": "M1"} | record)
         for record in records
     ]
-    batch, refusals = decode_events([(b"A1", value, "", 0) for value in values])
+    batch, refusals = decode(DeviceEvents, [(b"A1", value, "", 0) for value in values])
     words = [] if batch is None else [Event(code).name.lower() for code in batch.event]
     return words, [refusal.reason for refusal in refusals]
 
@@ -97,7 +97,9 @@ def test_terminal_without_power_is_an_outage_of_its_area(system, code):
         "system": system,
         "code": code,
     }
-    batch, refusals = decode_events([(b"A1", msgspec.json.encode(record), "", 0)])
+    batch, refusals = decode(
+        DeviceEvents, [(b"A1", msgspec.json.encode(record), "", 0)]
+    )
 
     assert batch is not None
     assert not refusals

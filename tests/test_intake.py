@@ -20,13 +20,7 @@ from kafka import KafkaProducer
 
 from detectors.rulebook import EMPTY_RULEBOOK
 from replay.sources import open_sources
-from streams.kafka.alerts import alert_of
-from streams.kafka.broker import Broker
-from streams.kafka.compression import LZ4_CODEC
-from streams.kafka.intake import partition_of
-from streams.kafka.readers import reader
-from streams.kafka.rulebooks import newest
-from streams.kafka.topics import (
+from schemas.topics import (
     ALERTS_TOPIC,
     CHECKPOINTS_TOPIC,
     EVENTS_TOPIC,
@@ -36,8 +30,14 @@ from streams.kafka.topics import (
     REJECTS_TOPIC,
     RULES_TOPIC,
     WORKFLOW_TOPIC,
-    ensure,
 )
+from streams.kafka.alerts import alert_of
+from streams.kafka.broker import Broker
+from streams.kafka.compression import LZ4_CODEC
+from streams.kafka.intake import partition_of
+from streams.kafka.readers import reader
+from streams.kafka.rulebooks import newest
+from streams.kafka.topics import ensure
 from streams.sending import send_source
 from streams.settings import Settings, load
 from tests.test_fetched import rebased

@@ -17,12 +17,12 @@ from detectors.engine import Engine
 from detectors.policy.mute import MUTING_EVENTS
 from detectors.rule import ALL_RULES
 from schemas.columns import Event
+from schemas.topics import READS_TOPIC, REGISTRY_TOPIC, SOURCE_TOPICS
 from schemas.wire import Reason
 from streams.kafka import labels
 from streams.kafka.checkpoints import WrittenCheckpoint
 from streams.kafka.metrics import ALERT_BUCKETS, STEP_BUCKETS, Metrics
 from streams.kafka.partitions import Partition
-from streams.kafka.topics import READS_TOPIC, REGISTRY_TOPIC, SOURCE_TOPICS
 from streams.kafka.worker import Worker
 from streams.settings import load
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from detectors.engine import Engine
 from models.timelines.base import PORTION_ITEMS
 from schemas.columns import Readings, Stages
+from schemas.topics import EVENTS_TOPIC, PAYMENTS_TOPIC, READS_TOPIC, WORKFLOW_TOPIC
 from schemas.units import DAY_SECONDS
 from streams.kafka.backlog import Chunk, GapError
 from streams.kafka.checkpoints import PartitionProgress, WrittenCheckpoint
@@ -21,12 +22,6 @@ from streams.kafka.partitions import (
     Partition,
 )
 from streams.kafka.records import FetchedRange
-from streams.kafka.topics import (
-    EVENTS_TOPIC,
-    PAYMENTS_TOPIC,
-    READS_TOPIC,
-    WORKFLOW_TOPIC,
-)
 
 START_TIME = 1_772_380_800
 

@@ -19,21 +19,7 @@ from aiokafka.structs import ConsumerRecord
 
 from detectors.engine import Engine
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
-from schemas.wire import (
-    FRAME_CONTENT_TYPE,
-    Encoded,
-    Reason,
-    encode_area,
-    encode_events,
-    encode_payments,
-    encode_readings,
-    encode_stages,
-)
-from schemas.wire.decoding import LARGEST_VALUE_BYTES
-from streams.kafka import checkpoints
-from streams.kafka.broker import Broker
-from streams.kafka.checkpoints import WrittenCheckpoint
-from streams.kafka.topics import (
+from schemas.topics import (
     CHECKPOINTS_TOPIC,
     EVENTS_TOPIC,
     LARGEST_RECORD,
@@ -43,8 +29,13 @@ from streams.kafka.topics import (
     REGISTRY_TOPIC,
     REJECTS_TOPIC,
     WORKFLOW_TOPIC,
-    ensure,
 )
+from schemas.wire import FRAME_CONTENT_TYPE, Encoded, Reason, encode, encode_area
+from schemas.wire.decoding import LARGEST_VALUE_BYTES
+from streams.kafka import checkpoints
+from streams.kafka.broker import Broker
+from streams.kafka.checkpoints import WrittenCheckpoint
+from streams.kafka.topics import ensure
 from streams.settings import Settings, load
 from tests.adversarial import Stream, town
 from tests.test_wire import BAD_READINGS, GOOD_READING, READING_TIME, packed
@@ -316,10 +307,10 @@ TOPIC_POISON = {
     ],
 }
 KIND_ENCODERS: dict[type[Batch], Callable[[Any], Iterable[Encoded]]] = {
-    Readings: lambda batch: encode_readings(batch, "packed", 3),
-    DeviceEvents: lambda batch: encode_events(batch, "single"),
-    Payments: lambda batch: encode_payments(batch, "array", 5),
-    Stages: lambda batch: encode_stages(batch, "single"),
+    Readings: lambda batch: encode(batch, "packed", 3),
+    DeviceEvents: lambda batch: encode(batch, "single"),
+    Payments: lambda batch: encode(batch, "array", 5),
+    Stages: lambda batch: encode(batch, "single"),
 }
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import replace
-from typing import get_type_hints
 
 import msgspec
 import pytest
@@ -14,7 +12,8 @@ import detectors  # noqa: F401 - its rules come with it
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
 from schemas.alert import Alert
-from schemas.columns import Batch
+from schemas.columns import ALL_KINDS, KIND_COLUMNS, Batch
+from schemas.declarations import Declaration
 from tests.casebook import (
     Case,
     RecordingRule,
@@ -65,58 +64,38 @@ RULE_CASES = [
 ]
 
 
-def sided(kind: type[Batch]) -> dict[str, set[str]]:
-    """The secondary and the primary columns of a kind."""
-    hints = get_type_hints(kind, include_extras=True)
-    return {
-        side: {
-            name
-            for name, hint in hints.items()
-            if side in getattr(hint, "__metadata__", ())
-        }
-        for side in ("secondary", "primary")
-    }
+def sided(kind: type[Batch], side: str) -> set[str]:
+    """The columns of a kind on a side of the transformers."""
+    columns = KIND_COLUMNS[kind].items()
+    return {name for name, column in columns if column.unit.side == side}
 
 
-def measures(name: str, comment: str) -> bool:
+def measures(column: Declaration) -> bool:
     """True if a column is energy, power or current by its name or unit."""
     by_name = re.search(
         r"(^|_)(kwh|kw|kva|kvar|kvarh|register|energy|current|neutral|tariff_sum)(_|$)",
-        name,
+        column.name,
     )
-    return bool(
-        by_name or re.match(r"(\(.*\) |primary )?(kWh|kW|kvar|kvarh|kVA|A)\b", comment)
-    )
+    by_unit = column.unit.name in {"kWh", "kW", "kvar", "kvarh", "kVA", "A"}
+    return bool(by_name) or by_unit
 
 
-def commented(kind: type[Batch]) -> dict[str, str]:
-    """The columns of a kind with their comments."""
-    columns = re.findall(
-        r"^    (\w+): [\w\[\].]+(?:  # (.*))?$", inspect.getsource(kind), re.MULTILINE
-    )
-    return dict(columns)
-
-
-BATCH_TYPES: list[type[Batch]] = Batch.__subclasses__()
-
-
-@pytest.mark.parametrize("kind", BATCH_TYPES, ids=[kind.kind for kind in BATCH_TYPES])
+@pytest.mark.parametrize("kind", KIND_COLUMNS, ids=ALL_KINDS)
 def test_every_energy_power_and_current_is_primary_or_secondary(kind):
-    sides, unsided = sided(kind), {"register_age", "limit_hours"}
-    assert not sides["secondary"] & sides["primary"]
-    measured = {
-        name for name, comment in commented(kind).items() if measures(name, comment)
-    } - unsided
-    assert measured <= sides["secondary"] | sides["primary"]
-    for side, other in (("secondary", "primary"), ("primary", "secondary")):
-        assert [name for name in sides[side] if other in commented(kind)[name]] == []
+    unsided = {"register_age", "limit_hours"}
+    columns = KIND_COLUMNS[kind].values()
+    measured = {column.name for column in columns if measures(column)}
+    assert measured - unsided <= sided(kind, "secondary") | sided(kind, "primary")
+    for column in columns:
+        other = {"secondary": "primary", "primary": "secondary"}.get(column.unit.side)
+        assert not other or other not in column.text
 
 
 def behind_transformers(batch: Batch) -> Batch:
     """The same rows as meters behind current transformers show them."""
     shown = {
         name: getattr(batch, name) / TRANSFORMER_RATIO
-        for name in sided(type(batch))["secondary"]
+        for name in sided(type(batch), "secondary")
     }
     return replace(batch, **shown)
 

@@ -16,9 +16,9 @@ from replay.simulation.town import Town
 from schemas.alert import Alert
 from schemas.columns import Batch
 from schemas.rules import Edition, Rulebook
+from schemas.topics import ALERTS_TOPIC, RULES_TOPIC
 from schemas.wire import decode_alert
 from streams.kafka import rulebooks
-from streams.kafka.topics import ALERTS_TOPIC, RULES_TOPIC
 from streams.settings import Settings
 from tests.test_rulebook import edition
 from tests.workers import (

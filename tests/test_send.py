@@ -15,7 +15,7 @@ from replay.history import Source
 from replay.send import SendError, send
 from replay.sources import open_sources
 from schemas.columns import Readings, Stages
-from schemas.wire import decode_areas, decode_readings, decode_stages
+from schemas.wire import decode, decode_areas
 from tests.test_layout import sorted_rows
 
 DATA_FOLDER = Path(__file__).parent / "data"
@@ -89,7 +89,7 @@ def test_sent_history_reads_back_the_same(broker, shape):
 
     count = source.rows if shape == "single" else -(-source.rows // 500)
     (messages,) = received(broker.address, prefix + "meter.reads", count).values()
-    readings, refused = decode_readings(messages)
+    readings, refused = decode(Readings, messages)
     assert not refused
     assert sorted_rows([readings]) == sorted_rows(open_sources(GARDEN_FILES).batches)
 
@@ -103,7 +103,7 @@ def test_stages_are_keyed_by_section(broker):
         broker.address, "stages-workflow", -(-source.rows // 500)
     ).values()
     assert {key for key, *_ in messages} == {b"workflow"}
-    stages, refused = decode_stages(messages)
+    stages, refused = decode(Stages, messages)
     assert isinstance(stages, Stages)
     assert (len(stages), refused) == (source.rows, [])
 

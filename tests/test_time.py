@@ -26,7 +26,7 @@ from schemas.columns import (
 )
 from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
-from schemas.wire import decode_readings, decode_stages, encode_readings, encode_stages
+from schemas.wire import decode, encode
 from tests.adversarial import Row, Stream, event_row, town, with_closing_readings
 from tests.fuzz import bounded
 from tests.outcomes import balanced, count_outcomes
@@ -232,9 +232,9 @@ def test_reading_from_the_future_is_rejected_by_its_receipt_time(ahead):
         ahead_rows = readings(first, 1, {"M2": ahead}, received=0)
         sent = [
             (key, value, "", first + QUARTER_SECONDS)
-            for key, value, _ in encode_readings(ahead_rows, "single")
+            for key, value, _ in encode(ahead_rows, "single")
         ]
-        batch, refusals = decode_readings(sent)
+        batch, refusals = decode(Readings, sent)
         assert batch is not None
         assert not refusals
         alerts += engine.step(batch)
@@ -330,9 +330,9 @@ def test_items_of_future_years_are_rejected_and_harm_no_section(future):
         for batch in batches:
             messages = [
                 (key, value, content, now)
-                for key, value, content in encode_stages(batch, "single")
+                for key, value, content in encode(batch, "single")
             ]
-            decoded, _ = decode_stages(messages)
+            decoded, _ = decode(Stages, messages)
             if decoded:
                 alerts.extend(engine.step(decoded))
         return engine

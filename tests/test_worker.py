@@ -18,17 +18,8 @@ from replay.history import Source
 from replay.send import send
 from replay.simulation.town import Town
 from schemas.alert import Alert
-from schemas.columns import Batch, Stages
-from schemas.wire import JSON_CONTENT_TYPE, decode_alert, decode_readings, encode_alert
-from streams.kafka import checkpoints
-from streams.kafka.checkpoints import WrittenCheckpoint
-from streams.kafka.deliveries import Deliveries
-from streams.kafka.holdings import Holdings
-from streams.kafka.liveness import Liveness
-from streams.kafka.metrics import Metrics
-from streams.kafka.partitions import Partition
-from streams.kafka.thread import EngineThread
-from streams.kafka.topics import (
+from schemas.columns import Batch, Readings, Stages
+from schemas.topics import (
     ALERTS_TOPIC,
     CHECKPOINTS_TOPIC,
     LARGEST_REJECT,
@@ -37,6 +28,20 @@ from streams.kafka.topics import (
     REJECTS_TOPIC,
     SOURCE_TOPICS,
 )
+from schemas.wire import (
+    JSON_CONTENT_TYPE,
+    decode,
+    decode_alert,
+    encode_alert,
+)
+from streams.kafka import checkpoints
+from streams.kafka.checkpoints import WrittenCheckpoint
+from streams.kafka.deliveries import Deliveries
+from streams.kafka.holdings import Holdings
+from streams.kafka.liveness import Liveness
+from streams.kafka.metrics import Metrics
+from streams.kafka.partitions import Partition
+from streams.kafka.thread import EngineThread
 from streams.kafka.worker import Worker
 from streams.settings import Settings, load
 from tests.workers import (
@@ -297,7 +302,7 @@ def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
         )
 
     (record,) = rejects
-    rejected_again, _ = decode_readings([(b"A1", record.value, "", 0)])
+    rejected_again, _ = decode(Readings, [(b"A1", record.value, "", 0)])
     assert rejected_again is not None
     assert rejected_again.at.tolist() == [1772380800]
     assert dict(record.headers)["reason"] == b"future"

@@ -27,15 +27,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from replay.simulation.town import Town
 from schemas.alert import Alert
 from schemas.columns import Batch, Readings
+from schemas.topics import ALERTS_TOPIC, CHECKPOINTS_TOPIC, REJECTS_TOPIC, SOURCE_TOPICS
 from schemas.wire import decode_alert
 from streams.kafka import checkpoints
 from streams.kafka.readers import read_to_end, reader
-from streams.kafka.topics import (
-    ALERTS_TOPIC,
-    CHECKPOINTS_TOPIC,
-    REJECTS_TOPIC,
-    SOURCE_TOPICS,
-)
 from streams.settings import Settings
 
 WAIT_SECONDS = 60  # until a condition is given up

@@ -3,21 +3,16 @@
 from schemas.wire.decoding import (
     Message,
     check_texts,
+    decode,
     decode_alert,
     decode_areas,
-    decode_events,
-    decode_payments,
-    decode_readings,
-    decode_stages,
 )
 from schemas.wire.encoding import (
     Encoded,
+    Shape,
+    encode,
     encode_alert,
     encode_area,
-    encode_events,
-    encode_payments,
-    encode_readings,
-    encode_stages,
 )
 from schemas.wire.records import FRAME_CONTENT_TYPE, JSON_CONTENT_TYPE
 from schemas.wire.rejection import Reason, RejectedError, Rejection
@@ -30,17 +25,12 @@ __all__ = [
     "Reason",
     "RejectedError",
     "Rejection",
+    "Shape",
     "check_texts",
+    "decode",
     "decode_alert",
     "decode_areas",
-    "decode_events",
-    "decode_payments",
-    "decode_readings",
-    "decode_stages",
+    "encode",
     "encode_alert",
     "encode_area",
-    "encode_events",
-    "encode_payments",
-    "encode_readings",
-    "encode_stages",
 ]

@@ -48,7 +48,7 @@ def coded(words: Sequence[str]) -> tuple[Names, Codes]:
 
 def column(name: str, values: Sequence[Any]) -> NDArray[Any] | None:
     """A field of all records as a column; None if no record has it."""
-    kind = COLUMN_TYPES.get(name, np.int64)
+    kind = COLUMN_TYPES[name]
     if name in CODES_BY_WORD:
         if values.count(values[0]) == len(values):
             return np.full(len(values), CODES_BY_WORD[name][values[0]], kind)
@@ -175,12 +175,12 @@ def faults(batch: Batch) -> dict[int, RejectedError]:
     for field in fields(batch):
         name = field.name
         values = getattr(batch, name)
-        kind = COLUMN_TYPES.get(name, str)
+        kind = COLUMN_TYPES[name]
         if name in WORDS_BY_CODE:
             count = len(WORDS_BY_CODE[name])
             rows = values >= count
             note(rows, Reason.UNKNOWN_VALUE, f"{name} has {count} codes, from 0")
-        elif name == "at" or kind is np.int64:
+        elif kind is np.int64:
             outside = (values < EARLIEST_TIME) | (values >= LATEST_TIME)
             rows = outside & ((name == "at") | (values != 0))
             detail = f"{name} is not within 2000 to 2100 in Unix seconds"

@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import Raw, json
+from msgspec import Raw, Struct, json
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
@@ -32,11 +32,8 @@ from schemas.wire.records import (
     FRAME_CONTENT_TYPE,
     JSON_CONTENT_TYPE,
     LONGEST_ID,
-    EventRecord,
-    Frame,
-    PaymentRecord,
-    ReadingRecord,
-    StageRecord,
+    RECORD_TYPES,
+    FrameHead,
     UsualReadingRecord,
 )
 from schemas.wire.rejection import Reason, RejectedError, Rejection, rejected_error
@@ -77,47 +74,36 @@ class _RecordDecoders(NamedTuple):
             return self.many.decode(value)
 
 
-def _decoders(record: Any, usual: Any = None) -> _RecordDecoders:
+def _decoders(record: Any, usual: Any) -> _RecordDecoders:
     many = json.Decoder(list[record])
     first = json.Decoder(list[usual]) if usual else many
     return _RecordDecoders(json.Decoder(record), many, first)
 
 
-RECORD_DECODERS: dict[type[Batch], _RecordDecoders] = {
-    Readings: _decoders(ReadingRecord, UsualReadingRecord),
-    DeviceEvents: _decoders(EventRecord),
-    Payments: _decoders(PaymentRecord),
-    Stages: _decoders(StageRecord),
+USUAL_RECORDS: dict[type[Batch], type[Struct]] = {Readings: UsualReadingRecord}
+RECORD_DECODERS = {
+    kind: _decoders(record, USUAL_RECORDS.get(kind))
+    for kind, record in RECORD_TYPES.items()
 }
 AREA_DECODER = json.Decoder(Area)
 ALERT_DECODER = json.Decoder(Alert)
 ARRAY_DECODER = json.Decoder(list[Raw])
 
 
-def decode_readings(
-    messages: Sequence[Message],
-) -> tuple[Readings | None, list[Rejection]]:
-    """Readings in the order of their messages, None if there are none; and the rejections."""
-    return _decode(Readings, messages)
-
-
-def decode_events(
-    messages: Sequence[Message],
-) -> tuple[DeviceEvents | None, list[Rejection]]:
-    """Device events in the order of their messages, None if there are none; and the rejections."""
-    return _decode(DeviceEvents, messages)
-
-
-def decode_payments(
-    messages: Sequence[Message],
-) -> tuple[Payments | None, list[Rejection]]:
-    """Payments in the order of their messages, None if there are none; and the rejections."""
-    return _decode(Payments, messages)
-
-
-def decode_stages(messages: Sequence[Message]) -> tuple[Stages | None, list[Rejection]]:
-    """Stage events in the order of their messages, None if there are none; and the rejections."""
-    return _decode(Stages, messages)
+def decode(
+    kind: type[AnyBatch], messages: Sequence[Message]
+) -> tuple[AnyBatch | None, list[Rejection]]:
+    """The rows of messages as one batch in their order, None if there are none; and the rejections."""
+    if not messages:
+        return None, []
+    decoder = _BatchDecoder(kind, messages)
+    batches = []
+    for shape, chunk in decoder.chunks():
+        batch = decoder.batch(shape, chunk)
+        if batch is not None:
+            batches.append(batch)
+    rejections = sorted(decoder.rejections, key=lambda rejection: rejection.index)
+    return kind.join(batches) if batches else None, rejections
 
 
 def decode_areas(messages: Sequence[Message]) -> tuple[list[Area], list[Rejection]]:
@@ -163,22 +149,6 @@ def _older_alert(value: bytes) -> Alert:
     if "held" in fields:
         fields = renamed_fields(fields)
     return msgspec.convert(fields, Alert)
-
-
-def _decode(
-    kind: type[AnyBatch], messages: Sequence[Message]
-) -> tuple[AnyBatch | None, list[Rejection]]:
-    """The rows of messages as one batch, None if there are none; and the rejections."""
-    if not messages:
-        return None, []
-    decoder = _BatchDecoder(kind, messages)
-    batches = []
-    for shape, chunk in decoder.chunks():
-        batch = decoder.batch(shape, chunk)
-        if batch is not None:
-            batches.append(batch)
-    rejections = sorted(decoder.rejections, key=lambda rejection: rejection.index)
-    return kind.join(batches) if batches else None, rejections
 
 
 def _shape(value: bytes | None, content_type: str) -> str | RejectedError:
@@ -475,7 +445,7 @@ class _BatchDecoder(Generic[AnyBatch]):
         """The rows of messages of a packed frame each."""
         messages: list[int] = []
         areas: list[str] = []
-        frames: list[Frame] = []
+        frames: list[FrameHead] = []
         frame_columns: list[dict[str, NDArray[Any]]] = []
         for index in chunk:
             try:

@@ -14,28 +14,17 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from schemas.alert import Alert
-from schemas.columns import (
-    PHASE_COLUMNS,
-    Batch,
-    Column,
-    DeviceEvents,
-    Payments,
-    Readings,
-    Stages,
-)
+from schemas.columns import KIND_COLUMNS, Batch, Column, Readings
+from schemas.declarations import Declaration
 from schemas.master import Area
 from schemas.wire.frame import pack
 from schemas.wire.records import (
     FRAME_CONTENT_TYPE,
     JSON_CONTENT_TYPE,
-    WORDS_BY_CODE,
-    EventRecord,
-    PaymentRecord,
-    ReadingRecord,
-    StageRecord,
+    RECORD_TYPES,
 )
 
-JsonShape = Literal["single", "array"]
+Shape = Literal["single", "array", "packed"]
 Encoded = tuple[bytes, bytes, str]
 """Key, value and content type."""
 
@@ -45,36 +34,20 @@ OMITTED_FIELDS = {"area": "", "system": None, "code": ""}
 LARGEST_SCORE = sys.float_info.max
 
 
-def encode_readings(
-    batch: Readings, shape: Literal["single", "array", "packed"], rows: int = 500
-) -> Iterator[Encoded]:
-    """Messages of one area each, of at most so many rows; the rows of an area keep their order."""
-    if shape != "packed":
-        yield from _json(batch, ReadingRecord, shape, rows)
+def encode(batch: Batch, shape: Shape = "single", rows: int = 500) -> Iterator[Encoded]:
+    """Messages of one area each, of at most so many rows; the rows of an area keep their order.
+
+    Readings alone are packed; rows of another kind then come in arrays.
+    """
+    if shape == "single":
+        yield from _single(batch)
         return
     for area, chosen in _areas(batch, rows):
-        yield area.encode(), pack(batch.select(chosen), area), FRAME_CONTENT_TYPE
-
-
-def encode_events(
-    batch: DeviceEvents, shape: JsonShape = "single", rows: int = 500
-) -> Iterator[Encoded]:
-    """Messages of one area each, of at most so many rows; the rows of an area keep their order."""
-    return _json(batch, EventRecord, shape, rows)
-
-
-def encode_payments(
-    batch: Payments, shape: JsonShape = "single", rows: int = 500
-) -> Iterator[Encoded]:
-    """Messages of one area each, of at most so many rows; the rows of an area keep their order."""
-    return _json(batch, PaymentRecord, shape, rows)
-
-
-def encode_stages(
-    batch: Stages, shape: JsonShape = "single", rows: int = 500
-) -> Iterator[Encoded]:
-    """Messages of one section each, of at most so many rows; the rows of a section keep their order."""
-    return _json(batch, StageRecord, shape, rows)
+        part = batch.select(chosen)
+        if shape == "packed" and isinstance(part, Readings):
+            yield area.encode(), pack(part, area), FRAME_CONTENT_TYPE
+        else:
+            yield area.encode(), JSON_ENCODER.encode(_records(part)), JSON_CONTENT_TYPE
 
 
 def encode_area(area: Area) -> Encoded:
@@ -106,19 +79,11 @@ def encode_alert(alert: Alert) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
     return alert.id.encode(), value, encoded_headers
 
 
-def _json(batch: Batch, record: Any, shape: str, rows: int) -> Iterator[Encoded]:
-    """JSON messages of one record each, or of an array of one area's records each."""
-    if shape == "single":
-        keys = [name.encode() for name in batch.areas]
-        for area, row in zip(batch.area.tolist(), _records(batch, record), strict=True):
-            yield keys[area], JSON_ENCODER.encode(row), JSON_CONTENT_TYPE
-        return
-    for area, chosen in _areas(batch, rows):
-        yield (
-            area.encode(),
-            JSON_ENCODER.encode(_records(batch.select(chosen), record)),
-            JSON_CONTENT_TYPE,
-        )
+def _single(batch: Batch) -> Iterator[Encoded]:
+    """A message of one record for each row."""
+    keys = [name.encode() for name in batch.areas]
+    for area, record in zip(batch.area.tolist(), _records(batch), strict=True):
+        yield keys[area], JSON_ENCODER.encode(record), JSON_CONTENT_TYPE
 
 
 def _areas(batch: Batch, rows: int) -> Iterator[tuple[str, NDArray[np.intp]]]:
@@ -132,8 +97,10 @@ def _areas(batch: Batch, rows: int) -> Iterator[tuple[str, NDArray[np.intp]]]:
             yield batch.areas[batch.area[chosen[0]]], chosen
 
 
-def _records(batch: Batch, record: Any) -> list[Struct]:
+def _records(batch: Batch) -> list[Struct]:
     """The rows as records."""
+    record = RECORD_TYPES[type(batch)]
+    declared = KIND_COLUMNS[type(batch)]
     encodings = {codes: names for names, codes in batch.encodings().items()}
     columns: list[Any] = []
     for name in record.__struct_fields__:
@@ -145,17 +112,22 @@ def _records(batch: Batch, record: Any) -> list[Struct]:
         if name in encodings:
             words = getattr(batch, encodings[name])
             columns.append([words[code] for code in column.tolist()])
-        elif name in WORDS_BY_CODE:
-            columns.append([WORDS_BY_CODE[name][code] for code in column.tolist()])
-        elif name in PHASE_COLUMNS:
-            columns.append(_phases(column))
-        elif column.dtype.kind == "f":
-            columns.append(_numbers(column).tolist())
-        elif name == "succeeded":
-            columns.append(column.astype(bool).tolist())
         else:
-            columns.append(column.tolist())
+            columns.append(_values(column, declared[name]))
     return list(map(record, *columns))
+
+
+def _values(column: NDArray[Any], declared: Declaration) -> list[Any]:
+    """A column as the values of a record's field."""
+    if declared.words:
+        return [declared.words[code] for code in column.tolist()]
+    if declared.form.axis == "phases":
+        return _phases(column)
+    if column.dtype.kind == "f":
+        return _numbers(column).tolist()
+    if declared.is_truth:
+        return column.astype(bool).tolist()
+    return column.tolist()
 
 
 def _numbers(column: Column) -> NDArray[np.object_]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from msgspec import msgpack
 from numpy.typing import NDArray
 
-from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, Readings
-from schemas.wire.records import FRAME_VERSION, Frame, FrameVersion
+from schemas.columns import PHASE_COLUMNS, Readings
+from schemas.declarations import Declaration
+from schemas.wire.records import (
+    FRAME_VERSION,
+    MEASURED_COLUMNS,
+    Frame,
+    FrameHead,
+    FrameVersion,
+)
 from schemas.wire.rejection import Reason, RejectedError, rejected_error
 
 FRAME_DECODER = msgpack.Decoder(Frame)
@@ -19,25 +25,23 @@ VERSION_DECODER = msgpack.Decoder(FrameVersion)
 FRAME_ENCODER = msgpack.Encoder()
 
 TIME_TYPES = (np.dtype("<u4"), np.dtype("<i8"))
-BATCH_COLUMNS = {column.name for column in fields(Batch)}
-MEASURED_COLUMNS = [
-    column.name
-    for column in fields(Readings)
-    if column.name not in {*BATCH_COLUMNS, "received"}
-]
+
+
+def _number_types(column: Declaration) -> tuple[np.dtype[Any], ...]:
+    """The types that a column's numbers may have in a frame."""
+    kept = np.dtype(column.form.dtype).newbyteorder("<")
+    return TIME_TYPES if kept in TIME_TYPES else (kept,)
+
+
 FRAME_LAYOUT: dict[str, tuple[np.dtype[Any], ...]] = {
     "meter": (np.dtype("<u2"), np.dtype("<u4")),
     "at": TIME_TYPES,
-    "received": TIME_TYPES,
-    **{
-        name: (np.dtype(COLUMN_TYPES[name]).newbyteorder("<"),)
-        for name in MEASURED_COLUMNS
-    },
+    **{name: _number_types(column) for name, column in MEASURED_COLUMNS.items()},
 }
 """The types that the numbers of a column may have; the length of the column decides."""
 
 
-def unpack(value: bytes) -> tuple[Frame, dict[str, NDArray[Any]]]:
+def unpack(value: bytes) -> tuple[FrameHead, dict[str, NDArray[Any]]]:
     """A frame and its columns, phases in the shape (3, rows). Raises RejectedError."""
     try:
         frame = FRAME_DECODER.decode(value)
@@ -112,12 +116,10 @@ def stack(
 def pack(batch: Readings, area: str) -> bytes:
     """A frame of rows that are all of one area."""
     meters, codes = np.unique(batch.subject, return_inverse=True)
-    received = status = None
-    if batch.received.any():
-        received = _bytes(batch.received, TIME_TYPES)
-    if batch.status.any():
-        status = _bytes(batch.status, FRAME_LAYOUT["status"])
-
+    columns: dict[str, Any] = {
+        name: _known(getattr(batch, name), FRAME_LAYOUT[name])
+        for name in MEASURED_COLUMNS
+    }
     frame = Frame(
         meters=[batch.names[code] for code in meters],
         meter=_bytes(codes, FRAME_LAYOUT["meter"]),
@@ -125,20 +127,14 @@ def pack(batch: Readings, area: str) -> bytes:
         rows=len(batch),
         version=FRAME_VERSION,
         area=area,
-        received=received,
-        status=status,
-        **{
-            name: _known(getattr(batch, name), types)
-            for name, types in FRAME_LAYOUT.items()
-            if types[0].kind == "f"
-        },
+        **columns,
     )
     return FRAME_ENCODER.encode(frame)
 
 
 def _known(column: NDArray[Any], types: Sequence[np.dtype[Any]]) -> bytes | None:
     """The packed column, or its phase A if the others are unknown; None if all is unknown."""
-    known = ~np.isnan(column)
+    known = ~np.isnan(column) if column.dtype.kind == "f" else column != 0
     if not known.any():
         return None
     only_a = column.ndim > 1 and not known[1:].any()

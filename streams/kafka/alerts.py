@@ -9,9 +9,9 @@ from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from schemas.alert import Alert
+from schemas.topics import ALERTS_TOPIC
 from schemas.wire import RejectedError, decode_alert
 from streams.kafka.readers import read_to_end, reader
-from streams.kafka.topics import ALERTS_TOPIC
 from streams.settings import Settings
 
 log = logging.getLogger("meterwatch")

@@ -15,10 +15,10 @@ from faust import Stream
 from faust.tables import TableManager
 from faust.types import TP, EventT, StreamT
 
+from schemas.topics import REGISTRY_TOPIC
 from streams.kafka.exits import fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.slices import Consumer, InOrder, SliceSchema, Transport
-from streams.kafka.topics import REGISTRY_TOPIC
 from streams.kafka.worker import Worker
 from streams.settings import Settings
 

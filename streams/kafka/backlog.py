@@ -7,8 +7,8 @@ from collections import deque
 from math import inf
 from typing import Any, NamedTuple
 
+from schemas.topics import REGISTRY_TOPIC, SOURCE_TOPICS
 from streams.kafka.records import Record
-from streams.kafka.topics import REGISTRY_TOPIC, SOURCE_TOPICS
 
 BYTES_PER_ROW = 50.0  # of a packed frame, until a topic has been measured
 

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from faust.types import EventT
 
 from detectors.engine import Capture, pack_snapshot
+from schemas.topics import CHECKPOINTS_TOPIC, SOURCE_TOPICS
 from streams.kafka import checkpoints
 from streams.kafka.checkpoints import Mark
 from streams.kafka.deliveries import Deliveries, Producer
@@ -19,7 +20,6 @@ from streams.kafka.memory import give_back
 from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import Partition
 from streams.kafka.thread import EngineThread
-from streams.kafka.topics import CHECKPOINTS_TOPIC, SOURCE_TOPICS
 from streams.settings import Settings
 
 

@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from schemas.topics import REGISTRY_TOPIC, TOPIC_KINDS
 from streams.kafka.answers import answered
 from streams.kafka.backlog import GapError
 from streams.kafka.exits import fatal
 from streams.kafka.holdings import Holdings
 from streams.kafka.liveness import BEAT_SECONDS
 from streams.kafka.metrics import Metrics
-from streams.kafka.partitions import BATCH_TYPES, Partition
+from streams.kafka.partitions import Partition
 from streams.kafka.readers import UnansweredError, reader
 from streams.kafka.thread import EngineThread
-from streams.kafka.topics import REGISTRY_TOPIC
 from streams.settings import Settings
 
 log = logging.getLogger("meterwatch")
@@ -59,7 +59,7 @@ class DeletedRecords:
         deleted = self._metrics.deleted_offsets.labels(name, str(partition.number))
         deleted.inc(first - due)
         await self._engines.run(
-            "restore", partition.engine.note_lost_rows, BATCH_TYPES[topic]
+            "restore", partition.engine.note_lost_rows, TOPIC_KINDS[topic]
         )
 
     async def close_gap(

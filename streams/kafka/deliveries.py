@@ -13,8 +13,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError
 
+from schemas.topics import LARGEST_RECORD
 from streams.kafka.answers import answered
-from streams.kafka.topics import LARGEST_RECORD
 from streams.settings import Settings
 
 BATCH_BYTES = 256 << 10

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from aiokafka import TopicPartition
 
+from schemas.topics import REGISTRY_TOPIC, SOURCE_TOPICS
 from streams.kafka.exits import fatal
 from streams.kafka.partitions import Partition
-from streams.kafka.topics import REGISTRY_TOPIC, SOURCE_TOPICS
 from streams.settings import Settings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import inf
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from models.master.registry import Registry
 from models.state.index import FREE_PAIR
 from schemas.columns import Batch, DeviceEvents, Mask, Payments, Stages
 from schemas.master import Area
-from schemas.wire import Message, Reason, Rejection, decode_areas
+from schemas.wire import Message, Reason, Rejection, decode, decode_areas
 from streams.kafka.metrics import Metrics
 from streams.kafka.records import Damage, Record
 from streams.settings import Settings
@@ -25,7 +25,6 @@ from streams.settings import Settings
 KNOWN_AREAS = 1 << 20  # areas whose partitions are cached
 LOG_INTERVAL_SECONDS = 60.0  # seconds between two lines of the log for one reason
 UNKNOWN_METERS = "unknown meters"
-Decode = Callable[[Sequence[Message]], tuple[Batch | None, list[Rejection]]]
 Rejected = Mapping[str, tuple[Reason, str]]  # by area, the reason and a sentence
 log = logging.getLogger("meterwatch")
 
@@ -57,11 +56,15 @@ class Intake:
         self._members: dict[str, _AreaMembers] = {}  # by area
 
     def decode(
-        self, number: int, registry: Registry, decode: Decode, records: Sequence[Record]
+        self,
+        number: int,
+        registry: Registry,
+        kind: type[Batch],
+        records: Sequence[Record],
     ) -> Decoded:
         """The records of a partition as rows; rows of areas that do not belong there are rejected."""
         messages = messages_of(records)
-        batch, rejections = decode(messages)
+        batch, rejections = decode(kind, messages)
         if batch is None:
             return Decoded(None, None, rejections)
 
@@ -75,7 +78,7 @@ class Intake:
 
         codes = [code for code, area in enumerate(batch.areas) if area in rejected]
         accepted = ~np.isin(batch.area, codes)
-        rejections += _rejections(messages, rejected, decode)
+        rejections += _rejections(messages, rejected, kind)
         return Decoded(batch, accepted, rejections)
 
     def enroll(
@@ -215,7 +218,7 @@ def partition_of(area: str, partitions: int) -> int:
 
 
 def _rejections(
-    messages: Sequence[Message], rejected: Rejected, decode: Decode
+    messages: Sequence[Message], rejected: Rejected, kind: type[Batch]
 ) -> list[Rejection]:
     """The messages with rows of rejected areas, each with the number of rows."""
     rejections: list[Rejection] = []
@@ -223,7 +226,7 @@ def _rejections(
         key, value = message[:2]
         if key and key.decode(errors="replace") not in rejected:
             continue
-        batch, _ = decode([message])
+        batch, _ = decode(kind, [message])
         if batch is None:
             continue
 

@@ -10,37 +10,19 @@ from typing import NoReturn
 from models.meters import peers
 from schemas.alert import Alert
 from schemas.columns import Readings
-from schemas.wire import (
-    Rejection,
-    decode_events,
-    decode_payments,
-    decode_readings,
-    decode_stages,
-)
+from schemas.topics import REGISTRY_TOPIC, TOPIC_KINDS
+from schemas.wire import Rejection
 from streams.kafka.holdings import Holdings
-from streams.kafka.intake import Decode, Intake, rejections_of, split_damage
+from streams.kafka.intake import Intake, rejections_of, split_damage
 from streams.kafka.liveness import BEAT_SECONDS, Liveness
 from streams.kafka.metrics import Metrics
 from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import Partition
 from streams.kafka.records import Record
 from streams.kafka.thread import EngineThread
-from streams.kafka.topics import (
-    EVENTS_TOPIC,
-    PAYMENTS_TOPIC,
-    READS_TOPIC,
-    REGISTRY_TOPIC,
-    WORKFLOW_TOPIC,
-)
 from streams.settings import Settings
 
 PARTITIONS_AT_ONCE = 2  # partitions that are judged at once
-TOPIC_DECODERS: dict[str, tuple[str, Decode]] = {
-    READS_TOPIC: ("readings", decode_readings),
-    EVENTS_TOPIC: ("events", decode_events),
-    PAYMENTS_TOPIC: ("payments", decode_payments),
-    WORKFLOW_TOPIC: ("stages", decode_stages),
-}
 
 
 class Judging:
@@ -114,21 +96,21 @@ class Judging:
         topic = chunk.topic
         records, damage = split_damage(chunk.records)
         if damage:
-            kind = topic if topic == REGISTRY_TOPIC else TOPIC_DECODERS[topic][0]
-            await self._reject(partition, topic, kind, damage, rejections_of(damage))
+            label = topic if topic == REGISTRY_TOPIC else TOPIC_KINDS[topic].kind
+            await self._reject(partition, topic, label, damage, rejections_of(damage))
         if topic == REGISTRY_TOPIC:
             await self.enroll(partition, records)
             partition.finish_chunk(chunk, 0)
             return True
 
-        kind, decode = TOPIC_DECODERS[topic]
+        kind = TOPIC_KINDS[topic]
         registry = partition.engine.registry
         decoded = await self._engines.run(
-            "decode", self._intake.decode, partition.number, registry, decode, records
+            "decode", self._intake.decode, partition.number, registry, kind, records
         )
         partition.begin(chunk, decoded.batch, decoded.accepted)
         if decoded.rejections:
-            await self._reject(partition, topic, kind, records, decoded.rejections)
+            await self._reject(partition, topic, kind.kind, records, decoded.rejections)
         return True
 
     async def _step(self, partition: Partition) -> None:

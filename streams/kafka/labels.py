@@ -12,13 +12,13 @@ from detectors.policy.shadow import SHADOW_REASON
 from detectors.policy.storm import STORM_REASON
 from detectors.revisable import FINAL_SUFFIX
 from detectors.rule import ALL_RULES, Rule
-from schemas.columns import DeviceEvents, Payments, Readings, Stages
+from schemas.columns import DeviceEvents, Readings
+from schemas.topics import REGISTRY_TOPIC, RULES_TOPIC, TOPIC_KINDS
 from schemas.wire import Reason
-from streams.kafka import topics
 
-KIND_NAMES = (Readings.kind, DeviceEvents.kind, Payments.kind, Stages.kind)
+KIND_NAMES = tuple(kind.kind for kind in TOPIC_KINDS.values())
 # Topics whose records are counted as a kind when they are rejected.
-TOPICS_AS_KINDS = (topics.REGISTRY_TOPIC, topics.RULES_TOPIC)
+TOPICS_AS_KINDS = (REGISTRY_TOPIC, RULES_TOPIC)
 # Reasons beside the reasons of the wire, by kind.
 REJECTED_BY_ENGINE = {
     Readings.kind: ("future", "implausible_time"),
@@ -50,10 +50,10 @@ SUPPRESSION_REASONS = (
 
 def rejects() -> Iterator[tuple[str, str]]:
     """Kind and reason of rejected rows."""
-    for kind in (*KIND_NAMES, topics.REGISTRY_TOPIC):
+    for kind in (*KIND_NAMES, REGISTRY_TOPIC):
         for reason in (*Reason, *REJECTED_BY_ENGINE.get(kind, ())):
             yield kind, str(reason)
-    yield topics.RULES_TOPIC, RULEBOOK_REASON
+    yield RULES_TOPIC, RULEBOOK_REASON
 
 
 def implausible() -> Iterator[tuple[str, str]]:

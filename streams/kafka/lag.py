@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from schemas.topics import RULES_TOPIC
 from streams.kafka.answers import answered
 from streams.kafka.deleted_records import DeletedRecords
 from streams.kafka.exits import fatal
@@ -26,7 +27,6 @@ from streams.kafka.partitions import Partition
 from streams.kafka.readers import UnansweredError, reader
 from streams.kafka.thread import EngineThread
 from streams.kafka.topic_identity import created_anew
-from streams.kafka.topics import RULES_TOPIC
 from streams.settings import Settings
 
 OFFSETS_ANSWER_SECONDS = 5.0  # that the brokers have to say where partitions end

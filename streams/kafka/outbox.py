@@ -11,11 +11,11 @@ from typing import Any
 
 from schemas.alert import Alert
 from schemas.columns import Readings
-from schemas.wire import Rejection, encode_alert, encode_readings
+from schemas.topics import ALERTS_TOPIC, LARGEST_REJECT, REJECTS_TOPIC
+from schemas.wire import Rejection, encode, encode_alert
 from streams.kafka.deliveries import Deliveries, Producer
 from streams.kafka.metrics import Metrics
 from streams.kafka.records import Damage, Record
-from streams.kafka.topics import ALERTS_TOPIC, LARGEST_REJECT, REJECTS_TOPIC
 from streams.settings import Settings
 
 Headers = list[tuple[str, bytes]]
@@ -111,7 +111,7 @@ class Outbox:
             _reject_message(
                 key, value, reason, "rejected by the engine", topic, number, offsets
             )
-            for key, value, _ in encode_readings(rows, "array")
+            for key, value, _ in encode(rows, "array")
         )
         await self._publish(self._rejects, 0, messages, number)
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from detectors.engine import Engine
 from detectors.rulebook import EMPTY_RULEBOOK
 from schemas.alert import Alert
-from schemas.columns import Batch, DeviceEvents, Mask, Payments, Readings, Stages
+from schemas.columns import Batch, Mask, Readings
 from schemas.rules import Rulebook
+from schemas.topics import READS_TOPIC, REGISTRY_TOPIC, SOURCE_TOPICS, TOPIC_KINDS
 from streams.kafka.backlog import (
     Arrival,
     Chunk,
@@ -28,25 +29,11 @@ from streams.kafka.checkpoints import (
 )
 from streams.kafka.paces import Paces
 from streams.kafka.records import Damage, FetchedRange
-from streams.kafka.topics import (
-    EVENTS_TOPIC,
-    PAYMENTS_TOPIC,
-    READS_TOPIC,
-    REGISTRY_TOPIC,
-    SOURCE_TOPICS,
-    WORKFLOW_TOPIC,
-)
 
 # Seconds of event time by which rows of a topic may be judged before earlier ones of another.
 AHEAD_SECONDS = 3600
 AWAIT_SECONDS = 10.0  # seconds that a topic may keep the others waiting
 STEP_ROWS = 20_000  # rows of a chunk, about
-BATCH_TYPES: dict[str, type[Batch]] = {
-    READS_TOPIC: Readings,
-    EVENTS_TOPIC: DeviceEvents,
-    PAYMENTS_TOPIC: Payments,
-    WORKFLOW_TOPIC: Stages,
-}
 
 
 class StepResult(NamedTuple):
@@ -247,7 +234,7 @@ class Partition:
         if topic == READS_TOPIC:
             return readings
         received = self.engine.counts
-        rows = received[BATCH_TYPES[topic].kind, "in", ""]
+        rows = received[TOPIC_KINDS[topic].kind, "in", ""]
         share = rows / max(received[Readings.kind, "in", ""], 1)
         return int(readings * share)
 

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from detectors.engine import Engine, SnapshotError
 from detectors.rulebook import applied, problems, rules_of
+from schemas.topics import CHECKPOINTS_TOPIC, REGISTRY_TOPIC
 from streams.kafka import checkpoints
 from streams.kafka.alerts import alert_partition
 from streams.kafka.checkpoints import (
@@ -27,7 +28,6 @@ from streams.kafka.readers import read_to_end
 from streams.kafka.rulebooks import PublishedRulebook
 from streams.kafka.thread import EngineThread
 from streams.kafka.topic_identity import created_anew
-from streams.kafka.topics import CHECKPOINTS_TOPIC, REGISTRY_TOPIC
 from streams.settings import Settings
 
 log = logging.getLogger("meterwatch")

@@ -18,12 +18,12 @@ from detectors.rulebook import (
     unraised,
 )
 from schemas.rules import Rulebook, RulebookError, decode_rulebook, unknown_fields
-from streams.kafka import topics
+from schemas.topics import RULES_TOPIC
 from streams.kafka.answers import answered
 from streams.kafka.metrics import Metrics
 from streams.kafka.outbox import producer
 from streams.kafka.readers import read_to_end, reader
-from streams.kafka.topics import RULES_TOPIC
+from streams.kafka.topics import ensure
 from streams.lines import visible
 from streams.settings import Settings
 
@@ -56,7 +56,7 @@ async def newest(
     settings: Settings, notify: Callable[[str], None] = lambda _: None
 ) -> Rulebook:
     """The published rulebook; `notify` is called for each invalid one. Raises UnansweredError, TopicError."""
-    await topics.ensure(settings)
+    await ensure(settings)
     tp = TopicPartition(settings.topic(RULES_TOPIC), 0)
     found = EMPTY_RULEBOOK
     async with reader(settings) as consumer:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from aiokafka import TopicPartition
 
+from schemas.topics import REGISTRY_TOPIC
 from streams.kafka.checkpoints import START_AFRESH, Mark, mark_of
 from streams.kafka.partitions import Partition
 from streams.kafka.readers import read_to_end, reader
-from streams.kafka.topics import REGISTRY_TOPIC
 from streams.settings import Settings
 
 FETCH_BYTES = 16 << 10  # bytes of a partition, and a batch at least

@@ -1,61 +1,19 @@
-"""The topics: their names, partitions and settings, and their creation."""
+"""The topics on the brokers: their creation, and their partitions and settings as found there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from msgspec import Struct
 
+from schemas.topics import ALL_TOPICS, RECEIPT_TIME_CONFIG, SOURCE_TOPICS
 from streams.kafka.answers import ANSWER_SECONDS, answered
 from streams.kafka.readers import UnansweredError
 from streams.settings import Settings
-
-READS_TOPIC = "meter.reads"
-EVENTS_TOPIC = "meter.events"
-PAYMENTS_TOPIC = "payments"
-WORKFLOW_TOPIC = "workflow"
-REGISTRY_TOPIC = "registry"
-RULES_TOPIC = "rules"
-ALERTS_TOPIC = "alerts"
-REJECTS_TOPIC = "rejects"
-CHECKPOINTS_TOPIC = "checkpoints"
-# In the order in which a partition judges records of one receipt time.
-SOURCE_TOPICS = (EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC, READS_TOPIC)
-
-LARGEST_RECORD = 16 << 20  # bytes; a larger value would be lost to `rejects`
-# The broker's clock, for a producer's may be wrong.
-RECEIPT_TIME_CONFIG = {"message.timestamp.type": "LogAppendTime"}
-COMPACT_CONFIG = {"cleanup.policy": "compact"}
-LARGEST_REJECT = 1 << 20  # bytes of a value on `rejects`
-LARGE_CONFIG = {"max.message.bytes": str(LARGEST_RECORD)}
-# Old checkpoints are deleted soon.
-BRISK_CONFIG = {"segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.2"}
-
-
-class Topic(NamedTuple):
-    """A topic as it should be."""
-
-    name: str
-    single: bool = False  # one partition, else as many as the settings say
-    config: Mapping[str, str] = MappingProxyType({})
-
-
-ALL_TOPICS = (
-    *(
-        Topic(name, config=LARGE_CONFIG | RECEIPT_TIME_CONFIG)
-        for name in (READS_TOPIC, EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC)
-    ),
-    Topic(REGISTRY_TOPIC, config=COMPACT_CONFIG | LARGE_CONFIG),
-    Topic(RULES_TOPIC, single=True, config=COMPACT_CONFIG),
-    Topic(ALERTS_TOPIC, config=COMPACT_CONFIG),
-    Topic(REJECTS_TOPIC, single=True, config=LARGE_CONFIG),
-    Topic(CHECKPOINTS_TOPIC, config=COMPACT_CONFIG | BRISK_CONFIG),
-)
 
 
 class TopicError(Exception):

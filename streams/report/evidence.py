@@ -537,12 +537,13 @@ def _transfer(
 
 def _rows(batch: Payments | Stages) -> list[NamedValues]:
     """The rows of a batch by column name, with codes replaced by the names they stand for."""
+    encodings = batch.encodings()
     columns = {
         column.name: getattr(batch, column.name).tolist()
         for column in fields(batch)
-        if column.name not in batch.shared
+        if column.name not in encodings
     }
-    for names, codes in batch.encodings().items():
+    for names, codes in encodings.items():
         code_names = getattr(batch, names)
         columns[codes] = [code_names[code] for code in columns[codes]]
     return [

@@ -12,19 +12,15 @@ from numpy.typing import NDArray
 
 from schemas.wire import FRAME_CONTENT_TYPE, JSON_CONTENT_TYPE
 from schemas.wire.records import (
-    EventRecord,
+    RECORD_TYPES,
     Frame,
-    PaymentRecord,
-    ReadingRecord,
-    StageRecord,
 )
 
 EVENT_TIME = 1_700_000_000
-RECORD_TYPES = (ReadingRecord, EventRecord, PaymentRecord, StageRecord)
 FIELD_NAMES = sorted(
     {
         name
-        for record in (*RECORD_TYPES, Frame)
+        for record in (*RECORD_TYPES.values(), Frame)
         for name in record.__struct_encode_fields__
     }
 )

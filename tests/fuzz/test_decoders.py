@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from detectors.engine import Engine
 from detectors.rulebook import EMPTY_RULEBOOK, applied, changes
 from schemas.alert import Alert
-from schemas.columns import LATEST_TIME, Batch, DeviceEvents, Payments, Readings, Stages
+from schemas.columns import LATEST_TIME, Batch, DeviceEvents, Payments, Readings
 from schemas.master import Area, Meter, Transformer
 from schemas.rules import Rulebook, RulebookError
 from schemas.wire import (
@@ -22,21 +21,17 @@ from schemas.wire import (
     Reason,
     RejectedError,
     Rejection,
+    Shape,
+    decode,
     decode_alert,
     decode_areas,
-    decode_events,
-    decode_payments,
-    decode_readings,
-    decode_stages,
+    encode,
     encode_alert,
     encode_area,
-    encode_events,
-    encode_payments,
-    encode_readings,
-    encode_stages,
 )
 from schemas.wire.decoding import ARRAY_DECODER
 from schemas.wire.frame import unpack
+from schemas.wire.records import RECORD_TYPES
 from streams.kafka.rulebooks import published
 from tests.casebook import casebook
 from tests.fuzz import bounded
@@ -45,13 +40,7 @@ from tests.outcomes import balanced, count_outcomes
 from tests.test_rulebook import edition
 from tests.test_wire import GOOD_ALERT, batches, table
 
-Decode = Callable[[list[Message]], tuple[Batch | None, list[Rejection]]]
-BATCH_CODECS: dict[type[Batch], tuple[Decode, Callable[..., Any], tuple[str, ...]]] = {
-    Readings: (decode_readings, encode_readings, ("single", "array", "packed")),
-    DeviceEvents: (decode_events, encode_events, ("single", "array")),
-    Payments: (decode_payments, encode_payments, ("single", "array")),
-    Stages: (decode_stages, encode_stages, ("single", "array")),
-}
+ALL_SHAPES: tuple[Shape, ...] = ("single", "array", "packed")
 SAMPLE_AREA = Area(
     area="A1",
     section="S1",
@@ -140,9 +129,8 @@ def lifelike(draw: st.DrawFn, kind: type[Batch]) -> Batch:
 @st.composite
 def sound(draw: st.DrawFn, kind: type[Batch]) -> list[Message]:
     """Messages without fault."""
-    _, encode, shapes = BATCH_CODECS[kind]
     batch = draw(lifelike(kind) | batches(kind))
-    shape = draw(st.sampled_from(shapes))
+    shape = draw(st.sampled_from(ALL_SHAPES))
     encoded = encode(batch, shape, draw(st.integers(1, 4)))
     return [(key, value, content, 0) for key, value, content in encoded]
 
@@ -186,12 +174,11 @@ def check_decoder(
     kind: type[Batch], messages: list[tuple[bool, Message]]
 ) -> Batch | None:
     """The rows of all messages; fails unless each message decodes as it does alone, with every row accounted for."""
-    decode = BATCH_CODECS[kind][0]
-    batch, refusals = decode([message for _, message in messages])
+    batch, refusals = decode(kind, [message for _, message in messages])
     alone: list[tuple[Any, ...]] = []
     refused: list[Rejection] = []
     for index, (good, message) in enumerate(messages):
-        decoded, rejections = decode([message])
+        decoded, rejections = decode(kind, [message])
         rows = len(decoded) if decoded else 0
         lost = sum(rejection.rows for rejection in rejections)
         assert rows + lost == (claimed_rows(message[1]) if rows or lost > 1 else 1)
@@ -215,7 +202,7 @@ def check_decoder(
 
 @bounded(37)
 @given(
-    st.sampled_from(list(BATCH_CODECS)).flatmap(
+    st.sampled_from(list(RECORD_TYPES)).flatmap(
         lambda kind: st.tuples(st.just(kind), mixed(kind))
     )
 )
@@ -227,7 +214,7 @@ def test_decoder_reads_or_rejects_each_message_as_if_alone(case):
 @given(
     st.lists(corrupted(st.just(encode_area(SAMPLE_AREA)[1])), max_size=3),
     st.lists(
-        st.sampled_from(list(BATCH_CODECS)).flatmap(
+        st.sampled_from(list(RECORD_TYPES)).flatmap(
             lambda kind: st.tuples(st.just(kind), mixed(kind))
         ),
         min_size=1,
@@ -243,8 +230,7 @@ def test_the_engine_takes_whatever_was_decoded(areas, cases, days):
     engine.enroll(known)
 
     for kind, messages in cases:
-        decode = BATCH_CODECS[kind][0]
-        batch, _ = decode([message for _, message in messages])
+        batch, _ = decode(kind, [message for _, message in messages])
         if batch:
             engine.step(batch)
             balanced(count_outcomes(engine))
