@@ -563,7 +563,6 @@ class Engine:
         with np.errstate(invalid="ignore", divide="ignore"):
             readings = self.validation.bounds(readings, master, self.interval)
             facts = facts_of(readings, master, self.interval)
-            facts = facts._replace(kwh=np.array(facts.kwh))
             unsettled = self.reorder.areas_with_late(
                 areas, slots, readings.at, before, in_order, accepted
             )
@@ -573,19 +572,18 @@ class Engine:
                 for rows, ends in self.open_days.rows_until_due(
                     update, areas, readings.at, unsettled
                 ):
-                    alerts.extend(
-                        self.reorder.judge(
-                            readings,
-                            slots,
-                            areas,
-                            rows,
-                            in_order,
-                            before,
-                            master,
-                            facts,
-                            observation,
-                        )
+                    found, validated = self.reorder.judge(
+                        readings,
+                        slots,
+                        areas,
+                        rows,
+                        in_order,
+                        before,
+                        master,
+                        facts,
+                        observation,
                     )
+                    alerts.extend(found)
 
                     stored = rows[accepted[rows]]
                     duplicate[stored] = self.open_days.store_rows(
@@ -593,14 +591,14 @@ class Engine:
                         readings.at,
                         update.before,
                         slots,
-                        facts,
+                        validated,
                         stored,
                         in_order,
                     )
                     if unsettled:
                         behind = stored[~(in_order | duplicate)[stored]]
                         self.reorder.add_late(
-                            readings, slots, areas, update.before, facts, behind
+                            readings, slots, areas, update.before, validated, behind
                         )
 
                     alerts.extend(self._judge_late(ends))

@@ -271,10 +271,10 @@ class ReorderBuffer(Owner):
         master: Columns,
         facts: Facts,
         observation: ClockObservation,
-    ) -> list[Alert]:
+    ) -> tuple[list[Alert], Facts]:
         """Judge rows of a batch that are in order of their meters' time, and the clock errors of all `rows`.
 
-        The batch's facts become as validated.
+        Returns the alerts, and the batch's facts with those of the judged rows as validated.
         """
         sections = [rows]
         set_back = (  # the meter's clock was set back
@@ -295,7 +295,7 @@ class ReorderBuffer(Owner):
             )
             if len(opened):
                 early = self._before_gap(opened, first, slots, section)
-                alerts += self._judge_in_order(
+                found, facts = self._judge_in_order(
                     readings,
                     slots,
                     section[early & in_order[section]],
@@ -303,17 +303,19 @@ class ReorderBuffer(Owner):
                     master,
                     facts,
                 )
+                alerts += found
                 alerts += self._judge_clocks(
                     readings, slots, section[early], observation
                 )
                 self._open_buffers(opened, areas[first], before[first])
                 rest = section[~early] if early.any() else section
 
-            alerts += self._judge_in_order(
+            found, facts = self._judge_in_order(
                 readings, slots, rest[in_order[rest]], before, master, facts
             )
+            alerts += found
             alerts += self._judge_clocks(readings, slots, rest, observation)
-        return alerts
+        return alerts, facts
 
     def _opening(
         self, at: Times, slots: Codes, rows: Codes, before: Times, master: Columns
@@ -368,10 +370,10 @@ class ReorderBuffer(Owner):
         before: Times,
         master: Columns,
         facts: Facts,
-    ) -> list[Alert]:
-        """Judge rows in order, and keep those of meters with a buffer."""
+    ) -> tuple[list[Alert], Facts]:
+        """Judge rows in order, and keep those of meters with a buffer; their facts become as validated."""
         if not len(rows):
-            return []
+            return [], facts
         kva = facts.kva
         before = before[rows]
         if len(rows) < len(readings):
@@ -384,17 +386,13 @@ class ReorderBuffer(Owner):
             self.live, readings, slots, before, master, kva
         )
         alerts = self.readings.live.judge(validated, slots, more)
-        facts.kwh[rows] = self._energy(validated, registers, more)
-        if registers.stale.any():
-            _mark_stale(facts, rows[registers.stale])
+        kwh = self._energy(validated, registers, more)
 
         kept = self.gap_starts["at"][slots] > 0
         if kept.any():
-            self._log_readings(
-                readings.select(kept), slots[kept], facts.kwh[rows[kept]]
-            )
+            self._log_readings(readings.select(kept), slots[kept], kwh[kept])
             self._remember(self.readings, alerts)
-        return alerts
+        return alerts, _as_validated(facts, rows, kwh, registers.stale)
 
     def _validated_columns(
         self,
@@ -763,13 +761,24 @@ class ReorderBuffer(Owner):
             within("a meter with a late reading", list(late_meters), 0, meters - 1)
 
 
-def _mark_stale(facts: Facts, rows: Codes) -> None:
-    """Make the facts of rows unknown whose meter repeats an old reading."""
-    for column in (facts.amps, facts.neutral, facts.kva, facts.unbalance):
-        column[..., rows] = np.nan
-    facts.has_voltage[rows] = facts.by_magnitude[rows] = False
-    facts.returned[rows] = 0
-    facts.stale[rows] = True
+def _as_validated(facts: Facts, rows: Codes, kwh: Column, stale: Mask) -> Facts:
+    """The facts with the energy of `rows`; unknown where a meter repeats an old reading."""
+    energy = facts.kwh.copy()
+    energy[rows] = kwh
+    facts = facts._replace(kwh=energy)
+    if not stale.any():
+        return facts
+
+    stale_rows = rows[stale]
+    unknown = ("amps", "neutral", "kva", "unbalance")
+    no = ("has_voltage", "by_magnitude", "returned")
+    columns = {name: getattr(facts, name).copy() for name in (*unknown, *no, "stale")}
+    for name in unknown:
+        columns[name][..., stale_rows] = np.nan
+    for name in no:
+        columns[name][stale_rows] = 0
+    columns["stale"][stale_rows] = True
+    return facts._replace(**columns)
 
 
 def _clocks_of(rows: dict[str, Any]) -> tuple[Batch, Codes]:
