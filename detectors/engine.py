@@ -38,15 +38,10 @@ from models.meters.basics import (
 )
 from models.meters.line_loss import Losses, ReadDays, UsualLoss
 from models.meters.loading import Exceeding, Heat
-from models.meters.metering import (
-    Accounts,
-    DayRegisters,
-    Demands,
-    MonthlyFactor,
-    RatioChange,
-)
+from models.meters.metering import DayRegisters, Demands, RatioChange
 from models.meters.peers import Peers, PeerScore
 from models.meters.phases import Coupling, Phases
+from models.meters.power import Accounts, MonthlyFactor
 from models.meters.prepaid import Balances
 from models.meters.profiles import Darkness, Form, Months, Routine, Shape
 from models.meters.suspects import Suspects
