@@ -16,10 +16,11 @@ import numpy as np
 from cramjam import DecompressionError, zstd
 
 from detectors import older
+from detectors.buffered_clocks import ClockObservation
 from detectors.episodes import Episodes
 from detectors.judge import Judge
 from detectors.policy import Policy
-from detectors.reorder import ClockObservation, ReorderBuffer
+from detectors.reorder import ReorderBuffer
 from detectors.revisable import FINAL_SUFFIX, JudgeInput, RevisableJudge
 from detectors.rule import ALL_RULES, Rule
 from models.days.day_rows import DayRows, joined_days
