@@ -537,13 +537,13 @@ class Engine:
                 self._reject(readings, rows, reason)
 
         # the order of each meter's rows, and the error of its clock
-        in_order, before, strayed = self.validation.sequence(
+        in_order, before, strayed = self.validation.order.sequence(
             slots, readings.at, accepted, update.before
         )
         observation = _clock_observations(
             readings,
             future
-            | self.validation.slow_clocks(
+            | self.validation.order.slow_clocks(
                 slots, readings, update.late & (readings.at < before)
             ),
             strayed & ~update.lone_meter & in_order,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from models.meters.basics import Columns, Feature
-from models.meters.validation import JUMP_KWH, ROLLOVER_SHARE, SPAN_OF_RATING
+from models.meters.bounds import SPAN_OF_RATING
+from models.meters.validation import JUMP_KWH, ROLLOVER_SHARE
 from models.state.cells import Array, Cells
 from schemas.columns import Codes, Column, Mask
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
