@@ -124,10 +124,9 @@ class ReorderBuffer(Owner):
             sections = np.split(rows, np.flatnonzero(set_back))
 
         alerts: list[Alert] = []
-        for section in sections:
-            head = section[:1]
-            is_back = in_order[head] & (readings.at[head] <= before[head])
-            self._drop_buffers(slots[head][is_back])
+        for number, section in enumerate(sections):
+            if number:  # its first row is the one that was set back
+                self._drop_buffers(slots[section[:1]])
 
             rest = section
             opened, first = self._gaps.opening(
