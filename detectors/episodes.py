@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -161,31 +161,38 @@ class Episodes(Owner):
         if len(rows) > FEW_ROWS and not self.rule.chronic:
             kept = self._may_change(slots, at, score)
             if not kept.all():
-                rows, slots, at = rows[kept], slots[kept], at[kept]
-                score, gap = score[kept], gap[kept]
+                rows = rows[kept]
+                slots = slots[kept]
+                at = at[kept]
+                score = score[kept]
+                gap = gap[kept]
         if not len(rows):
             return []
 
         subjects, places = np.unique(slots, return_inverse=True)
         cells = [array.T.tolist() for array in self._cells_of(subjects).values()]
         states = [EpisodeState(*values) for values in zip(*cells, strict=True)]
-        columns = [column.tolist() for column in (rows, places, at, score, gap)]
+        columns = (rows, places, at, score, gap)
+        changes = self._changes(states, [column.tolist() for column in columns])
+        self._write_states(subjects, states)
+        return changes
+
+    def _changes(
+        self, states: list[EpisodeState], columns: list[list[Any]]
+    ) -> list[EpisodeChange]:
+        """Judge rows, given by row, place in `states`, time, score and gap; the changes of episodes in order."""
         found: list[tuple[int, EpisodeChange]] = []
-        for row, place, row_at, row_score, row_gap in zip(*columns, strict=True):
+        for row, place, at, score, gap in zip(*columns, strict=True):
             state = states[place]
             state.rows += 1
-            since = self._judge_row(state, row_at, row_score, row_gap)
-            if since is not None:
-                change = EpisodeChange(
-                    row,
-                    since,
-                    state.severity,
-                    row_score == DISPROVED_SCORE,
-                    sum(state.trouble_seconds),
-                )
-                found.append((state.rows, change))
+            since = self._judge_row(state, at, score, gap)
+            if since is None:
+                continue
 
-        self._write_states(subjects, states)
+            disproved = score == DISPROVED_SCORE
+            week_s = sum(state.trouble_seconds)
+            change = EpisodeChange(row, since, state.severity, disproved, week_s)
+            found.append((state.rows, change))
         return [change for _, change in sorted(found)]
 
     def _write_states(self, slots: Codes, states: list[EpisodeState]) -> None:
@@ -222,7 +229,8 @@ class Episodes(Owner):
         saved = self._cells_of(subjects)
         severity = saved["severity"][places]
         is_calm = saved["well_since"][places] > 0
-        unchanged = (severity > 0) & (score >= self.rule.clear) & ~is_calm
+        in_trouble = score >= self.rule.clear
+        unchanged = (severity > 0) & in_trouble & ~is_calm
 
         for n, level in enumerate(self.rule.levels):
             since = saved["since"][n, places]
@@ -247,7 +255,8 @@ class Episodes(Owner):
             if score >= level.score:
                 if is_broken or not state.since[n]:
                     state.since[n] = at
-                if at - state.since[n] >= level.hold:
+                is_held = at - state.since[n] >= level.hold
+                if is_held:
                     severity = min(severity, level.severity)
             elif n or not is_raised:
                 state.since[n] = 0
@@ -255,7 +264,8 @@ class Episodes(Owner):
         since = state.since[0]
         if is_raised and score < self.rule.clear:
             state.well_since = min(state.well_since or at, at)
-            is_released = at - state.well_since >= self.rule.release
+            well_seconds = at - state.well_since
+            is_released = well_seconds >= self.rule.release
             if is_released or score == DISPROVED_SCORE:
                 state.clear()
                 return since
@@ -352,7 +362,8 @@ class Episodes(Owner):
             return columns
         levels = len(self.rule.levels)
         kept = since[:levels]
-        new = np.zeros((levels - len(kept), since.shape[1]), since.dtype)
+        shape = (levels - len(kept), since.shape[1])
+        new = np.zeros(shape, since.dtype)
         return columns | {"since": np.concatenate([kept, new])}
 
     def load(self, state: State) -> None:
@@ -362,7 +373,8 @@ class Episodes(Owner):
         within("a subject", slots, 0, self._tracked.used - 1)
         cells: dict[str, Array] = {}
         for name, array in self.cells.items():
-            empty = np.zeros((*array.shape[:-1], len(slots)), array.dtype)
+            shape = (*array.shape[:-1], len(slots))
+            empty = np.zeros(shape, array.dtype)
             cells[name] = state.get(name, empty)
         same_length([slots, *cells.values()])
 
