@@ -16,10 +16,11 @@ import numpy as np
 from cramjam import DecompressionError, zstd
 
 from detectors import older
+from detectors.buffered_clocks import ClockObservation
 from detectors.episodes import Episodes
 from detectors.judge import Judge
 from detectors.policy import Policy
-from detectors.reorder import ClockObservation, ReorderBuffer
+from detectors.reorder import ReorderBuffer
 from detectors.revisable import FINAL_SUFFIX, JudgeInput, RevisableJudge
 from detectors.rule import ALL_RULES, Rule
 from models.days.day_rows import DayRows, joined_days
@@ -38,15 +39,10 @@ from models.meters.basics import (
 )
 from models.meters.line_loss import Losses, ReadDays, UsualLoss
 from models.meters.loading import Exceeding, Heat
-from models.meters.metering import (
-    Accounts,
-    DayRegisters,
-    Demands,
-    MonthlyFactor,
-    RatioChange,
-)
+from models.meters.metering import DayRegisters, Demands, RatioChange
 from models.meters.peers import Peers, PeerScore
 from models.meters.phases import Coupling, Phases
+from models.meters.power import Accounts, MonthlyFactor
 from models.meters.prepaid import Balances
 from models.meters.profiles import Darkness, Form, Months, Routine, Shape
 from models.meters.suspects import Suspects
@@ -542,13 +538,13 @@ class Engine:
                 self._reject(readings, rows, reason)
 
         # the order of each meter's rows, and the error of its clock
-        in_order, before, strayed = self.validation.sequence(
+        in_order, before, strayed = self.validation.order.sequence(
             slots, readings.at, accepted, update.before
         )
         observation = _clock_observations(
             readings,
             future
-            | self.validation.slow_clocks(
+            | self.validation.order.slow_clocks(
                 slots, readings, update.late & (readings.at < before)
             ),
             strayed & ~update.lone_meter & in_order,
@@ -564,7 +560,6 @@ class Engine:
         with np.errstate(invalid="ignore", divide="ignore"):
             readings = self.validation.bounds(readings, master, self.interval)
             facts = facts_of(readings, master, self.interval)
-            facts = facts._replace(kwh=np.array(facts.kwh))
             unsettled = self.reorder.areas_with_late(
                 areas, slots, readings.at, before, in_order, accepted
             )
@@ -574,19 +569,18 @@ class Engine:
                 for rows, ends in self.open_days.rows_until_due(
                     update, areas, readings.at, unsettled
                 ):
-                    alerts.extend(
-                        self.reorder.judge(
-                            readings,
-                            slots,
-                            areas,
-                            rows,
-                            in_order,
-                            before,
-                            master,
-                            facts,
-                            observation,
-                        )
+                    found, validated = self.reorder.judge(
+                        readings,
+                        slots,
+                        areas,
+                        rows,
+                        in_order,
+                        before,
+                        master,
+                        facts,
+                        observation,
                     )
+                    alerts.extend(found)
 
                     stored = rows[accepted[rows]]
                     duplicate[stored] = self.open_days.store_rows(
@@ -594,14 +588,14 @@ class Engine:
                         readings.at,
                         update.before,
                         slots,
-                        facts,
+                        validated,
                         stored,
                         in_order,
                     )
                     if unsettled:
                         behind = stored[~(in_order | duplicate)[stored]]
                         self.reorder.add_late(
-                            readings, slots, areas, update.before, facts, behind
+                            readings, slots, areas, update.before, validated, behind
                         )
 
                     alerts.extend(self._judge_late(ends))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from detectors.rule import DISPROVED_SCORE, Rule
 from models.state.cells import Array, Cells
 from models.state.owners import Owner, Schema, State, StateError, same_length, within
+from models.state.runs import ascending
 from schemas.alert import Alert
 from schemas.columns import (
     Batch,
@@ -92,17 +93,21 @@ class EpisodeState:
     def add_trouble(self, at: int, seconds: int) -> None:
         """Add seconds of trouble to the day of a row, and drop those of days before the last seven."""
         today = at // DAY_SECONDS
-        for day in range(WEEK_DAYS):
-            if today - (today - day) % WEEK_DAYS > self.day:
-                self.trouble_seconds[day] = 0
+        for weekday in range(WEEK_DAYS):
+            latest = today - (today - weekday) % WEEK_DAYS
+            if latest > self.day:
+                self.trouble_seconds[weekday] = 0
+
         self.trouble_seconds[today % WEEK_DAYS] += seconds
         self.day = max(today, self.day)
 
     def is_due_again(self, at: int) -> bool:
         """Whether a row comes a day after the raise, or a week after the last alert."""
+        if not self.last_revised:
+            return False
         is_first_day = self.last_revised - self.since[0] < DAY_SECONDS
-        again = DAY_SECONDS if is_first_day else WEEK_DAYS * DAY_SECONDS
-        return self.last_revised > 0 and at - self.last_revised >= again
+        pause = DAY_SECONDS if is_first_day else WEEK_DAYS * DAY_SECONDS
+        return at - self.last_revised >= pause
 
 
 class Episodes(Owner):
@@ -137,9 +142,12 @@ class Episodes(Owner):
 
     def positions(self, slots: Codes) -> tuple[Codes, Mask]:
         """The positions in the table where `slots` are or would be, and which are there."""
-        if not len(self.slots):
-            return np.zeros(len(slots), np.int64), np.zeros(len(slots), bool)
-        places = np.minimum(np.searchsorted(self.slots, slots), len(self.slots) - 1)
+        count = len(self.slots)
+        if not count:
+            none = np.zeros(len(slots), np.int64)
+            return none, none > 0
+        places = np.searchsorted(self.slots, slots)
+        places = np.minimum(places, count - 1)
         return places, self.slots[places] == slots
 
     def update(
@@ -153,73 +161,87 @@ class Episodes(Owner):
         if len(rows) > FEW_ROWS and not self.rule.chronic:
             kept = self._may_change(slots, at, score)
             if not kept.all():
-                rows, slots, at = rows[kept], slots[kept], at[kept]
-                score, gap = score[kept], gap[kept]
+                rows = rows[kept]
+                slots = slots[kept]
+                at = at[kept]
+                score = score[kept]
+                gap = gap[kept]
         if not len(rows):
             return []
 
         subjects, places = np.unique(slots, return_inverse=True)
-        saved = self._cells_of(subjects)
-        states = [
-            EpisodeState(*values)
-            for values in zip(*(saved[name].T.tolist() for name in saved), strict=True)
-        ]
-        columns = [column.tolist() for column in (rows, places, at, score, gap)]
+        cells = [array.T.tolist() for array in self._cells_of(subjects).values()]
+        states = [EpisodeState(*values) for values in zip(*cells, strict=True)]
+        columns = (rows, places, at, score, gap)
+        changes = self._changes(states, [column.tolist() for column in columns])
+        self._write_states(subjects, states)
+        return changes
+
+    def _changes(
+        self, states: list[EpisodeState], columns: list[list[Any]]
+    ) -> list[EpisodeChange]:
+        """Judge rows, given by row, place in `states`, time, score and gap; the changes of episodes in order."""
         found: list[tuple[int, EpisodeChange]] = []
-        for row, place, row_at, row_score, row_gap in zip(*columns, strict=True):
+        for row, place, at, score, gap in zip(*columns, strict=True):
             state = states[place]
             state.rows += 1
-            since = self._judge_row(state, row_at, row_score, row_gap)
-            if since is not None:
-                change = EpisodeChange(
-                    row,
-                    since,
-                    state.severity,
-                    row_score == DISPROVED_SCORE,
-                    sum(state.trouble_seconds),
-                )
-                found.append((state.rows, change))
+            since = self._judge_row(state, at, score, gap)
+            if since is None:
+                continue
 
-        self._write_states(subjects, states)
+            disproved = score == DISPROVED_SCORE
+            week_s = sum(state.trouble_seconds)
+            change = EpisodeChange(row, since, state.severity, disproved, week_s)
+            found.append((state.rows, change))
         return [change for _, change in sorted(found)]
 
     def _write_states(self, slots: Codes, states: list[EpisodeState]) -> None:
         """Write the states of `slots`, and drop slots without trouble."""
         cells: dict[str, Array] = {}
         for name in self.cells:
-            cells[name] = np.array([getattr(state, name) for state in states]).T
-        tracked = (cells["severity"] > 0) | (cells["since"][0] > 0)
+            values = [getattr(state, name) for state in states]
+            cells[name] = np.array(values).T
+
+        first_since = cells["since"][0]
+        tracked = (cells["severity"] > 0) | (first_since > 0)
         self._write_cells(slots, cells, tracked)
 
     def _cells_of(self, slots: Codes) -> dict[str, Array]:
         """The cells of `slots`, 0 for slots that are not tracked."""
         places, known = self.positions(slots)
-        cells = {
-            name: np.zeros((*array.shape[:-1], len(slots)), np.int64)
-            for name, array in self.cells.items()
-        }
+        found = places[known]
+        cells = self._nothing(len(slots))
         for name, array in self.cells.items():
-            cells[name][..., known] = array[..., places[known]]
+            cells[name][..., known] = array[..., found]
         return cells
+
+    def _nothing(self, count: int) -> dict[str, Array]:
+        """The cells of so many slots without trouble."""
+        nothing: dict[str, Array] = {}
+        for name, array in self.cells.items():
+            shape = (*array.shape[:-1], count)
+            nothing[name] = np.zeros(shape, np.int64)
+        return nothing
 
     def _may_change(self, slots: Codes, at: Times, score: Column) -> Mask:
         """The rows of slots of which one row may change the state; none does while trouble goes on."""
         subjects, places = np.unique(slots, return_inverse=True)
         saved = self._cells_of(subjects)
         severity = saved["severity"][places]
-        unchanged = (
-            (severity > 0)
-            & (score >= self.rule.clear)
-            & (saved["well_since"][places] == 0)
-        )
+        is_calm = saved["well_since"][places] > 0
+        in_trouble = score >= self.rule.clear
+        unchanged = (severity > 0) & in_trouble & ~is_calm
 
         for n, level in enumerate(self.rule.levels):
             since = saved["since"][n, places]
-            worse = (level.severity < severity) & (at - since >= level.hold)
-            unchanged &= np.where(
-                score >= level.score, (since > 0) & ~worse, (n == 0) | (since == 0)
-            )
-        return (np.bincount(places, ~unchanged) > 0)[places]
+            is_held = at - since >= level.hold
+            escalates = is_held & (level.severity < severity)
+            goes_on = (since > 0) & ~escalates
+            stays_well = (since == 0) | (n == 0)
+            unchanged &= np.where(score >= level.score, goes_on, stays_well)
+
+        changing = np.bincount(places, ~unchanged) > 0
+        return changing[places]
 
     def _judge_row(
         self, state: EpisodeState, at: int, score: float, gap: float
@@ -233,7 +255,8 @@ class Episodes(Owner):
             if score >= level.score:
                 if is_broken or not state.since[n]:
                     state.since[n] = at
-                if at - state.since[n] >= level.hold:
+                is_held = at - state.since[n] >= level.hold
+                if is_held:
                     severity = min(severity, level.severity)
             elif n or not is_raised:
                 state.since[n] = 0
@@ -241,7 +264,8 @@ class Episodes(Owner):
         since = state.since[0]
         if is_raised and score < self.rule.clear:
             state.well_since = min(state.well_since or at, at)
-            is_released = at - state.well_since >= self.rule.release
+            well_seconds = at - state.well_since
+            is_released = well_seconds >= self.rule.release
             if is_released or score == DISPROVED_SCORE:
                 state.clear()
                 return since
@@ -262,7 +286,8 @@ class Episodes(Owner):
     ) -> bool:
         """Add a row of a chronic state to its week; whether another alert is due."""
         trouble = score >= self.rule.levels[0].score
-        state.add_trouble(at, int(gap) if trouble and gap <= self._max_gap else 0)
+        counts = trouble and gap <= self._max_gap
+        state.add_trouble(at, int(gap) if counts else 0)
         return trouble and state.severity > 0 and state.is_due_again(at)
 
     def _write_cells(
@@ -270,18 +295,23 @@ class Episodes(Owner):
     ) -> None:
         """Write the cells of `slots`, and drop slots that are not `tracked`."""
         places, known = self.positions(slots)
-        dropped, added = known & ~tracked, tracked & ~known
         if known.any():
+            found = places[known]
             for name, array in self.cells.items():
-                array[..., places[known]] = cells[name][..., known]
-        if not (dropped.any() or added.any()):
+                array[..., found] = cells[name][..., known]
+        if (known == tracked).all():
             return
 
-        self._tracked["rules"][slots[dropped]] -= 1
-        self._tracked["rules"][slots[added]] += 1
+        dropped = known & ~tracked
+        added = tracked & ~known
+        rule_counts = self._tracked["rules"]
+        rule_counts[slots[dropped]] -= 1
+        rule_counts[slots[added]] += 1
+
         kept = np.ones(len(self.slots), bool)
         kept[places[dropped]] = False
-        joined = np.concatenate([self.slots[kept], slots[added].astype(np.int32)])
+        new_slots = slots[added].astype(np.int32)
+        joined = np.concatenate([self.slots[kept], new_slots])
         order = np.argsort(joined, kind="stable")
         self.slots = joined[order]
         for name, array in self.cells.items():
@@ -292,22 +322,22 @@ class Episodes(Owner):
     def read(self, slots: Codes) -> dict[str, Array]:
         """The state of the tracked slots among `slots`."""
         places, known = self.positions(slots)
-        return {"slots": slots[known]} | {
-            name: array[..., places[known]] for name, array in self.cells.items()
-        }
+        found = places[known]
+        saved: dict[str, Array] = {"slots": slots[known]}
+        for name, array in self.cells.items():
+            saved[name] = array[..., found]
+        return saved
 
     def write_back(self, slots: Codes, saved: dict[str, Array]) -> None:
         """Go back to the state of `slots` that `read` gave."""
         self.clear(slots)
-        self._write_cells(saved["slots"], saved, np.ones(len(saved["slots"]), bool))
+        tracked = saved["slots"]
+        self._write_cells(tracked, saved, np.ones(len(tracked), bool))
 
     def clear(self, slots: Codes) -> None:
         """Forget the state of `slots`."""
-        nothing = {
-            name: np.zeros((*array.shape[:-1], len(slots)), np.int64)
-            for name, array in self.cells.items()
-        }
-        self._write_cells(slots, nothing, np.zeros(len(slots), bool))
+        count = len(slots)
+        self._write_cells(slots, self._nothing(count), np.zeros(count, bool))
 
     def schema(self) -> Schema:
         """The cells of a tracked subject, and its last alert."""
@@ -332,7 +362,8 @@ class Episodes(Owner):
             return columns
         levels = len(self.rule.levels)
         kept = since[:levels]
-        new = np.zeros((levels - len(kept), since.shape[1]), since.dtype)
+        shape = (levels - len(kept), since.shape[1])
+        new = np.zeros(shape, since.dtype)
         return columns | {"since": np.concatenate([kept, new])}
 
     def load(self, state: State) -> None:
@@ -342,11 +373,13 @@ class Episodes(Owner):
         within("a subject", slots, 0, self._tracked.used - 1)
         cells: dict[str, Array] = {}
         for name, array in self.cells.items():
-            empty = np.zeros((*array.shape[:-1], len(slots)), array.dtype)
+            shape = (*array.shape[:-1], len(slots))
+            empty = np.zeros(shape, array.dtype)
             cells[name] = state.get(name, empty)
         same_length([slots, *cells.values()])
 
-        raised = set(slots[cells["severity"] > 0].tolist())
-        if (np.diff(slots) <= 0).any() or self.open.keys() != raised:
+        is_raised = cells["severity"] > 0
+        raised = set(slots[is_raised].tolist())
+        if not ascending(slots) or self.open.keys() != raised:
             raise StateError("its open episodes are not those of its subjects")
         self.write_back(self.slots, {"slots": slots, **cells})

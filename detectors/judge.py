@@ -108,6 +108,8 @@ class Judge:
         subject_evidence: EvidenceOf | None = None,
     ) -> None:
         self.kind = kind
+        names = [field.name for field in fields(kind)]
+        self._own_columns = [name for name in names if name not in kind.encodings()]
         self.features = features
         self.index = index
         self.enrich = enrich
@@ -174,7 +176,7 @@ class Judge:
             empty = {
                 name
                 for name, mask in missing.items()
-                if mask is not None and mask.all()
+                if mask is not None and np.count_nonzero(mask) == mask.size
             }
             for episodes in self.episodes:
                 if empty.isdisjoint(episodes.rule.reads):
@@ -191,12 +193,7 @@ class Judge:
 
     def _columns_of(self, batch: Batch, slots: Codes, more: Columns | None) -> Columns:
         """The columns of a batch, and `more`, or the master data of its subjects."""
-        names = batch.encodings()
-        columns: Columns = {
-            field.name: getattr(batch, field.name)
-            for field in fields(batch)
-            if field.name not in names
-        }
+        columns: Columns = {name: getattr(batch, name) for name in self._own_columns}
         columns |= self.enrich(slots, batch) if more is None else more
         if self.segmented and "segments" in columns:
             columns["segments"] = columns["segments"].astype(np.intp)

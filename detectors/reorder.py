@@ -9,182 +9,39 @@ still, or is older than the first reading of its meter, amends days and areas al
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
-from itertools import chain, pairwise
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
+from detectors.buffered_clocks import BufferedClocks, ClockObservation
+from detectors.buffered_readings import BufferedReadings, Correction
 from detectors.revisable import RevisableJudge
-from models.days.open_days import Facts, apparent_power
+from detectors.waiting_gaps import WaitingGaps, rows_before_gap
+from models.days.open_days import Facts
 from models.master.registry import Registry
-from models.meters.basics import NEVER_SECONDS, Columns, phase_columns
-from models.meters.validation import Registers, Validation
-from models.meters.wiring import wiring_columns
-from models.state.cells import Cells
-from models.state.gaps import total
+from models.meters.basics import Columns
 from models.state.index import Index
-from models.state.owners import Owner, Schema, State, same_length, within
-from models.state.runs import runs
+from models.state.owners import Owner, Schema, State, within
+from models.state.runs import whole_sums
 from schemas.alert import Alert
-from schemas.columns import (
-    COLUMN_TYPES,
-    LATEST_TIME,
-    PHASE_COLUMNS,
-    Batch,
-    Clocks,
-    Codes,
-    Column,
-    Mask,
-    Readings,
-    Status,
-    Times,
-)
+from schemas.columns import LATEST_TIME, Codes, Mask, Readings, Times
 from schemas.units import HOUR_SECONDS
 
-GAP_INTERVALS = 1.5  # of a meter: readings further apart have one missing between them
 EXPIRED_ROWS = 100_000  # buffered rows that are released at once
-GAP_PATIENCE = 86_400  # s after a reading, within which a reading before it may come
-LOG_TYPES = COLUMN_TYPES | {"slot": np.int32, "stored_kwh": np.float32}
-# columns that are kept whatever the rules read
-JUDGED_COLUMNS = frozenset(
-    {
-        "at",
-        "register",
-        "kwh",
-        "u",
-        "i",
-        "p",
-        "q",
-        "neutral",
-        "terminal_p",
-        "flags",
-        "clock_offset",
-        "status",
-    }
-)
+NONE_LATE = LATEST_TIME, frozenset[int]()  # of an area without late readings
 
 
-class Correction(NamedTuple):
-    """Energy of intervals that differs from the energy stored before; NaN if it is unknown."""
+class _OrderedBatch(NamedTuple):
+    """A batch, and the order of its rows among those of their meters."""
 
-    meters: Codes
-    at: Times
-    stored: Column  # kWh
-    kwh: Column
-
-
-class ClockObservation(NamedTuple):
-    """The errors of meters' clocks that the rows of a batch show."""
-
-    mask: Mask  # rows that show an error
-    order_time: Times  # its place among the meter's readings
-    at: Times  # when it was observed
-    offset: Column  # seconds ahead
-
-
-class RowLog(Owner):
-    """Rows by meter slot, in order of arrival."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = ("slot", *names)
-        self.size = 0
-        # by position: dropped rows stay until they are half of all rows
-        self._dropped = np.zeros(0, bool)
-        self.arrays: dict[str, Any] = {}
-        self.resize(0)
-
-    def resize(self, capacity: int) -> None:
-        """Remove dropped rows, and make room for `capacity` rows."""
-        kept = np.flatnonzero(~self._dropped[: self.size])
-        for name in self.names:
-            array = np.empty(
-                (3, capacity) if name in PHASE_COLUMNS else capacity,
-                LOG_TYPES.get(name, np.int64),
-            )
-            if len(kept):
-                array[..., : len(kept)] = self.arrays[name][..., kept]
-            self.arrays[name] = array
-        self._dropped = np.zeros(capacity, bool)
-        self.size = len(kept)
-
-    def append(self, **columns: Any) -> None:
-        """Append rows."""
-        count = len(columns["slot"])
-        if self.size + count > len(self._dropped):
-            self.resize((self.size + count) * 3 // 2)
-        for name in self.names:
-            self.arrays[name][..., self.size : self.size + count] = columns[name]
-        self.size += count
-
-    def columns(self) -> dict[str, Any]:
-        """All rows, and the slot of each."""
-        if self._dropped.any():
-            self.resize(self.size)
-        return {name: array[..., : self.size] for name, array in self.arrays.items()}
-
-    def positions(self, slots: Codes) -> Codes:
-        """The positions of the rows of `slots`."""
-        row_slots = self.arrays["slot"][: self.size]
-        wanted = np.zeros(
-            max(int(row_slots.max(initial=-1)), int(slots.max(initial=-1))) + 1, bool
-        )
-        wanted[slots] = True
-        return np.flatnonzero(wanted[row_slots] & ~self._dropped[: self.size])
-
-    def ordered(self, slots: Codes) -> Codes:
-        """The positions of the rows of `slots`, by slot and then by time."""
-        positions = self.positions(slots)
-        return positions[
-            np.lexsort((self.arrays["at"][positions], self.arrays["slot"][positions]))
-        ]
-
-    def select(self, slots: Codes) -> tuple[Codes, dict[str, Any]]:
-        """The positions of the rows of `slots`, by slot and then by time, and these rows."""
-        positions = self.ordered(slots)
-        rows = {name: array[..., positions] for name, array in self.arrays.items()}
-        return positions, rows
-
-    def row_counts(self, slots: Codes) -> Codes:
-        """How many rows each of `slots` has."""
-        row_slots = self.arrays["slot"][: self.size][~self._dropped[: self.size]]
-        return np.bincount(row_slots, minlength=int(slots.max(initial=-1)) + 1)[slots]
-
-    def write(self, name: str, positions: Codes, values: Any) -> None:
-        """Put values in a column at `positions`."""
-        self.arrays[name][positions] = values
-
-    def drop(self, positions: Codes) -> None:
-        """Drop the rows at `positions`."""
-        self._dropped[positions] = True
-        if 2 * (left := self.size - int(np.count_nonzero(self._dropped))) < self.size:
-            self.resize(left * 3 // 2)
-
-    def schema(self) -> Schema:
-        """An empty row, by column."""
-        return {
-            name: np.zeros(array.shape[:-1], array.dtype)
-            for name, array in self.arrays.items()
-        }
-
-    def state(self) -> State:
-        """All rows."""
-        return self.columns()
-
-    def load(self, state: State) -> None:
-        """Replace all rows by those of `state`; a column that is missing is NaN. Raises StateError."""
-        self._dropped[:] = True
-        self.resize(0)
-        rows = same_length(state.values())
-        within("the number of rows", rows, 0, len(state.get("slot", ())))
-
-        unknown = {
-            name: np.nan if array.dtype.kind == "f" else 0
-            for name, array in self.arrays.items()
-        }
-        self.append(**{"slot": self.arrays["slot"], **unknown, **state})
+    readings: Readings
+    slots: Codes
+    in_order: Mask
+    before: Times  # of the reading of its meter before each row
+    master: Columns
+    observation: ClockObservation
 
 
 class ReorderBuffer(Owner):
@@ -202,38 +59,25 @@ class ReorderBuffer(Owner):
         self.clocks = clocks
         self.index = index
         self.registry = registry
-        self.interval = interval
-        self.live = Validation()
-        self.final = Validation()
-
-        # by meter: the time of the last reading before its first gap, 0 if its buffer is
-        # closed; and its area
-        self.gap_starts = Cells(at=np.int64(0), area=np.int32(0))
-        self._logged_columns = self._columns_to_log()
-        self._log = RowLog((*self._logged_columns, "stored_kwh"))
-        self._clock_log = RowLog(("at", "observed_at", "offset"))
+        self._gaps = WaitingGaps(index, registry, interval)
+        self.gap_starts = self._gaps.starts
+        self.buffered_readings = BufferedReadings(readings, self._gaps, registry)
+        self.buffered_clocks = BufferedClocks(clocks, self._gaps)
+        self.live = self.buffered_readings.live
+        self.final = self.buffered_readings.final
 
         # by area: the hour in which the first late reading joined, and the meters
         self.late: dict[int, tuple[int, set[int]]] = {}
 
-    def _columns_to_log(self) -> tuple[str, ...]:
-        """The columns of readings that a rule reads, and those of JUDGED_COLUMNS."""
-        read = set(JUDGED_COLUMNS)
-        for rule in self.readings.live.rules:
-            read.update(rule.reads, rule.beside)
-        return tuple(field.name for field in fields(Readings) if field.name in read)
-
     def adopt(self) -> None:
         """Keep the columns that the new rules read."""
-        self._logged_columns = self._columns_to_log()
-        rows = self._log.columns()
-        self._log = RowLog((*self._logged_columns, "stored_kwh"))
-        self._log.load(rows)
+        self.buffered_readings.adopt()
 
     def reserve(self) -> None:
         """Make room for every meter."""
+        meters = len(self.index)
         for cells in (self.gap_starts, self.live.cells, self.final.cells):
-            cells.reserve(len(self.index))
+            cells.reserve(meters)
 
     def areas_with_late(
         self,
@@ -251,13 +95,8 @@ class ReorderBuffer(Owner):
         if not behind.any():
             return unsettled
 
-        missing = (
-            in_order & (before > 0) & (at - before > GAP_INTERVALS * self.interval)
-        )
-        opening = np.zeros(len(self.index), bool)
-        opening[slots[missing]] = True
-        since = self.gap_starts["at"][slots]
-        awaited = behind & (opening[slots] | ((since > 0) & (at > since)))
+        may_open = self._gaps.may_open(slots, at, before, in_order)
+        awaited = behind & (may_open[slots] | self._gaps.after_gap(slots, at))
         return unsettled | set(np.unique(areas[awaited]).tolist())
 
     def judge(
@@ -271,11 +110,12 @@ class ReorderBuffer(Owner):
         master: Columns,
         facts: Facts,
         observation: ClockObservation,
-    ) -> list[Alert]:
+    ) -> tuple[list[Alert], Facts]:
         """Judge rows of a batch that are in order of their meters' time, and the clock errors of all `rows`.
 
-        The batch's facts become as validated.
+        Returns the alerts, and the batch's facts with those of the judged rows as validated.
         """
+        batch = _OrderedBatch(readings, slots, in_order, before, master, observation)
         sections = [rows]
         set_back = (  # the meter's clock was set back
             in_order[rows] & (before[rows] > 0) & (readings.at[rows] <= before[rows])
@@ -284,211 +124,49 @@ class ReorderBuffer(Owner):
             sections = np.split(rows, np.flatnonzero(set_back))
 
         alerts: list[Alert] = []
-        for section in sections:
-            head = section[:1]
-            is_back = in_order[head] & (readings.at[head] <= before[head])
-            self._drop_buffers(slots[head][is_back])
+        for number, section in enumerate(sections):
+            if number:  # its first row is the one that was set back
+                self._drop_buffers(slots[section[:1]])
 
             rest = section
-            opened, first = self._opening(
+            opened, first = self._gaps.opening(
                 readings.at, slots, section[in_order[section]], before, master
             )
             if len(opened):
-                early = self._before_gap(opened, first, slots, section)
-                alerts += self._judge_in_order(
-                    readings,
-                    slots,
-                    section[early & in_order[section]],
-                    before,
-                    master,
-                    facts,
-                )
-                alerts += self._judge_clocks(
-                    readings, slots, section[early], observation
-                )
+                early = rows_before_gap(opened, first, slots, section)
+                rest = section[~early]
+                found, facts = self._judge_rows(batch, section[early], facts)
+                alerts += found
                 self._open_buffers(opened, areas[first], before[first])
-                rest = section[~early] if early.any() else section
 
-            alerts += self._judge_in_order(
-                readings, slots, rest[in_order[rest]], before, master, facts
-            )
-            alerts += self._judge_clocks(readings, slots, rest, observation)
-        return alerts
+            found, facts = self._judge_rows(batch, rest, facts)
+            alerts += found
+        return alerts, facts
 
-    def _opening(
-        self, at: Times, slots: Codes, rows: Codes, before: Times, master: Columns
-    ) -> tuple[Codes, Codes]:
-        """The meters whose first gap is before one of `rows`, and each one's first row after it."""
-        at, before, slots = at[rows], before[rows], slots[rows]
-        interval = np.fmax(master["interval_s"][rows], self.interval)
-        opening = np.flatnonzero(
-            (before > 0)
-            & (at - before > GAP_INTERVALS * interval)
-            & (self.gap_starts["at"][slots] == 0)
+    def _judge_rows(
+        self, batch: _OrderedBatch, rows: Codes, facts: Facts
+    ) -> tuple[list[Alert], Facts]:
+        """Judge rows of a batch between which no buffer opens."""
+        readings, slots, in_order, before, master, observation = batch
+        alerts, facts = self.buffered_readings.judge(
+            readings, slots, rows[in_order[rows]], before, master, facts
         )
-        if not len(opening):
-            return opening, opening
-        opened, places = np.unique(slots[opening], return_index=True)
-        return opened, rows[opening[places]]
-
-    def _before_gap(
-        self, opened: Codes, first: Codes, slots: Codes, rows: Codes
-    ) -> Mask:
-        """Which rows arrive before the first row after a gap of their meter, if one opens."""
-        place = np.minimum(np.searchsorted(opened, slots[rows]), len(opened) - 1)
-        arrival = np.empty(len(slots), np.int64)
-        arrival[rows] = np.arange(len(rows))
-        return (opened[place] == slots[rows]) & (arrival[rows] < arrival[first][place])
+        alerts += self.buffered_clocks.judge(readings, slots, rows, observation)
+        return alerts, facts
 
     def _open_buffers(self, slots: Codes, areas: Codes, since: Times) -> None:
         """Keep the state of meters before a gap, and the time of each one's last reading."""
-        self.gap_starts["at"][slots] = since
-        self.gap_starts["area"][slots] = areas
-        self.readings.finalise(slots)
-        self.clocks.finalise(slots)
-        self.final.cells.write(slots, self.live.cells.read(slots))
+        self._gaps.open(slots, areas, since)
+        self.buffered_readings.open(slots)
+        self.buffered_clocks.open(slots)
 
     def _drop_buffers(self, slots: Codes) -> None:
         """Drop the buffers of meters."""
-        slots = slots[self.gap_starts["at"][slots] > 0]
-        if not len(slots):
-            return
-
-        self.gap_starts["at"][slots] = 0
-        for log in (self._log, self._clock_log):
-            log.drop(log.positions(slots))
-        for judge in (self.readings, self.clocks):
-            judge.finalise(slots)
-
-    def _judge_in_order(
-        self,
-        readings: Readings,
-        slots: Codes,
-        rows: Codes,
-        before: Times,
-        master: Columns,
-        facts: Facts,
-    ) -> list[Alert]:
-        """Judge rows in order, and keep those of meters with a buffer."""
-        if not len(rows):
-            return []
-        kva = facts.kva
-        before = before[rows]
-        if len(rows) < len(readings):
-            readings = readings.select(rows)
-            slots = slots[rows]
-            kva = kva[rows]
-            master = {name: column[rows] for name, column in master.items()}
-
-        validated, registers, more = self._validated_columns(
-            self.live, readings, slots, before, master, kva
-        )
-        alerts = self.readings.live.judge(validated, slots, more)
-        facts.kwh[rows] = self._energy(validated, registers, more)
-        if registers.stale.any():
-            _mark_stale(facts, rows[registers.stale])
-
-        kept = self.gap_starts["at"][slots] > 0
-        if kept.any():
-            self._log_readings(
-                readings.select(kept), slots[kept], facts.kwh[rows[kept]]
-            )
-            self._remember(self.readings, alerts)
-        return alerts
-
-    def _validated_columns(
-        self,
-        validation: Validation,
-        readings: Readings,
-        slots: Codes,
-        before: Times,
-        master: Columns,
-        kva: Column,
-    ) -> tuple[Readings, Registers, Columns]:
-        """Readings as validated, their registers, and the columns that rules read beside their own."""
-        readings, registers = validation.validate(slots, readings, master)
-        more = master | phase_columns(readings)
-        more |= wiring_columns(readings, master["elements"])
-        more["kva"] = np.where(registers.stale, np.nan, kva)
-        more["power_factor"] = np.abs(more["total_p"]) * master["ratio"] / more["kva"]
-        more["register_delta"] = registers.delta
-        more["register_drop"] = registers.drop
-        more["gap"] = np.where(
-            (before > 0) & (before < readings.at), readings.at - before, NEVER_SECONDS
-        )
-        return readings, registers, more
-
-    def _energy(
-        self, readings: Readings, registers: Registers, more: Columns
-    ) -> Column:
-        """Energy of each interval, kWh; from the register if the meter does not send it."""
-        interval = np.fmax(more["interval_s"], self.interval)
-        steady = more["gap"] <= GAP_INTERVALS * interval
-        measured = readings.status == Status.MEASURED
-        by_register = np.isnan(readings.kwh) & steady & measured
-        return np.where(by_register, registers.delta.astype(np.float32), readings.kwh)
-
-    def _log_readings(
-        self, readings: Readings, slots: Codes, stored_kwh: Column
-    ) -> None:
-        """Add readings to their meters' buffers."""
-        self._log.append(
-            slot=slots.astype(np.int32),
-            stored_kwh=stored_kwh,
-            **{name: getattr(readings, name) for name in self._logged_columns},
-        )
-
-    def _remember(self, judge: RevisableJudge, alerts: Iterable[Alert]) -> None:
-        """Remember the published alerts of meters with a buffer."""
-        since = self.gap_starts["at"]
-        judge.remember(
-            [
-                alert
-                for alert in alerts
-                if since[self.index.slot(alert.area, alert.subject)] > 0
-            ]
-        )
-
-    def _judge_clocks(
-        self,
-        readings: Readings,
-        slots: Codes,
-        rows: Codes,
-        observation: ClockObservation,
-    ) -> list[Alert]:
-        """Judge the clock errors that some rows of a batch show."""
-        rows = rows[observation.mask[rows]]
-        if not len(rows):
-            return []
-        slots = slots[rows]
-        at = observation.at[rows]
-        offset = observation.offset[rows]
-        order_time = observation.order_time[rows]
-
-        clocks = Clocks(
-            readings.names,
-            readings.subject[rows],
-            readings.areas,
-            readings.area[rows],
-            at,
-            offset,
-        )
-        alerts = self.clocks.live.judge(clocks, slots)
-
-        since = self.gap_starts["at"][slots]
-        kept = (since > 0) & (order_time > since)
-        if kept.any():
-            self._log_clocks(slots[kept], order_time[kept], at[kept], offset[kept])
-            self._remember(self.clocks, alerts)
-        return alerts
-
-    def _log_clocks(
-        self, slots: Codes, order_time: Times, at: Times, offset: Column
-    ) -> None:
-        """Add clock errors to their meters' buffers."""
-        self._clock_log.append(
-            slot=slots.astype(np.int32), at=order_time, observed_at=at, offset=offset
-        )
+        slots = slots[self._gaps.waiting(slots)]
+        if len(slots):
+            self.gap_starts["at"][slots] = 0
+            self.buffered_readings.drop(slots)
+            self.buffered_clocks.drop(slots)
 
     def add_late(
         self,
@@ -500,72 +178,30 @@ class ReorderBuffer(Owner):
         rows: Codes,
     ) -> None:
         """Add late rows of a batch to their meters' buffers, where one is missing and awaited."""
-        since = self.gap_starts["at"][slots[rows]]
-        in_buffer = (since > 0) & (readings.at[rows] > since)
-        if not in_buffer.any():
-            return
-        rows, since = rows[in_buffer], since[in_buffer]
-        rows = rows[
-            self._awaited(slots[rows], readings.at[rows], since, watermarks[rows])
-        ]
+        rows = rows[self._gaps.after_gap(slots[rows], readings.at[rows])]
         if not len(rows):
             return
+        log = self.buffered_readings.log
+        awaited = self._gaps.awaited(
+            log, slots[rows], readings.at[rows], watermarks[rows]
+        )
+        if not awaited:
+            return
 
-        late = readings.select(rows)
-        self._log_readings(late, slots[rows], facts.kwh[rows])
-        timed = rows[np.isfinite(late.clock_offset)]
-        if len(timed):
-            at = readings.at[timed]
-            offset = readings.clock_offset[timed].astype(np.float64)
-            self._log_clocks(slots[timed], at, at, offset)
+        rows = rows[awaited]
+        late, late_slots = readings.select(rows), slots[rows]
+        self.buffered_readings.add(late, late_slots, facts.kwh[rows])
+        self.buffered_clocks.add_late(late, late_slots)
+        self._note_late(areas[rows], late_slots, watermarks[rows])
 
-        for area, meter, watermark in zip(
-            areas[rows].tolist(),
-            slots[rows].tolist(),
-            watermarks[rows].tolist(),
-            strict=True,
-        ):
-            _, meters = self.late.setdefault(area, (watermark // HOUR_SECONDS, set()))
+    def _note_late(self, areas: Codes, slots: Codes, watermarks: Times) -> None:
+        """Note the hour in which an area's first late reading joined, and the meters."""
+        hours = watermarks // HOUR_SECONDS
+        columns = (areas, slots, hours)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for area, meter, hour in rows:
+            _, meters = self.late.setdefault(area, (hour, set()))
             meters.add(meter)
-
-    def _awaited(
-        self, slots: Codes, at: Times, since: Times, watermarks: Times
-    ) -> list[int]:
-        """Which late readings fill a gap that still waits, after the late readings before them."""
-        buffers = self._buffered_times(slots)
-        widest = self._widest_gap(slots, at)
-        columns = [column.tolist() for column in (slots, at, since, watermarks, widest)]
-
-        joined = []
-        for n, (slot, time, start, watermark, width) in enumerate(
-            zip(*columns, strict=True)
-        ):
-            times, widths = buffers.get(slot, ([], []))
-            place = bisect_left(times, time)
-            if place == len(times) or times[place] == time:
-                continue
-            before = max(times[place - 1] if place else 0, start)
-            is_gap = times[place] - before > widths[place]
-            if is_gap and watermark <= times[place] + GAP_PATIENCE:
-                times.insert(place, time)
-                widths.insert(place, width)
-                joined.append(n)
-        return joined
-
-    def _buffered_times(self, slots: Codes) -> dict[int, tuple[list[int], list[float]]]:
-        """By meter, the times of its buffered readings and how wide no gap may be before each."""
-        positions = self._log.ordered(np.unique(slots))
-        row_slots = self._log.arrays["slot"][positions]
-        times = self._log.arrays["at"][positions]
-        widest = self._widest_gap(row_slots, times)
-
-        buffers: dict[int, tuple[list[int], list[float]]] = {}
-        for start, end in pairwise([*runs(row_slots).tolist(), len(row_slots)]):
-            buffers[int(row_slots[start])] = (
-                times[start:end].tolist(),
-                widest[start:end].tolist(),
-            )
-        return buffers
 
     def late_hours(self, areas: int) -> Times:
         """By area, the hour after which late readings are judged; LATEST_TIME if there are none."""
@@ -576,148 +212,68 @@ class ReorderBuffer(Owner):
 
     def late_rows(self, areas: Sequence[int]) -> Codes:
         """How many rows of each of `areas` are judged again when an hour ends."""
-        meters = [
-            list(self.late[area][1]) if area in self.late else [] for area in areas
-        ]
-        sizes = self._log.row_counts(np.array(list(chain(*meters)), np.int64))
-        ends = np.cumsum(list(map(len, meters)), dtype=np.int64)
-        sums = np.concatenate([[0], np.cumsum(sizes)])
-        return np.diff(sums[ends], prepend=0)
+        late_meters = [list(self.late.get(area, NONE_LATE)[1]) for area in areas]
+        sizes = np.array(list(map(len, late_meters)), np.int64)
+        slots = np.array(list(chain(*late_meters)), np.int64)
+        rows = self.buffered_readings.log.row_counts(slots)
+        return whole_sums(rows, sizes)
 
     def late_meters(self, watermarks: Mapping[int, int]) -> Codes:
         """The meters with a late reading to judge: of areas whose watermarks have reached another hour."""
-        due = [
-            area
-            for area, watermark in watermarks.items()
-            if area in self.late and watermark // HOUR_SECONDS > self.late[area][0]
-        ]
-        meters = {meter for area in sorted(due) for meter in self.late.pop(area)[1]}
+        meters: set[int] = set()
+        for area, watermark in watermarks.items():
+            hour, late_meters = self.late.get(area, NONE_LATE)
+            if watermark // HOUR_SECONDS > hour:
+                meters |= late_meters
+                del self.late[area]
         slots = np.array(sorted(meters), np.int64)
-        return slots[self.gap_starts["at"][slots] > 0]
+        return slots[self._gaps.waiting(slots)]
 
     def judge_again(self, slots: Codes) -> tuple[list[Alert], Correction]:
         """Judge the buffers of meters again; the alerts, and the energy that differs."""
-        self.live.cells.write(slots, self.final.cells.read(slots))
-        positions, rows = self._log.select(slots)
-        readings, row_slots, registers, more = self._revalidated(self.live, rows)
-        alerts = self.readings.amend(slots, [(readings, row_slots, more)])
-        _, clock_rows = self._clock_log.select(slots)
-        alerts += self.clocks.amend(slots, [_clocks_of(clock_rows)])
-
-        kwh = self._energy(readings, registers, more)
-        stored = rows["stored_kwh"]
-        changed = (kwh != stored) & ~(np.isnan(kwh) & np.isnan(stored))
-        self._log.write("stored_kwh", positions, kwh)
-        return alerts, Correction(
-            row_slots[changed], readings.at[changed], stored[changed], kwh[changed]
-        )
-
-    def _revalidated(
-        self, validation: Validation, rows: dict[str, Any]
-    ) -> tuple[Readings, Codes, Registers, Columns]:
-        """Validate buffered rows, in order; their readings, slots, registers and more columns."""
-        slots = rows["slot"]
-        readings = Readings.build(
-            ("",),
-            np.zeros(len(slots)),
-            ("",),
-            np.zeros(len(slots)),
-            **{name: rows[name] for name in self._logged_columns},
-        )
-        master = self.registry.meters.columns_of(
-            self.registry.meters.rows_in_force(slots, readings.at - 1)
-        )
-
-        with np.errstate(invalid="ignore", divide="ignore"):
-            kva = apparent_power(readings, master, total(readings.p), total(readings.q))
-            counted = validation.implausible.copy()
-            validated, registers, more = self._validated_columns(
-                validation,
-                readings,
-                slots,
-                self._times_before(rows),
-                master,
-                kva * master["ratio"],
-            )
-            validation.implausible = counted  # these rows were counted before
-        return validated, slots, registers, more
-
-    def _times_before(self, rows: dict[str, Any]) -> Times:
-        """The time of the reading before each buffered row of its meter."""
-        first = np.diff(rows["slot"], prepend=-1) != 0
-        return np.where(
-            first,
-            self.gap_starts["at"][rows["slot"]],
-            np.concatenate([[0], rows["at"][:-1]]),
-        )
-
-    def _widest_gap(self, slots: Codes, at: Times) -> Column:
-        """Seconds that may be between a reading and the one before it if none is missing."""
-        meters = self.registry.meters
-        interval = meters.column("interval_s", meters.rows_in_force(slots, at - 1))
-        return GAP_INTERVALS * np.fmax(interval, self.interval)
+        alerts, correction = self.buffered_readings.judge_again(slots)
+        alerts += self.buffered_clocks.judge_again(slots)
+        return alerts, correction
 
     def release(self, slots: Codes, watermarks: Times) -> None:
         """Judge for good the rows before each meter's first gap that still waits.
 
         `watermarks` are those of the meters' areas.
         """
-        _, rows = self._log.select(slots)
-        places = np.searchsorted(slots, rows["slot"])
-        first_after = self._first_after_gap(slots, rows, places, watermarks)
-        self._drop_buffers(slots[first_after == LATEST_TIME])
+        log = self.buffered_readings.log
+        first_after = self._gaps.first_after(slots, log, watermarks)
+        waiting = first_after < LATEST_TIME
+        self._drop_buffers(slots[~waiting])
 
-        is_final = (rows["at"] < first_after[places]) & (
-            first_after[places] < LATEST_TIME
-        )
-        if not is_final.any():
-            return
-        final_rows = {name: column[..., is_final] for name, column in rows.items()}
-        readings, row_slots, _, more = self._revalidated(self.final, final_rows)
-        self.readings.seal(readings, row_slots, more)
-        positions, rows = self._log.select(slots)
-        is_final = rows["at"] < first_after[np.searchsorted(slots, rows["slot"])]
-        self._log.drop(positions[is_final])
-
-        positions, rows = self._clock_log.select(slots)
-        is_final = rows["at"] < first_after[np.searchsorted(slots, rows["slot"])]
-        clock_rows = {name: column[is_final] for name, column in rows.items()}
-        self.clocks.seal(*_clocks_of(clock_rows))
-        self._clock_log.drop(positions[is_final])
-        np.maximum.at(self.gap_starts["at"], row_slots, final_rows["at"])
-
-    def _first_after_gap(
-        self, slots: Codes, rows: dict[str, Any], places: Codes, watermarks: Times
-    ) -> Times:
-        """The time of each meter's first reading after a waiting gap; LATEST_TIME without a gap."""
-        widest = self._widest_gap(rows["slot"], rows["at"])
-        missing = rows["at"] - self._times_before(rows) > widest
-        waits = missing & (watermarks[places] <= rows["at"] + GAP_PATIENCE)
-        first_after = np.full(len(slots), LATEST_TIME)
-        np.minimum.at(first_after, places[waits], rows["at"][waits])
-        return first_after
+        slots, first_after = slots[waiting], first_after[waiting]
+        sealed_slots, sealed_at = self.buffered_readings.seal(slots, first_after)
+        if len(sealed_slots):
+            self.buffered_clocks.seal(slots, first_after)
+            np.maximum.at(self.gap_starts["at"], sealed_slots, sealed_at)
 
     def portion(self, areas: Codes) -> Codes:
         """The first of `areas` with at most EXPIRED_ROWS buffered rows together; one area at least."""
-        if self._log.size <= EXPIRED_ROWS:
+        if self.buffered_readings.log.size <= EXPIRED_ROWS:
             return areas
         slots = np.flatnonzero(self.gap_starts["at"] > 0)
-        counts = np.bincount(
-            self.gap_starts["area"][slots],
-            self._log.row_counts(slots),
-            int(areas.max()) + 1,
-        )
-        sums = np.cumsum(counts[areas])
-        return areas[: max(1, int(np.searchsorted(sums, EXPIRED_ROWS, "right")))]
+        meter_rows = self.buffered_readings.log.row_counts(slots)
+        meter_areas = self.gap_starts["area"][slots]
+        area_rows = np.bincount(meter_areas, meter_rows, int(areas.max()) + 1)
+        sums = np.cumsum(area_rows[areas])
+        portion = int(np.searchsorted(sums, EXPIRED_ROWS, "right"))
+        return areas[: max(1, portion)]
 
     def expire(self, areas: Codes, watermarks: Times) -> None:
         """Release the gaps of `areas` that wait no longer; `watermarks` are those of all areas."""
         self.reserve()
-        expiring = (self.gap_starts["at"] > 0) & np.isin(self.gap_starts["area"], areas)
-        late_meters = [meter for _, meters in self.late.values() for meter in meters]
-        expiring[late_meters] = False
-        if len(slots := np.flatnonzero(expiring)):
-            self.release(slots, watermarks[self.gap_starts["area"][slots]])
+        gap_areas = self.gap_starts["area"]
+        expiring = (self.gap_starts["at"] > 0) & np.isin(gap_areas, areas)
+        for _, late_meters in self.late.values():
+            expiring[list(late_meters)] = False
+
+        slots = np.flatnonzero(expiring)
+        if len(slots):
+            self.release(slots, watermarks[gap_areas[slots]])
 
     def owners(self) -> dict[str, Owner]:
         """The gaps, the rows since, and validation as of now and as of the gaps."""
@@ -725,8 +281,8 @@ class ReorderBuffer(Owner):
             "reorder": self,
             "reorder/live": self.live.cells,
             "reorder/final": self.final.cells,
-            "reorder/log": self._log,
-            "reorder/clock_log": self._clock_log,
+            "reorder/log": self.buffered_readings.log,
+            "reorder/clock_log": self.buffered_clocks.log,
         }
 
     def schema(self) -> Schema:
@@ -752,30 +308,14 @@ class ReorderBuffer(Owner):
         meters = len(self.index)
         for cells in (self.gap_starts, self.live.cells, self.final.cells):
             within("the number of meters in the reorder buffer", cells.used, 0, meters)
-        for rows in (self._log.columns(), self._clock_log.columns()):
+        for buffered in (self.buffered_readings, self.buffered_clocks):
+            rows = buffered.log.columns()
             within("a meter of a buffered row", rows["slot"], 0, meters - 1)
             within("the time of a buffered row", rows["at"], 0, 2 * LATEST_TIME)
 
         areas = len(self.registry.area_index)
-        within("the area of a gap", self.gap_starts["area"], 0, max(areas - 1, 0))
+        gap_areas = self.gap_starts["area"]
+        within("the area of a gap", gap_areas, 0, max(areas - 1, 0))
         within("an area with late readings", list(self.late), 0, areas - 1)
         for _, late_meters in self.late.values():
             within("a meter with a late reading", list(late_meters), 0, meters - 1)
-
-
-def _mark_stale(facts: Facts, rows: Codes) -> None:
-    """Make the facts of rows unknown whose meter repeats an old reading."""
-    for column in (facts.amps, facts.neutral, facts.kva, facts.unbalance):
-        column[..., rows] = np.nan
-    facts.has_voltage[rows] = facts.by_magnitude[rows] = False
-    facts.returned[rows] = 0
-    facts.stale[rows] = True
-
-
-def _clocks_of(rows: dict[str, Any]) -> tuple[Batch, Codes]:
-    """Rows of a log of clocks as a batch, and their slots."""
-    none = np.zeros(len(rows["slot"]))
-    batch = Clocks.build(
-        ("",), none, ("",), none, rows["observed_at"], offset=rows["offset"]
-    )
-    return batch, rows["slot"]

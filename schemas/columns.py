@@ -162,10 +162,13 @@ def constant(column: NDArray[Any]) -> bool:
 
 def picked(column: NDArray[Any], pick: Any) -> NDArray[Any]:
     """The picked rows of a column; a broadcast column stays one."""
-    if constant(column):
-        rows = len(np.empty(column.shape[-1], bool)[pick])
-        return np.broadcast_to(column[..., :1], (*column.shape[:-1], rows))
-    return column[..., pick]
+    if isinstance(pick, slice) or not constant(column):
+        return column[..., pick]
+    chosen = np.asarray(pick)
+    rows = int(np.count_nonzero(chosen)) if chosen.dtype == bool else len(chosen)
+    if rows <= column.shape[-1]:
+        return column[..., :rows]
+    return np.broadcast_to(column[..., :1], (*column.shape[:-1], rows))
 
 
 def concatenated(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:

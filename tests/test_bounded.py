@@ -347,13 +347,8 @@ def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
     engine.step(readings(12, 200, 0, 1))
     for first in range(2, 146, 4):
         engine.step(readings(12, 200, first, 4))
-        left.append(
-            int(
-                np.count_nonzero(
-                    ~engine.reorder._log._dropped[: engine.reorder._log.size]
-                )
-            )
-        )
+        log = engine.reorder.buffered_readings.log
+        left.append(int(log.row_counts(np.arange(12 * 200)).sum()))
 
     assert max(left) > 2 * EXPIRED_ROWS
     assert left[-1] == 0

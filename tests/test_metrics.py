@@ -137,14 +137,13 @@ def test_counters_begin_at_0_for_every_label_set():
         assert value(found, "state_reset_total", owner=owner) == 0
 
 
-def calls(source: str, method: str) -> Iterator[ast.Call]:
-    """The calls of a method in a file."""
+def calls(source: str, function: str) -> Iterator[ast.Call]:
+    """The calls of a function or method in a file."""
     for node in ast.walk(ast.parse((PROJECT_ROOT / source).read_text())):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr == method
-        ):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func).rpartition(".")[2]
+        if called == function:
             yield node
 
 
@@ -162,7 +161,8 @@ def test_every_reason_produced_is_in_the_table():
     validation = "models/meters/validation.py"
     implausible = {
         word
-        for call in calls(validation, "_replace_implausible")
+        for source in (validation, "models/meters/bounds.py")
+        for call in calls(source, "replace_implausible")
         for word in words(call.args[-1])
     }
     for node in ast.walk(ast.parse((PROJECT_ROOT / validation).read_text())):

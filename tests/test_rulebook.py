@@ -442,7 +442,7 @@ def test_reorder_buffer_continues_when_rules_read_more_columns():
     engine = engine_by(dark)
     engine.step(volts(1, 220))
     engine.step(volts(3, 238))
-    assert len(engine.reorder._log.columns()["slot"]) == 2
+    assert len(engine.reorder.buffered_readings.log.columns()["slot"]) == 2
     reads = replace(
         ALL_RULES["voltage_deviation"],
         judge=lambda thd, u, un, **_: thd + u + un,

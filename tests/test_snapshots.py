@@ -175,7 +175,10 @@ def test_the_goldens_are_made_with_alerts_open():
         "incidents",
     }
     assert any(engine.reorder.late for engine in engines)
-    assert all(len(engine.areas) > 2 and engine.reorder._log.size for engine in engines)
+    assert all(
+        len(engine.areas) > 2 and engine.reorder.buffered_readings.log.size
+        for engine in engines
+    )
 
 
 def test_golden_files_are_never_written_again():

@@ -44,9 +44,10 @@ class Cells(Owner):
             return
         self.used = slots
         for name, array in self.arrays.items():
-            if (size := array.shape[-1]) < slots:
-                more = max(slots, size + size // 4, 64) - size
-                fresh = self._fresh(name, more)
+            size = array.shape[-1]
+            if size < slots:
+                capacity = max(slots, size + size // 4, 64)
+                fresh = self._fresh(name, capacity - size)
                 self.arrays[name] = np.concatenate([array, fresh], axis=-1)
 
     def read(self, slots: Codes) -> dict[str, Array]:

@@ -18,8 +18,9 @@ def _pack(value: Any) -> msgspec.msgpack.Ext:
     if not isinstance(value, np.ndarray):
         raise TypeError(f"a snapshot cannot hold {type(value).__name__}")
     head = msgspec.msgpack.encode((value.dtype.str, value.shape))
-    parts = len(head).to_bytes(2, "little"), head, np.ascontiguousarray(value).data
-    return msgspec.msgpack.Ext(ARRAY_EXTENSION, b"".join(parts))
+    size = len(head).to_bytes(2, "little")
+    body = np.ascontiguousarray(value).data
+    return msgspec.msgpack.Ext(ARRAY_EXTENSION, b"".join((size, head, body)))
 
 
 def _unpack(code: int, data: memoryview) -> Any:

@@ -9,7 +9,10 @@ from schemas.columns import Column, constant
 
 def unknown(column: Column) -> bool:
     """True if a column was never given."""
-    return constant(column) and bool(np.isnan(column[..., 0]).all())
+    if not constant(column):
+        return False
+    first = column[..., :1]
+    return np.count_nonzero(np.isnan(first)) == first.size
 
 
 def zeroed(column: Column) -> Column:

@@ -95,28 +95,33 @@ class Index(Owner):
 
         # Pairs that no run has found are looked up one by one.
         slots = self._latest.slot[batch.subject]
-        in_area = self._latest.area[batch.subject] == batch.area
-        rows = ((slots < 0) | ~in_area).nonzero()[0]
+        elsewhere = self._latest.area[batch.subject] != batch.area
+        rows = ((slots < 0) | elsewhere).nonzero()[0]
         if len(rows):
-            subject, area = batch.subject[rows], batch.area[rows]
+            subject = batch.subject[rows]
+            area = batch.area[rows]
             pairs = zip(area.tolist(), subject.tolist(), strict=True)
-            slots[rows] = [self.slot(areas[i], names[j]) for i, j in pairs]
-            self._latest.slot[subject] = slots[rows]
+            found = [self.slot(areas[i], names[j]) for i, j in pairs]
+            slots[rows] = found
+            self._latest.slot[subject] = found
             self._latest.area[subject] = area
         return slots
 
     def _look_up(self, batch: Batch) -> _Dictionary:
         """The known slots of a batch's names, if the names of an area stand together."""
-        area = np.full(len(batch.names), -1, np.int32)
+        names, areas = batch.names, batch.areas
+        count = len(names)
+        area = np.full(count, -1, np.int32)
         area[batch.subject[::-1]] = batch.area[::-1]
-        slot = np.full(len(area), -1, np.int32)
+        slot = np.full(count, -1, np.int32)
+
         begins = runs(area).tolist()
-        if RUN_LENGTH * len(begins) < len(area):
-            for begin, end in pairwise([*begins, len(area)]):
-                if area[begin] >= 0:
-                    name = batch.areas[area[begin]]
-                    slot[begin:end] = self._slots_of(name, batch.names[begin:end])
-        return _Dictionary(batch.names, batch.areas, slot, area)
+        if RUN_LENGTH * len(begins) < count:
+            for begin, end in pairwise([*begins, count]):
+                code = area[begin]
+                if code >= 0:
+                    slot[begin:end] = self._slots_of(areas[code], names[begin:end])
+        return _Dictionary(names, areas, slot, area)
 
     def _slots_of(self, area: str, names: Names) -> Codes:
         """The slots of names of an area, -1 if unknown; an area mostly repeats the same names."""
@@ -148,10 +153,10 @@ class Index(Owner):
             if (area, subject) != FREE_PAIR:
                 self.known.setdefault(area, {})[subject] = slot
 
-        known_pairs = sum(map(len, self.known.values()))
-        if known_pairs + self.pairs.count(FREE_PAIR) != len(self.pairs):
-            raise StateError("a pair occurs twice")
         free = [slot for slot, pair in enumerate(self.pairs) if pair == FREE_PAIR]
+        known_pairs = sum(map(len, self.known.values()))
+        if known_pairs + len(free) != len(self.pairs):
+            raise StateError("a pair occurs twice")
         if sorted(self.free) != free:
             raise StateError("its free slots are not the slots without a pair")
 
@@ -164,4 +169,5 @@ def _completed(known: _Dictionary, found: _Dictionary) -> _Dictionary:
     """The known slots of a batch's names, and for the other names the slots found since."""
     unknown = known.slot < 0
     slot = np.where(unknown, found.slot, known.slot)
-    return known._replace(slot=slot, area=np.where(unknown, found.area, known.area))
+    area = np.where(unknown, found.area, known.area)
+    return known._replace(slot=slot, area=area)

@@ -34,11 +34,14 @@ class Holes:
     def open(self, kind: str, watermarks: Times) -> None:
         """Notes that rows of a kind were lost; `watermarks` are by area slot."""
         known = self.spans.setdefault(kind, [])
-        known.append((watermarks.tolist(), [NEVER_TIME] * len(watermarks)))
+        since = watermarks.tolist()
+        until = [NEVER_TIME] * len(since)
+        known.append((since, until))
+
         if len(known) > MOST_SPANS:
             (since, _), (_, until) = known[:2]
-            since = _grown(since, len(until), 0)
-            until = _grown(until, len(since), NEVER_TIME)
+            _grow(since, len(until), 0)
+            _grow(until, len(since), NEVER_TIME)
             known[:2] = [(since, until)]
 
     def close(self, kind: str, areas: Codes, at: Times) -> None:
@@ -47,13 +50,13 @@ class Holes:
             return
         slots, first = np.unique(areas, return_index=True)
         size = int(slots.max(initial=-1)) + 1
+        first_times = dict(zip(slots.tolist(), at[first].tolist(), strict=True))
         for since, until in self.spans[kind]:
-            since.extend([0] * (size - len(since)))
-            until.extend([NEVER_TIME] * (size - len(until)))
-
-            for slot, row in zip(slots.tolist(), first.tolist(), strict=True):
+            _grow(since, size, 0)
+            _grow(until, size, NEVER_TIME)
+            for slot, time in first_times.items():
                 if until[slot] == NEVER_TIME:
-                    until[slot] = max(int(at[row]), since[slot]) + DAY_SECONDS
+                    until[slot] = max(time, since[slot]) + DAY_SECONDS
 
     def spans_of(self, kind: str, area: int) -> list[Span]:
         """The spans of an area."""
@@ -64,11 +67,10 @@ class Holes:
 
     def touch(self, kind: str, area: int, start: int, end: int) -> bool:
         """True if rows of an area from one time to another may have been lost."""
-        return any(
-            since < end and start <= until for since, until in self.spans_of(kind, area)
-        )
+        spans = self.spans_of(kind, area)
+        return any(since < end and start <= until for since, until in spans)
 
 
-def _grown(times: list[int], size: int, fresh: int) -> list[int]:
-    """Times for so many slots at least."""
-    return times + [fresh] * (size - len(times))
+def _grow(times: list[int], size: int, fresh: int) -> None:
+    """Makes room in times for so many slots."""
+    times.extend([fresh] * (size - len(times)))

@@ -123,15 +123,12 @@ def _fit(name: str, value: Any, kind: Any) -> Any:
         except (msgspec.ValidationError, ValueError, OverflowError) as error:
             raise StateError(f"its column {name} cannot be read ({error})") from error
 
-    shown = f"its column {name} is not {_dtype_and_shape(kind)} per subject"
-    if (
-        not isinstance(value, np.ndarray)
-        or value.shape[:-1] != kind.shape
-        or value.ndim != kind.ndim + 1
-    ):
-        raise StateError(shown)
-    if not np.can_cast(value.dtype, kind.dtype, "safe"):
-        raise StateError(shown)
+    is_array = isinstance(value, np.ndarray) and value.ndim == kind.ndim + 1
+    fits = is_array and value.shape[:-1] == kind.shape
+    if not fits or not np.can_cast(value.dtype, kind.dtype, "safe"):
+        raise StateError(
+            f"its column {name} is not {_dtype_and_shape(kind)} per subject"
+        )
     return value.astype(kind.dtype, copy=False)
 
 
@@ -191,7 +188,8 @@ def within(what: str, values: Any, least: int, most: int) -> None:
     numbers = np.asarray(values)
     if not numbers.size:
         return
-    if not (least <= int(numbers.min()) and int(numbers.max()) <= most):
+    lowest, highest = int(numbers.min()), int(numbers.max())
+    if lowest < least or highest > most:
         raise StateError(f"{what} lies outside {least} to {most}")
 
 

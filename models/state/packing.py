@@ -52,8 +52,9 @@ def packed(arrays: Columns) -> bytes:
         column, places = array, None
         if array.dtype == np.float32:
             column, places = _to_integers(array)
-        flat = np.ascontiguousarray(column).reshape(-1).view(np.uint8)
-        by_significance = np.ascontiguousarray(flat.reshape(-1, column.itemsize).T)
+        flat = np.ascontiguousarray(column).reshape(-1)
+        as_bytes = flat.view(np.uint8).reshape(-1, column.itemsize)
+        by_significance = np.ascontiguousarray(as_bytes.T)
         tree[name] = (array.dtype.str, array.shape, places, by_significance)
     return bytes(zstd.compress(dumps(tree), level=1))
 
@@ -65,15 +66,16 @@ def unpacked(data: bytes) -> dict[str, Array]:
 
 def packed_days(members: Columns, areas: Columns, sizes: Codes) -> list[bytes]:
     """The day of each area, from the columns of all their members and of the areas."""
-    plan = [_plan_of(members), _plan_of(areas)]
-    head = msgspec.msgpack.encode(plan)
-    head = bytes([DAY_MARK]) + len(head).to_bytes(2, "little") + head
+    plan = msgspec.msgpack.encode([_plan_of(members), _plan_of(areas)])
+    head = bytes([DAY_MARK]) + len(plan).to_bytes(2, "little") + plan
     rows = _planes(members)
     sums = np.ascontiguousarray(_planes(areas).T)
+
     days = []
-    ends = np.cumsum(sizes)
-    for size, end, area in zip(sizes.tolist(), ends.tolist(), sums, strict=True):
-        body = head + area.tobytes() + rows[:, end - size : end].tobytes()
+    end = 0
+    for size, area in zip(sizes.tolist(), sums, strict=True):
+        start, end = end, end + size
+        body = head + area.tobytes() + rows[:, start:end].tobytes()
         days.append(bytes(zstd.compress(body, level=1)))
     return days
 
@@ -114,9 +116,10 @@ def check_day(day: bytes, members: Columns, areas: Columns) -> None:
             cell = members.get(name, areas.get(name))
             if not SAVED_DTYPES.fullmatch(kind):
                 raise ValueError(f"{name} has the type {kind}")
-            if cell is not None and (
-                tuple(lead) != cell.shape or not np.can_cast(kind, cell.dtype, "safe")
-            ):
+            if cell is None:
+                continue
+            fits = np.can_cast(kind, cell.dtype, "safe")
+            if not fits or tuple(lead) != cell.shape:
                 raise ValueError(f"{name} has other cells")
     except (DecompressionError, LookupError, TypeError, ValueError) as error:
         raise StateError(f"a packed day cannot be read ({error})") from error
@@ -131,7 +134,8 @@ def _planned_columns(plan: bytes, body: bytes) -> Plan:
     """The columns of a day packed with others. Raises ValueError if it disagrees with its plan."""
     plans = msgspec.msgpack.decode(plan, type=tuple[Plan, Plan])
     width, least = (sum(map(_bytes_of, columns)) for columns in plans)
-    if not width or len(body) < least or (len(body) - least) % width:
+    rows = len(body) - least
+    if not width or rows < 0 or rows % width:
         raise ValueError("its length disagrees with its plan")
     return [(_name_of(name), kind, lead) for name, kind, lead in chain(*plans)]
 
@@ -144,11 +148,9 @@ def _lone_columns(tree: bytes, members: Columns) -> Plan:
     for older_name, (kind, shape, places, column) in found.items():
         name = _name_of(older_name)
         decimal = places is None or (kind == "<f4" and places.shape == shape[-1:])
-        if (
-            not decimal
-            or column.dtype != np.uint8
-            or column.shape != (np.dtype(kind).itemsize, prod(shape))
-        ):
+        byte_shape = (np.dtype(kind).itemsize, prod(shape))
+        whole = column.dtype == np.uint8 and column.shape == byte_shape
+        if not (decimal and whole):
             raise ValueError(f"{name} is damaged")
 
         # A member's column has an axis for the members, an area's has none.
@@ -182,10 +184,12 @@ def _unpacked_together(
 
     # Days of one size unpack at once.
     if len(set(sizes.tolist())) == 1:
-        stacked = np.stack(days)[:, least:].reshape(len(days), width, sizes[0])
-        rows = stacked.transpose(1, 0, 2).reshape(width, -1)
+        stacked = np.stack(days)[:, least:]
+        by_day = stacked.reshape(len(days), width, sizes[0])
+        rows = by_day.transpose(1, 0, 2).reshape(width, -1)
     else:
-        rows = np.concatenate([day[least:].reshape(width, -1) for day in days], axis=1)
+        of_days = [day[least:].reshape(width, -1) for day in days]
+        rows = np.concatenate(of_days, axis=1)
     sums = np.stack([day[:least] for day in days], axis=1)
     return Unpacked(
         _columns_of(rows, member_plan, members),
@@ -221,15 +225,13 @@ def _joined(
     """The named columns of groups one after another; empty cells if a group has no such column."""
     joined: dict[str, Array] = {}
     for name, value in empty.items():
+        cell = value[..., None]
         arrays = [
-            group[name]
-            if name in group
-            else np.repeat(value[..., None], count, axis=-1)
+            group[name] if name in group else np.repeat(cell, count, axis=-1)
             for group, count in zip(groups, counts, strict=True)
         ]
-        joined[name] = (
-            arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
-        )
+        alone = len(arrays) == 1
+        joined[name] = arrays[0] if alone else np.concatenate(arrays, axis=-1)
     return joined
 
 
@@ -237,7 +239,8 @@ def _planes(columns: Columns) -> NDArray[np.uint8]:
     """The bytes of columns by cell, bytes of like significance one after another."""
     planes: list[NDArray[np.uint8]] = []
     for array in columns.values():
-        flat, places = array.reshape(-1, array.shape[-1]), None
+        flat = array.reshape(-1, array.shape[-1])
+        places = None
         if array.dtype == np.float32:
             flat, places = _to_integers(flat)
         as_bytes = np.ascontiguousarray(flat).view(np.uint8)
@@ -282,14 +285,14 @@ def _to_integers(array: Array) -> tuple[Array, Array]:
     places = np.zeros(array.shape[-1], np.uint8)
     missing = np.isnan(array)
     for place in DECIMAL_PLACES:
-        whole = np.rint(array * np.float32(10**place))
-        exact = (
-            (whole / np.float32(10**place) == array)
-            & (whole > NAN_INTEGER)
-            & (whole < 2**24)
-        ) | missing
-        fits = (places == 0) & exact.reshape(-1, array.shape[-1]).all(axis=0)
-        integers[..., fits] = np.where(missing, NAN_INTEGER, whole)[..., fits]
+        scale = np.float32(10**place)
+        whole = np.rint(array * scale)
+        in_range = (whole > NAN_INTEGER) & (whole < 2**24)
+        exact = in_range & (whole / scale == array) | missing
+        all_exact = exact.reshape(-1, array.shape[-1]).all(axis=0)
+        fits = all_exact & (places == 0)
+        numbers = np.where(missing, NAN_INTEGER, whole)
+        integers[..., fits] = numbers[..., fits]
         places[fits] = place
     return integers, places
 

@@ -25,16 +25,20 @@ def _in_passes(slots: Codes) -> tuple[Codes, Codes]:
 
     A row's pass is the number of rows of its slot before it.
     """
-    rows = np.arange(len(slots))
+    count = len(slots)
+    rows = np.arange(count)
     if ascending(slots):
-        return rows, np.array([len(slots)])
+        return rows, np.array([count])
     by_slot = np.argsort(slots, kind="stable")
     starts = runs(slots[by_slot])
-    if len(starts) == len(slots):
-        return rows, np.array([len(slots)])
-    passes = np.empty(len(slots), np.int64)
-    passes[by_slot] = rows - np.repeat(starts, sizes_of(starts, len(slots)))
-    return np.argsort(passes, kind="stable"), np.cumsum(np.bincount(passes))
+    if len(starts) == count:
+        return rows, np.array([count])
+
+    first = np.repeat(starts, sizes_of(starts, count))
+    passes = np.empty(count, np.int64)
+    passes[by_slot] = rows - first
+    ends = np.cumsum(np.bincount(passes))
+    return np.argsort(passes, kind="stable"), ends
 
 
 class UniquePasses:
@@ -49,7 +53,8 @@ class UniquePasses:
         """Rows by slot, then by arrival, and where in them each row's slot begins."""
         by_slot = np.argsort(self._slots, kind="stable")
         starts = runs(self._slots[by_slot])
-        return by_slot, np.repeat(starts, sizes_of(starts, len(by_slot)))
+        sizes = sizes_of(starts, len(by_slot))
+        return by_slot, np.repeat(starts, sizes)
 
     def earlier(
         self, values: Column, first: Column, mask: Mask | None = None
@@ -65,10 +70,14 @@ class UniquePasses:
         by_slot, starts = self._by_slot
         last = np.arange(-1, len(by_slot) - 1)
         if mask is not None:
-            last[1:] = np.maximum.accumulate(np.where(mask[by_slot], last + 1, -1))[:-1]
+            chosen = np.where(mask[by_slot], last + 1, -1)
+            last[1:] = np.maximum.accumulate(chosen)[:-1]
+
         known = last >= starts
+        rows = by_slot[known]
+        rows_before = by_slot[last[known]]
         before = np.array(first)
-        before[by_slot[known]] = values[by_slot[last[known]]]
+        before[rows] = values[rows_before]
         return before
 
     def scan(self, cells: Array, step: Callable[..., Array], *columns: Array) -> Array:
@@ -81,12 +90,13 @@ class UniquePasses:
         >>> before.tolist(), sums[[5, 7]].tolist()
         ([0.0, 0.0, 1.0], [2.0, 4.0])
         """
+        slots = self._slots
         if len(self._ends) <= 1:
-            before = np.take(cells, self._slots, axis=-1)
-            cells[..., self._slots] = step(before, *columns)
+            before = np.take(cells, slots, axis=-1)
+            cells[..., slots] = step(before, *columns)
             return before
 
-        slots = self._slots[self._order]
+        slots = slots[self._order]
         ordered = [column[..., self._order] for column in columns]
         known = np.empty((*cells.shape[:-1], len(slots)), cells.dtype)
         for start, end in pairwise([0, *self._ends.tolist()]):

@@ -16,10 +16,11 @@ def runs(*codes: Codes) -> Codes:
     >>> runs(np.array([5, 5, 7]), np.array([1, 2, 2])).tolist()
     [0, 1, 2]
     """
-    begins = np.ones(len(codes[0]), bool)
+    first, *others = codes
+    begins = np.ones(len(first), bool)
     if len(begins):
-        begins[1:] = codes[0][1:] != codes[0][:-1]
-        for more in codes[1:]:
+        begins[1:] = first[1:] != first[:-1]
+        for more in others:
             begins[1:] |= more[1:] != more[:-1]
     return begins.nonzero()[0]
 
@@ -35,7 +36,9 @@ def spread(begins: Codes, sizes: Codes) -> Codes:
     >>> spread(np.array([10, 5]), np.array([2, 3])).tolist()
     [10, 11, 5, 6, 7]
     """
-    return np.repeat(begins - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+    before = np.cumsum(sizes) - sizes
+    numbers = np.arange(sizes.sum())
+    return numbers + np.repeat(begins - before, sizes)
 
 
 def ascending(codes: Codes) -> bool:
@@ -58,15 +61,16 @@ def crowded(codes: Codes, least: int) -> Iterator[tuple[int, Codes]]:
     >>> [(code, rows.tolist()) for code, rows in crowded(np.array([7, 5, 7]), 2)]
     [(7, [0, 2])]
     """
-    known, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    _, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
     many = np.flatnonzero(counts[places] >= least)
-    for place, rows in grouped(places[many]):
-        yield int(known[place]), many[rows]
+    for code, rows in grouped(codes[many]):
+        yield code, many[rows]
 
 
 def whole_sums(values: Codes | Mask, sizes: Codes) -> Codes:
     """The sum of each run of so many integers; 0 for an empty run."""
-    so_far = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    sums = np.cumsum(values, dtype=np.int64)
+    so_far = np.concatenate([[0], sums])
     ends = np.cumsum(sizes)
     return np.asarray(so_far[ends] - so_far[ends - sizes])
 
@@ -77,5 +81,6 @@ def float_sums(values: Column, sizes: Codes) -> Column:
     sums = np.zeros(len(sizes))
     for size in np.unique(sizes[sizes > 0]).tolist():
         alike = np.flatnonzero(sizes == size)
-        sums[alike] = values[begins[alike, None] + np.arange(size)].sum(axis=1)
+        places = begins[alike, None] + np.arange(size)
+        sums[alike] = values[places].sum(axis=1)
     return sums
