@@ -90,7 +90,7 @@ def _judge_town(town: Town) -> tuple[dict[str, Alert], Engine, _NotedSuspects]:
     """The last state of every alert of a town."""
     engine = Engine(zone=town.zone, interval=town.interval)
     noted = _NotedSuspects()
-    features: Any = engine.days.live.features
+    features: Any = engine.revisable["days"].live.features
     features[[type(feature) for feature in features].index(Suspects)] = noted
     engine.enroll(town.areas)
     last: dict[str, Alert] = {}
@@ -172,11 +172,11 @@ def _of_thefts(meters: int, days: int, seed: int) -> DetectionRun:
     run, found = _run_of(town, result), []
 
     for one, (planted, always) in zip(run.found, thefts, strict=True):
-        slot = engine.meter_index.slot(planted.area, planted.subject)
+        slot = engine.indexes.meters.slot(planted.area, planted.subject)
         others = [
             rho
             for other, rho in noted.best.items()
-            if engine.meter_index.pairs[other][0] == planted.area and other != slot
+            if engine.indexes.meters.pairs[other][0] == planted.area and other != slot
         ]
         rank = (
             1 + sum(rho >= noted.best[slot] for rho in others)

@@ -114,7 +114,7 @@ def labelled_meters(source: Source) -> LabelledMeters:
 
 def _remembered(engine: Engine, slots: NDArray[np.intp]) -> dict[type, Any]:
     """The state of the engine's features of days, by their class."""
-    judge = engine.days.live
+    judge = engine.revisable["days"].live
     judge.reserve()
     return {type(feature): feature.cells.read(slots) for feature in judge.features}
 
@@ -127,7 +127,7 @@ def _customers(
     for area in areas:
         for meter in area.meters:
             owners[area.area, meter.meter] = meter.customer or meter.meter
-    pairs = [engine.meter_index.pairs[slot] for slot in rows.tolist()]
+    pairs = [engine.indexes.meters.pairs[slot] for slot in rows.tolist()]
     return [(pair[0], owners[pair]) for pair in pairs]
 
 

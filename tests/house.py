@@ -18,7 +18,7 @@ from bench.house import LONG_LINES, PACKAGE_NAMES, SourceModule
 PROJECT_ROOT = Path(__file__).parents[1]
 SOURCE_FOLDERS = (*PACKAGE_NAMES, "bench", "tests")
 OLDER_FORMATS = frozenset(
-    {"house.py", "test_house.py", "older.py", "packing.py"}
+    {"house.py", "test_house.py", "older_layouts.py", "packing.py"}
 )  # that name what is retired
 RETIRED_WORDS = re.compile(
     r"(?<![a-z])(untold|told|(?<!cannot )(?<!cannot_)tells?|telling|heard|hears?|tardy|freezes|heights|waves|fates|"

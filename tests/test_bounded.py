@@ -14,8 +14,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from detectors.engine import AMENDED_ROWS, STEP_DAYS, UNPACKED_MEMBERS, Engine
+from detectors.engine import Engine
 from detectors.policy.events import by_time
+from detectors.readings import AMENDED_ROWS, STEP_DAYS, UNPACKED_MEMBERS
 from detectors.reorder import EXPIRED_ROWS
 from detectors.rule import ALL_RULES
 from schemas.columns import (

@@ -7,8 +7,9 @@ from time import process_time
 import numpy as np
 import pytest
 
-from detectors import engine as engines
+from detectors import windows
 from detectors.engine import Engine
+from detectors.windows import WindowJudges
 from models.days import open_days as open_days_module
 from models.days.open_days import OpenDays
 from models.state.packing import packed, packed_days, unpacked_days
@@ -134,13 +135,13 @@ def test_areas_are_amended_together(monkeypatch):
     for batch in batches:
         engine.step(batch)
     amended: list[int] = []
-    amend = Engine._amend
+    amend = WindowJudges._amend
 
     def counted(self, window):
         amended.append(len(window.areas))
         return amend(self, window)
 
-    monkeypatch.setattr(Engine, "_amend", counted)
+    monkeypatch.setattr(WindowJudges, "_amend", counted)
     engine.step(late)
     for batch in hours(areas, 60, 63):
         engine.step(batch)
@@ -189,7 +190,7 @@ def test_portions_of_any_size_publish_the_same(seed, monkeypatch):
     stream = adversarial_stream(seed)
     expected = exactly(judge_stream(stream)[1])
     monkeypatch.setattr(open_days_module, "PORTION_ROWS", 3)
-    monkeypatch.setattr(engines, "PORTION_ROWS", 3)
+    monkeypatch.setattr(windows, "PORTION_ROWS", 3)
     assert exactly(judge_stream(stream)[1]) == expected
 
 

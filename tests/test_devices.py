@@ -177,14 +177,14 @@ def test_inspected_incidents_are_forgotten():
         reporting(day(1.3, Event.COVER_OPEN), day(3.5, Event.INSPECTED))
     )
     assert [alert.change for alert in incidents(alerts)] == ["raised", "cleared"]
-    assert not engine.reports.items
-    assert len(engine.reporting.free) == 1
+    assert not engine.timelines.reports.items
+    assert len(engine.indexes.reporting.free) == 1
 
 
 def test_chattering_contact_stays_bounded_and_publishes_the_same_in_any_order():
     rows = [day(2 + n / 5000, Event.TERMINAL_OPEN) for n in range(300)]
     engine, alerts = judge_stream(reporting(*rows, day(30.5, Event.INSPECTED)))
-    assert len(engine.reports.items) <= 1
+    assert len(engine.timelines.reports.items) <= 1
 
     backward = reporting(*rows, day(30.5, Event.INSPECTED))
     events = sorted(

@@ -137,9 +137,15 @@ def test_counters_begin_at_0_for_every_label_set():
         assert value(found, "state_reset_total", owner=owner) == 0
 
 
-def calls(source: str, function: str) -> Iterator[ast.Call]:
-    """The calls of a function or method in a file."""
-    for node in ast.walk(ast.parse((PROJECT_ROOT / source).read_text())):
+def nodes(sources: str) -> Iterator[ast.AST]:
+    """The syntax nodes of all files that match a pattern."""
+    for path in sorted(PROJECT_ROOT.glob(sources)):
+        yield from ast.walk(ast.parse(path.read_text()))
+
+
+def calls(sources: str, function: str) -> Iterator[ast.Call]:
+    """The calls of a function or method in all files that match a pattern."""
+    for node in nodes(sources):
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func).rpartition(".")[2]
@@ -165,7 +171,7 @@ def test_every_reason_produced_is_in_the_table():
         for call in calls(source, "replace_implausible")
         for word in words(call.args[-1])
     }
-    for node in ast.walk(ast.parse((PROJECT_ROOT / validation).read_text())):
+    for node in nodes(validation):
         if isinstance(node, ast.For) and "self.implausible[reason]" in ast.unparse(
             node
         ):
@@ -175,11 +181,11 @@ def test_every_reason_produced_is_in_the_table():
 
     refused = {
         word
-        for call in calls("detectors/engine.py", "_reject")
+        for call in calls("detectors/*.py", "reject")
         for word in words(call.args[-1])
     }
-    for node in ast.walk(ast.parse((PROJECT_ROOT / "detectors/engine.py").read_text())):
-        if isinstance(node, ast.For) and "self._reject(" in ast.unparse(node):
+    for node in nodes("detectors/*.py"):
+        if isinstance(node, ast.For) and ".reject(" in ast.unparse(node):
             refused |= words(node.iter)
 
     assert refused == {

@@ -29,7 +29,7 @@ START_TIME = 1_772_380_800
 def new_partition(meters: int = 1_000) -> Partition:
     partition = Partition(3, Engine(), {}, WrittenCheckpoint())
     for k in range(meters):
-        partition.engine.meter_index.slot("A1", f"M{k}")
+        partition.engine.indexes.meters.slot("A1", f"M{k}")
     partition.start(READS_TOPIC, 100)
     for topic in (EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC):
         partition.start(topic, 0)

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from cramjam import zstd
 
-from detectors.engine import SNAPSHOT_LAYOUT, Engine, SnapshotError, pack_snapshot
+from detectors.engine import Engine
 from detectors.policy.notices import is_notice
+from detectors.snapshots import SNAPSHOT_LAYOUT, SnapshotError, pack_snapshot
 from models.state.codec import loads
 from replay.history import Source
 from schemas.alert import Alert
@@ -176,7 +177,7 @@ def test_the_goldens_are_made_with_alerts_open():
     }
     assert any(engine.reorder.late for engine in engines)
     assert all(
-        len(engine.areas) > 2 and engine.reorder.buffered_readings.log.size
+        len(engine.indexes.areas) > 2 and engine.reorder.buffered_readings.log.size
         for engine in engines
     )
 
@@ -320,7 +321,7 @@ def test_missing_column_is_empty_and_unknown_column_is_dropped():
 
     [feature] = [
         feature
-        for feature in restored.days.live.features
+        for feature in restored.revisable["days"].live.features
         if type(feature).__name__ == "Routine"
     ]
 
@@ -343,7 +344,7 @@ def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
     lived = history.engine_at_snapshot()
     restored = history.engine()
     lost = history.engine()
-    feature = type(lived.days.live.features[0])
+    feature = type(lived.revisable["days"].live.features[0])
     monkeypatch.setattr(feature, "version", 2)
 
     assert lost.restore(state) == [f"days/{feature.__name__}"]

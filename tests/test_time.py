@@ -76,7 +76,8 @@ def closed(
 ) -> list[tuple[int, list[float], list[float], list[float]]]:
     """The days that close while an engine judges the batches: end, and the meters' kWh, coverage and reads."""
     days: list[Any] = []
-    judge = engine.days.close
+    day_judge = engine.revisable["days"]
+    judge = day_judge.close
 
     def close(rows: Any, *more: Any) -> list[Alert]:
         for end in np.unique(rows.at).tolist():
@@ -86,7 +87,7 @@ def closed(
             )
         return judge(rows, *more)
 
-    engine.days.close = close  # type: ignore[method-assign,assignment]
+    day_judge.close = close  # type: ignore[method-assign,assignment]
     for batch in batches:
         engine.step(batch)
         balanced(count_outcomes(engine))

@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import EventT
 
-from detectors.engine import Capture, pack_snapshot
+from detectors.snapshots import Capture, pack_snapshot
 from schemas.topics import CHECKPOINTS_TOPIC, SOURCE_TOPICS
 from streams.kafka import checkpoints
 from streams.kafka.checkpoints import Mark

@@ -101,7 +101,7 @@ class Intake:
 
     def unknown_meters(self, number: int, engine: Engine) -> int:
         """The number of meters in the engine that no record of the registry has; the first is logged."""
-        index = engine.meter_index
+        index = engine.indexes.meters
         newest = engine.registry.meters.newest[: len(index)]
         unknown = len(index) - len(index.free) - int(np.count_nonzero(newest))
         if unknown > 0 and (number, UNKNOWN_METERS) not in self._warned_at:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from detectors.engine import Engine, SnapshotError
+from detectors.engine import Engine
 from detectors.rulebook import applied, problems, rules_of
+from detectors.snapshots import SnapshotError
 from schemas.topics import CHECKPOINTS_TOPIC, REGISTRY_TOPIC
 from streams.kafka import checkpoints
 from streams.kafka.alerts import alert_partition

@@ -10,9 +10,10 @@ from itertools import islice
 
 import numpy as np
 
-from detectors.engine import Engine, SnapshotError
+from detectors.engine import Engine
 from detectors.rule import ALL_RULES, Rule
 from detectors.rulebook import EMPTY_RULEBOOK, applied
+from detectors.snapshots import SnapshotError
 from replay.history import Source, arrival_groups, arrivals
 from schemas.alert import Alert
 from schemas.columns import LATEST_TIME, Batch, Readings, Times
@@ -81,7 +82,7 @@ def follow(
             changed = {}
 
     progress.done = True
-    progress.shared = engine.meter_index.shared()
+    progress.shared = engine.indexes.meters.shared()
     progress.strangers = source.tally.named.strangers()
     store.save(progress, engine.snapshot(), changed.values(), rulebook)
     return progress
@@ -159,7 +160,7 @@ def _observed_days(
         last_receipts > 0, np.maximum(last_receipts, first), 0
     )
 
-    slots = engine.meter_index.slots(batch)
+    slots = engine.indexes.meters.slots(batch)
     is_new = before[slots] == 0
     if is_new.any():
         first_rows = np.full(len(after), LATEST_TIME)

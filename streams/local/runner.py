@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from rich.console import Console
 
-from detectors.engine import SHADOW_STATUS
+from detectors.publication import SHADOW_STATUS
 from detectors.rulebook import EMPTY_RULEBOOK, rules_of
 from replay.history import Source, nothing_read
 from replay.sources import open_sources

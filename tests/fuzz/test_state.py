@@ -16,9 +16,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.engine import (
+from detectors.engine import Engine
+from detectors.snapshots import (
     SNAPSHOT_LAYOUT,
-    Engine,
     Snapshot,
     SnapshotError,
     pack_snapshot,

@@ -1,0 +1,53 @@
+"""Notes what devices report: it suppresses or releases alerts, and may be trouble itself."""
+
+from __future__ import annotations
+
+from detectors.area_times import AreaTimes
+from detectors.outcomes import RowOutcomes
+from detectors.policy import Policy
+from detectors.timelines import TimelineJudges
+from models.timelines.device_reports import Reports
+from schemas.alert import Alert
+from schemas.columns import Codes, DeviceEvents
+
+
+class DeviceWatch:
+    """Judges device events by meter; policy takes note of them."""
+
+    def __init__(
+        self,
+        reports: Reports,
+        judges: TimelineJudges,
+        policy: Policy,
+        areas: AreaTimes,
+        outcomes: RowOutcomes,
+    ) -> None:
+        self._reports = reports
+        self._judges = judges
+        self._policy = policy
+        self._areas = areas
+        self._outcomes = outcomes
+
+    def step(self, batch: DeviceEvents, areas: Codes) -> list[Alert]:
+        """Judge events; the alerts as policy has them, with earlier ones that the events revise."""
+        batch, areas = self._outcomes.at_plausible_times(batch, areas)
+        slots = self._reports.index.slots(batch)
+        alerts: list[Alert] = []
+        for rows in self._reports.unique_passes(batch, slots):
+            events = batch.select(rows)
+            alerts += self._judge(events, slots[rows], areas[rows])
+        return alerts
+
+    def _judge(self, events: DeviceEvents, slots: Codes, areas: Codes) -> list[Alert]:
+        """Judge events of distinct meters."""
+        revised, known = self._policy.note_events(events)
+        touched, again, late = self._reports.record(
+            events, slots, areas, self._areas.watermarks
+        )
+
+        duplicate = len(set(known).intersection(again + late))
+        fresh_late = len(set(late).difference(known))
+        self._outcomes.count(events, "late", fresh_late)
+        self._outcomes.count(events, "duplicate", duplicate)
+        self._outcomes.count(events, "judged", len(events) - duplicate - fresh_late)
+        return revised + self._policy.apply(self._judges.judge("incidents", touched))

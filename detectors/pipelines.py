@@ -1,0 +1,235 @@
+"""The table of pipelines: every kind that is judged, its subjects and its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from detectors.judge import Judge
+from detectors.rule import Rule
+from models.master.registry import Registry
+from models.meters.basics import (
+    DayRuns,
+    Elapsed,
+    Failures,
+    FailureShare,
+    Feature,
+    FirstMonth,
+    Standstill,
+)
+from models.meters.line_loss import Losses, ReadDays, UsualLoss
+from models.meters.loading import Exceeding, Heat
+from models.meters.metering import DayRegisters, Demands, RatioChange
+from models.meters.peers import Peers, PeerScore
+from models.meters.phases import Coupling, Phases
+from models.meters.power import Accounts, MonthlyFactor
+from models.meters.prepaid import Balances
+from models.meters.profiles import Darkness, Form, Months, Routine, Shape
+from models.meters.suspects import Suspects
+from models.meters.use_class import Fleet, UseClass
+from models.meters.wiring import NeutralMismatch, PhaseLoad
+from models.state.index import Index
+from models.state.lost_rows import Holes
+from models.timelines.backlog import Backlog
+from models.timelines.base import Timelines
+from models.timelines.bills import Bills
+from models.timelines.device_reports import Reports
+from models.timelines.settlements import Ledger
+from models.timelines.stage_order import StageOrder
+from models.timelines.work import Work
+from schemas.columns import (
+    AreaDays,
+    Attempts,
+    Backlogs,
+    Batch,
+    Clocks,
+    Days,
+    DeviceEvents,
+    Incidents,
+    Intervals,
+    Invoices,
+    MasterRecords,
+    Overdue,
+    Payments,
+    Readings,
+    Stages,
+    Traces,
+    Transfers,
+)
+
+FeaturesOf = Callable[[bool], Sequence[Feature]]  # of the final judge if True
+
+
+def _no_features(_: bool) -> list[Feature]:
+    return []
+
+
+class EngineSettings(NamedTuple):
+    """The settings that a snapshot and its engine must share."""
+
+    zone: str
+    interval: int  # s between two readings
+    grace: int  # s for which a closed day can change
+
+
+class Indexes(NamedTuple):
+    """The subjects of all pipelines."""
+
+    meters: Index
+    areas: Index
+    customers: Index
+    channels: Index
+    items: Index
+    traces: Index
+    bills: Index
+    queues: Index
+    references: Index
+    reporting: Index
+
+
+class AllTimelines(NamedTuple):
+    """The timelines that pipelines judge."""
+
+    work: Work
+    backlog: Backlog
+    stage_order: StageOrder
+    bills: Bills
+    ledger: Ledger
+    reports: Reports
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How the rows of one kind are judged."""
+
+    name: str  # of its judge, in the names of owners
+    kind: type[Batch]
+    index: Index  # of its subjects
+    features: FeaturesOf = _no_features
+    timeline: Timelines | None = None  # whose rows it judges
+    revisable: bool = True
+
+    def judge(
+        self, rules: Iterable[Rule], registry: Registry, is_final: bool = False
+    ) -> Judge:
+        """A judge of this kind."""
+        is_of_meters = self.index is registry.meter_index
+        return Judge(
+            self.kind,
+            rules,
+            self.features(is_final),
+            self.index,
+            registry.enrich,
+            registry.installed if is_of_meters else None,
+        )
+
+
+def new_indexes() -> Indexes:
+    """Indexes without subjects."""
+    return Indexes(*(Index() for _ in Indexes._fields))
+
+
+def new_timelines(
+    indexes: Indexes, registry: Registry, settings: EngineSettings, holes: Holes
+) -> AllTimelines:
+    """Timelines without items; each asks `holes` when rows of its topic were lost."""
+    zone, _, grace = settings
+    work = Work(indexes.items, indexes.queues, registry, zone, grace)
+    timelines = AllTimelines(
+        work,
+        Backlog(work, zone, grace),
+        StageOrder(indexes.traces, registry),
+        Bills(indexes.bills, registry, zone),
+        Ledger(indexes.references),
+        Reports(indexes.reporting, registry, zone, grace),
+    )
+
+    work.lost = timelines.stage_order.lost = partial(holes.spans_of, Stages.kind)
+    spans_of_payments = partial(holes.spans_of, Payments.kind)
+    timelines.bills.lost = timelines.ledger.lost = spans_of_payments
+    timelines.reports.lost = partial(holes.spans_of, DeviceEvents.kind)
+    return timelines
+
+
+def all_pipelines(
+    indexes: Indexes,
+    timelines: AllTimelines,
+    settings: EngineSettings,
+    peers: Peers,
+    fleet: Fleet,
+) -> tuple[Pipeline, ...]:
+    """The table, in the order in which judges are saved and timelines fall due."""
+    zone, interval, _ = settings
+    meters, areas = indexes.meters, indexes.areas
+
+    def of_readings(_: bool) -> list[Feature]:
+        return [Standstill(), PhaseLoad(), NeutralMismatch()]
+
+    def of_days(is_final: bool) -> list[Feature]:
+        return _day_features(settings, PeerScore(peers, meters, is_final), fleet)
+
+    def of_area_days(_: bool) -> list[Feature]:
+        return [Losses(), UsualLoss(), ReadDays(zone)]
+
+    return (
+        # readings
+        Pipeline("readings", Readings, meters, of_readings),
+        Pipeline("clocks", Clocks, meters, lambda _: [Elapsed()]),
+        # office
+        Pipeline(
+            "payments",
+            Payments,
+            indexes.customers,
+            lambda _: [Failures(), Balances()],
+            revisable=False,
+        ),
+        Pipeline(
+            "attempts",
+            Attempts,
+            indexes.channels,
+            lambda _: [FailureShare()],
+            revisable=False,
+        ),
+        # windows
+        Pipeline("days", Days, meters, of_days),
+        Pipeline("intervals", Intervals, areas, lambda _: [Elapsed(), Heat(interval)]),
+        Pipeline("area_days", AreaDays, areas, of_area_days),
+        # timelines
+        Pipeline("overdue", Overdue, indexes.items, timeline=timelines.work),
+        Pipeline("backlogs", Backlogs, indexes.queues, timeline=timelines.backlog),
+        Pipeline("disorder", Traces, indexes.traces, timeline=timelines.stage_order),
+        Pipeline("invoices", Invoices, indexes.bills, timeline=timelines.bills),
+        Pipeline("transfers", Transfers, indexes.references, timeline=timelines.ledger),
+        Pipeline("incidents", Incidents, indexes.reporting, timeline=timelines.reports),
+        # master data
+        Pipeline("master_records", MasterRecords, meters, revisable=False),
+    )
+
+
+def _day_features(
+    settings: EngineSettings, peer_score: PeerScore, fleet: Fleet
+) -> list[Feature]:
+    """The features of meters' days, in the order in which they read one another."""
+    zone, interval, _ = settings
+    return [
+        DayRuns(),
+        FirstMonth(),
+        Exceeding(),
+        Shape(zone, interval),
+        Months(zone),
+        Routine(),
+        Form(),
+        Darkness(),
+        Suspects(),
+        Phases(),
+        Coupling(interval),
+        peer_score,
+        UseClass(fleet),
+        DayRegisters(),
+        Accounts(),
+        RatioChange(),
+        Demands(),
+        MonthlyFactor(zone),
+    ]

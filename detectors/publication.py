@@ -1,0 +1,108 @@
+"""The way of alerts from the judges to their topic."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from detectors.episodes import Episodes
+from detectors.policy import Policy
+from models.state.owners import Attributes, Owner
+from schemas.alert import Alert
+
+SHADOW_STATUS = "shadow"
+MOVED_TEXT = (" The meter has left the area.", "该表已移出本台区。")
+
+
+class WithdrawnAlerts(Attributes):
+    """The alerts to withdraw; none, where a snapshot has none."""
+
+    missed = False
+
+
+class Publication:
+    """Policy, counts of alerts, and the alerts that end without being judged."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.alert_counts: Counter[tuple[str, int, str, str]] = Counter()
+        self.shadowed: list[Alert] = []  # since the last step began
+        self.withdrawals: list[Alert] = []  # of episodes that end with the next step
+
+    def publish(self, alerts: list[Alert]) -> list[Alert]:
+        """Count alerts; return the shown ones, and keep the shadowed ones until the next step."""
+        shown: list[Alert] = []
+        for alert in alerts:
+            reason = alert.suppressed_by
+            self.alert_counts[alert.rule, alert.severity, alert.change, reason] += 1
+            (self.shadowed if reason == SHADOW_STATUS else shown).append(alert)
+        return shown
+
+    def apply(self, alerts: Iterable[Alert]) -> list[Alert]:
+        """Publish judged alerts as policy has them."""
+        return self.publish(self.policy.apply(alerts))
+
+    def withdraw(self, dropped: Iterable[Episodes]) -> list[Alert]:
+        """Withdraw the open alerts of dropped episodes."""
+        alerts: list[Alert] = []
+        for episodes in dropped:
+            if episodes.rule.status != SHADOW_STATUS:
+                alerts += episodes.open.values()
+        return self.apply(map(_withdrawn, alerts))
+
+    def due_withdrawals(self) -> list[Alert]:
+        """The last alerts of the episodes that end with this step."""
+        ended = [
+            _withdrawn(alert) if alert.state == "raised" else alert
+            for alert in self.withdrawals
+        ]
+        self.withdrawals = []
+        return ended
+
+    def withdraw_unless_judged(self, rules: set[str]) -> None:
+        """Let all open alerts of other rules end with the next step."""
+        self.withdrawals += [
+            alert for alert in self.policy.open_alerts() if alert.rule not in rules
+        ]
+
+    def end_membership(
+        self, area: str, meters: set[str], kinds: set[str], watermark: int
+    ) -> None:
+        """Let the alerts of some kinds, of meters that left their area, end with the next step."""
+        self.withdrawals += [
+            _ended_by_move(alert, watermark)
+            for alert in self.policy.recent.get(area, {}).values()
+            if alert.state == "raised"
+            and alert.kind in kinds
+            and alert.subject in meters
+        ]
+
+    def owners(self) -> dict[str, Owner]:
+        """The counts, and the alerts to withdraw."""
+        counted = list[tuple[tuple[str, int, str, str], int]]
+        return {
+            "alert_counts": Attributes(self, alert_counts=counted),
+            "withdrawals": WithdrawnAlerts(self, withdrawals=list[Alert]),
+        }
+
+
+def _withdrawn(alert: Alert) -> Alert:
+    """An alert whose episode is no longer known."""
+    return msgspec.structs.replace(
+        alert, state="withdrawn", change="withdrawn", revision=alert.revision + 1
+    )
+
+
+def _ended_by_move(alert: Alert, watermark: int) -> Alert:
+    """The last alert of a meter that has left its area."""
+    return msgspec.structs.replace(
+        alert,
+        state="cleared",
+        change="cleared",
+        revision=alert.revision + 1,
+        at=max(alert.at, watermark),
+        en=alert.en + MOVED_TEXT[0],
+        zh=alert.zh + MOVED_TEXT[1],
+    )

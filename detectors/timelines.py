@@ -1,0 +1,83 @@
+"""Judges timelines: when a row changes them, and when they pass a mark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from detectors.area_times import AreaTimes
+from detectors.pipelines import Pipeline
+from detectors.revisable import RevisableJudge
+from models.timelines.base import Timeline, Timelines
+from schemas.alert import Alert
+from schemas.columns import Batch, Codes
+
+
+class TimelineJudges:
+    """The judges of timelines, by the name of their pipeline."""
+
+    def __init__(
+        self,
+        pipelines: Iterable[Pipeline],
+        judges: Mapping[str, RevisableJudge],
+        areas: AreaTimes,
+    ) -> None:
+        self._areas = areas
+        self._judges = judges
+        self._timelines = {
+            pipeline.name: pipeline.timeline
+            for pipeline in pipelines
+            if pipeline.timeline is not None
+        }
+
+    def judge(self, name: str, slots: set[int]) -> list[Alert]:
+        """Judge whole timelines again."""
+        if not slots:
+            return []
+        return self._judge(name, np.array(sorted(slots), np.int64))
+
+    def _judge(self, name: str, slots: Codes) -> list[Alert]:
+        """Judge the whole timelines of at least one slot, in ascending order."""
+        timelines = self._timelines[name]
+        timeline = timelines.timeline(slots, self._areas.watermarks)
+        return self._judges[name].amend(slots, [self._rows_of(timelines, timeline)])
+
+    def seal(self, name: str, timeline: Timeline) -> None:
+        """Judge rows of timelines for good."""
+        self._judges[name].seal(*self._rows_of(self._timelines[name], timeline))
+
+    def _rows_of(self, timelines: Timelines, timeline: Timeline) -> tuple[Batch, Codes]:
+        """A timeline as a batch, and its slots."""
+        slots, at, columns = timeline
+        names, codes = self._areas.names(timelines.cells["area"][slots])
+        batch = timelines.kind.build(
+            ("",), np.zeros(len(slots)), names, codes, at, **columns
+        )
+        return batch, slots
+
+    def portion(self, until: int) -> int:
+        """How far time may pass towards `until` with at most a portion of timelines falling due."""
+        for timelines in self._timelines.values():
+            until = timelines.portion(until)
+        return until
+
+    def fall_due(self) -> list[Alert]:
+        """Judge the timelines that passed a mark."""
+        alerts: list[Alert] = []
+        for name, timelines in self._timelines.items():
+            slots = timelines.due(self._areas.watermarks)
+            if len(slots):
+                alerts += self._judge(name, slots)
+        return alerts
+
+    def forget_finished(self, grace: int) -> None:
+        """Forget the timelines that ended too long ago to change."""
+        for name, timelines in self._timelines.items():
+            judge = self._judges[name]
+            finished = timelines.finished(
+                self._areas.watermarks, grace, judge.open_subjects()
+            )
+            if len(finished):
+                judge.forget(finished)
+                timelines.forget(finished)
