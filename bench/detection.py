@@ -90,7 +90,7 @@ def _judge_town(town: Town) -> tuple[dict[str, Alert], Engine, _NotedSuspects]:
     """The last state of every alert of a town."""
     engine = Engine(zone=town.zone, interval=town.interval)
     noted = _NotedSuspects()
-    features: Any = engine.revisable["days"].live.features
+    features: Any = engine.judges.revisable["days"].live.features
     features[[type(feature) for feature in features].index(Suspects)] = noted
     engine.enroll(town.areas)
     last: dict[str, Alert] = {}

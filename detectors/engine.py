@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 
 from detectors.area_times import AreaTimes
 from detectors.device_events import DeviceWatch
-from detectors.episodes import Episodes
-from detectors.judge import Judge
 from detectors.office import OfficeWatch
 from detectors.outcomes import RowOutcomes
 from detectors.pipelines import (
     EngineSettings,
+    Judges,
     all_pipelines,
     new_indexes,
     new_timelines,
@@ -24,7 +22,7 @@ from detectors.policy import Policy
 from detectors.publication import SHADOW_STATUS, Publication
 from detectors.readings import ReadingWatch
 from detectors.reorder import ReorderBuffer
-from detectors.revisable import FINAL_SUFFIX, RevisableJudge
+from detectors.revisable import FINAL_SUFFIX
 from detectors.rule import ALL_RULES, Rule
 from detectors.snapshots import (
     RESTART_ADVICE,
@@ -36,6 +34,7 @@ from detectors.snapshots import (
     pack_snapshot,
     unpack_snapshot,
 )
+from detectors.step_cost import StepCost
 from detectors.timelines import TimelineJudges
 from detectors.windows import WindowJudges
 from models.days.open_days import OpenDays
@@ -88,24 +87,11 @@ class Engine:
         self._peers = Peers()
         self._fleet = Fleet(_model_of(self.rules))
 
-        # judges, by the name of their pipeline
-        self._pipelines = all_pipelines(
+        # what judges, and what becomes of rows and alerts
+        pipelines = all_pipelines(
             self.indexes, self.timelines, self.settings, self._peers, self._fleet
         )
-        self.revisable = {
-            pipeline.name: RevisableJudge(
-                partial(pipeline.judge, self.rules, self.registry)
-            )
-            for pipeline in self._pipelines
-            if pipeline.revisable
-        }
-        self._plain = {
-            pipeline.name: pipeline.judge(self.rules, self.registry)
-            for pipeline in self._pipelines
-            if not pipeline.revisable
-        }
-
-        # what becomes of rows and alerts
+        self.judges = Judges(pipelines, self.rules, self.registry)
         self._outcomes = RowOutcomes()
         self.policy = Policy(self.registry.section, _in_shadow(self.rules))
         self._publication = Publication(self.policy)
@@ -115,15 +101,15 @@ class Engine:
         """Make the parts that take the rows of the topics."""
         settings, registry = self.settings, self.registry
         self.reorder = ReorderBuffer(
-            self.revisable["readings"],
-            self.revisable["clocks"],
+            self.judges.revisable["readings"],
+            self.judges.revisable["clocks"],
             self.indexes.meters,
             registry,
             settings.interval,
         )
+        self._cost = StepCost(registry, self.open_days, self.reorder, self.areas)
         windows = WindowJudges(
-            self.revisable,
-            self._plain["master_records"],
+            self.judges,
             registry,
             self.areas,
             self.timelines.reports,
@@ -139,11 +125,9 @@ class Engine:
             settings.interval,
         )
 
-        self._timeline_judges = TimelineJudges(
-            self._pipelines, self.revisable, self.areas
-        )
+        self._timeline_judges = TimelineJudges(self.judges, self.areas)
         self._office = OfficeWatch(
-            self._plain,
+            self.judges,
             self._timeline_judges,
             self.timelines,
             self.areas,
@@ -164,9 +148,7 @@ class Engine:
         """Judge by `rules` from now on. Withdraws the episodes of rules that were removed or changed."""
         self.rules = _judged_rules(rules)
         self._fleet.adopt(_model_of(self.rules))
-        dropped: list[Episodes] = []
-        for judge in self.judges().values():
-            dropped += judge.adopt(self.rules)
+        dropped = self.judges.adopt(self.rules)
         self.reorder.adopt()
 
         alerts = self._publication.withdraw(dropped)
@@ -185,13 +167,9 @@ class Engine:
 
     def _end_membership(self, area: str, meters: Codes) -> None:
         """End the episodes of meters that left an area. If a meter comes back, it begins anew."""
-        names = {self.indexes.meters.pairs[slot][1] for slot in meters.tolist()}
-        judges = self.judges()
-        kinds: set[str] = set()
-        for pipeline in self._pipelines:
-            if pipeline.index is self.indexes.meters:
-                kinds.add(pipeline.kind.kind)
-                judges[pipeline.name].forget(meters)
+        index = self.indexes.meters
+        names = {index.pairs[slot][1] for slot in meters.tolist()}
+        kinds = self.judges.forget(index, meters)
         watermark = self.areas.watermark_of(area)
         self._publication.end_membership(area, names, kinds, watermark)
 
@@ -239,7 +217,7 @@ class Engine:
         """How many of a batch's first rows may be judged at once."""
         if not isinstance(batch, Readings) or not len(batch):
             return len(batch)
-        return self._readings.rows_within_cost(batch, self.areas.slots(batch))
+        return self._cost.affordable_rows(batch, self.areas.slots(batch))
 
     def tick(self, now: int) -> list[Alert]:
         """Let time pass where no row arrives: silent areas' windows close, deadlines fall due."""
@@ -391,8 +369,7 @@ class Engine:
         others = {name: owner for name, owner in owners.items() if name not in indexes}
         afresh = load_owners(indexes, saved)
         self.registry.enroll(areas)
-        for judge in self.judges().values():
-            judge.reserve()
+        self.judges.reserve()
         afresh += load_owners(others, saved)
         self._resume(afresh)
 
@@ -412,16 +389,13 @@ class Engine:
             within("an area of a timeline", areas, -1, len(self.indexes.areas) - 1)
 
         self.reorder.resume()
-        for name, judge in self.judges().items():
-            start = f"{name}/"
-            owners = [owner for owner in afresh if owner.startswith(start)]
-            judge.resume({owner.removeprefix(start) for owner in owners})
+        self.judges.resume(afresh)
 
     def owners(self) -> dict[str, Owner]:
         """Every owner of state by its name; the indexes before the owners that refer to them."""
         indexes = self.indexes._asdict()
         counted = list[tuple[tuple[str, str, str], int]]
-        owners: dict[str, Owner] = {
+        return {
             **{f"index/{name}": index for name, index in indexes.items()},
             "watermarks": self.areas.owner(),
             **self._office.owners(),
@@ -433,17 +407,8 @@ class Engine:
             "peers": self._peers,
             "policy": self.policy,
             **self.reorder.owners(),
+            **self.judges.owners(),
         }
-
-        for judge_name, judge in self.judges().items():
-            for name, owner in judge.owners().items():
-                owners[f"{judge_name}/{name}"] = owner
-        return owners
-
-    def judges(self) -> dict[str, Judge | RevisableJudge]:
-        """Every judge by name, in the order of the table."""
-        judges = self.revisable | self._plain
-        return {pipeline.name: judges[pipeline.name] for pipeline in self._pipelines}
 
 
 def _judged_rules(rules: Iterable[Rule]) -> list[Rule]:

@@ -126,7 +126,7 @@ class Needs:
 def _features_of(engine: Engine) -> dict[str, list[Feature]]:
     """The features of each kind of rows."""
     found: dict[str, list[Feature]] = {}
-    for judge in engine.judges().values():
+    for judge in engine.judges.by_name.values():
         live: Judge = judge.live if isinstance(judge, RevisableJudge) else judge
         found[live.kind.kind] = list(live.features)
     return found

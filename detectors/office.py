@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import NamedTuple
@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from detectors.area_times import AreaTimes
-from detectors.judge import Judge
 from detectors.outcomes import RowOutcomes
-from detectors.pipelines import AllTimelines
+from detectors.pipelines import AllTimelines, Judges
 from detectors.timelines import TimelineJudges
 from models.meters.basics import Failures
 from models.meters.prepaid import Balances
@@ -51,15 +50,15 @@ class OfficeWatch:
 
     def __init__(
         self,
-        judges: Mapping[str, Judge],
+        judges: Judges,
         timeline_judges: TimelineJudges,
         timelines: AllTimelines,
         areas: AreaTimes,
         outcomes: RowOutcomes,
         grace: int,
     ) -> None:
-        self._payments = judges["payments"]
-        self._attempts = judges["attempts"]
+        self._payments = judges.plain["payments"]
+        self._attempts = judges.plain["attempts"]
         self._judges = timeline_judges
         self._timelines = timelines
         self._areas = areas

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from detectors.episodes import Episodes
 from detectors.judge import Judge
+from detectors.revisable import RevisableJudge
 from detectors.rule import Rule
 from models.master.registry import Registry
 from models.meters.basics import (
@@ -32,6 +34,7 @@ from models.meters.use_class import Fleet, UseClass
 from models.meters.wiring import NeutralMismatch, PhaseLoad
 from models.state.index import Index
 from models.state.lost_rows import Holes
+from models.state.owners import Owner
 from models.timelines.backlog import Backlog
 from models.timelines.base import Timelines
 from models.timelines.bills import Bills
@@ -45,6 +48,7 @@ from schemas.columns import (
     Backlogs,
     Batch,
     Clocks,
+    Codes,
     Days,
     DeviceEvents,
     Incidents,
@@ -63,6 +67,7 @@ FeaturesOf = Callable[[bool], Sequence[Feature]]  # of the final judge if True
 
 
 def _no_features(_: bool) -> list[Feature]:
+    """None."""
     return []
 
 
@@ -124,6 +129,66 @@ class Pipeline:
             registry.enrich,
             registry.installed if is_of_meters else None,
         )
+
+
+class Judges:
+    """The judge of every pipeline, in the order of the table."""
+
+    def __init__(
+        self,
+        pipelines: Sequence[Pipeline],
+        rules: Iterable[Rule],
+        registry: Registry,
+    ) -> None:
+        self.pipelines = pipelines
+        self.revisable: dict[str, RevisableJudge] = {}
+        self.plain: dict[str, Judge] = {}
+        for pipeline in pipelines:
+            make = partial(pipeline.judge, rules, registry)
+            if pipeline.revisable:
+                self.revisable[pipeline.name] = RevisableJudge(make)
+            else:
+                self.plain[pipeline.name] = make(is_final=False)
+
+        judges = self.revisable | self.plain
+        self.by_name = {pipeline.name: judges[pipeline.name] for pipeline in pipelines}
+
+    def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
+        """Switch to `rules`. Returns the live episodes of rules that were removed or changed."""
+        dropped: list[Episodes] = []
+        for judge in self.by_name.values():
+            dropped += judge.adopt(rules)
+        return dropped
+
+    def forget(self, index: Index, slots: Codes) -> set[str]:
+        """Forget subjects of an index; the kinds whose subjects they were."""
+        pipelines = [pipeline for pipeline in self.pipelines if pipeline.index is index]
+        for pipeline in pipelines:
+            self.by_name[pipeline.name].forget(slots)
+        return {pipeline.kind.kind for pipeline in pipelines}
+
+    def owners(self) -> dict[str, Owner]:
+        """The owners of every judge, each below the name of its pipeline."""
+        return {
+            f"{pipeline_name}/{name}": owner
+            for pipeline_name, judge in self.by_name.items()
+            for name, owner in judge.owners().items()
+        }
+
+    def reserve(self) -> None:
+        """Make room for every subject."""
+        for judge in self.by_name.values():
+            judge.reserve()
+
+    def resume(self, afresh: Iterable[str]) -> None:
+        """Go on after all owners were loaded; those in `afresh` start afresh. Raises StateError."""
+        names: dict[str, set[str]] = {name: set() for name in self.by_name}
+        for owner in afresh:
+            pipeline_name, _, name = owner.partition("/")
+            if pipeline_name in names:
+                names[pipeline_name].add(name)
+        for pipeline_name, judge in self.by_name.items():
+            judge.resume(names[pipeline_name])
 
 
 def new_indexes() -> Indexes:

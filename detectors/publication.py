@@ -37,7 +37,10 @@ class Publication:
         for alert in alerts:
             reason = alert.suppressed_by
             self.alert_counts[alert.rule, alert.severity, alert.change, reason] += 1
-            (self.shadowed if reason == SHADOW_STATUS else shown).append(alert)
+            if reason == SHADOW_STATUS:
+                self.shadowed.append(alert)
+            else:
+                shown.append(alert)
         return shown
 
     def apply(self, alerts: Iterable[Alert]) -> list[Alert]:

@@ -19,21 +19,15 @@ from schemas.columns import (
     EARLIEST_TIME,
     LATEST_TIME,
     Codes,
-    Column,
     Mask,
     Readings,
     Times,
 )
-from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 FUTURE_TOLERANCE = 300  # s an event time may be ahead of its receipt, design section 4
-SILENCE_SECONDS = DAY_SECONDS // 4  # of an area; then many days may fall due at once
-STEP_DAYS = 2_000  # meter days that a step may close, about
-AMENDED_ROWS = 30  # rows that cost as much to judge again as a day to close
-UNPACKED_MEMBERS = 2  # members of a day that cost as much to unpack as a day to close
 
 
-class ReadingRows(NamedTuple):
+class ReadingBatch(NamedTuple):
     """A batch of readings, and what the order of its rows says of each."""
 
     readings: Readings
@@ -48,7 +42,7 @@ class ReadingRows(NamedTuple):
 
 
 class ReadingWatch:
-    """The order of readings and their open days, and the judges of both."""
+    """Judges readings in the order of their meters, and the windows that they make due."""
 
     def __init__(
         self,
@@ -71,15 +65,15 @@ class ReadingWatch:
 
     def step(self, readings: Readings, areas: Codes) -> list[Alert]:
         """Validate, judge and store readings, and judge the windows that they make due."""
-        rows = self._sequenced(readings, areas)
+        batch = self._sequenced(readings, areas)
         with np.errstate(invalid="ignore", divide="ignore"):
-            alerts, duplicate = self._judge(rows)
+            alerts, duplicate = self._judge(batch)
 
         watermarks = self._open_days.watermarks["watermark"]
         self._areas.watermarks[areas] = np.maximum(
             self._areas.watermarks[areas], watermarks[areas]
         )
-        self._count(rows, duplicate)
+        self._count(batch, duplicate)
         return alerts
 
     def pass_time(self, quiet_time: int, until: int) -> list[Alert]:
@@ -89,43 +83,7 @@ class ReadingWatch:
             alerts += self._windows.push(window)
         return alerts + self._windows.flush()
 
-    def rows_within_cost(self, readings: Readings, areas: Codes) -> int:
-        """How many of a batch's first rows may be judged at once.
-
-        They are few where silent areas have days to close, or where days have to be unpacked, as right after a
-        restore. So the cost of a step is bounded by what falls due, like that of time that passes without rows.
-        """
-        cost = np.zeros(len(readings))  # in meter days, at the row that causes it
-        first, days = self._closing_cost(readings.at, areas)
-        cost[first] = days
-        unpacking, members = self._open_days.unpacking_rows(areas, readings.at)
-        cost[unpacking] += members / UNPACKED_MEMBERS
-
-        costly = np.flatnonzero(cost)
-        affordable = np.searchsorted(np.cumsum(cost[costly]), STEP_DAYS, "right")
-        reached = max(int(affordable), 1)
-        return int(costly[reached]) if reached < len(costly) else len(readings)
-
-    def _closing_cost(self, at: Times, areas: Codes) -> tuple[Codes, Column]:
-        """The rows that close days after a silence or judge late rows again, and the cost in meter days."""
-        watermarks = self._areas.watermarks
-        silence = np.where(
-            watermarks[areas] > 0, np.maximum(at - watermarks[areas], 0), 0
-        )
-        late_hours = self._reorder.late_hours(len(watermarks))[areas]
-        is_due = (silence > SILENCE_SECONDS) | (at // HOUR_SECONDS > late_hours)
-        due = np.flatnonzero(is_due)
-        _, places, counts = np.unique(areas[due], return_index=True, return_counts=True)
-        first = np.sort(due[places[counts > 1]])  # a single row moves no watermark
-
-        silent = areas[first].tolist()
-        pairs = self._areas.index.pairs
-        known = self._registry.meter_index.known
-        meters = [len(known.get(pairs[area][0], ())) for area in silent]
-        amended = self._reorder.late_rows(silent) / AMENDED_ROWS
-        return first, np.array(meters) * silence[first] / DAY_SECONDS + amended
-
-    def _sequenced(self, readings: Readings, areas: Codes) -> ReadingRows:
+    def _sequenced(self, readings: Readings, areas: Codes) -> ReadingBatch:
         """Readings with their place in the order of their meters and areas; advances the watermarks."""
         meters = self._registry.meter_index
         slots = meters.slots(readings)
@@ -159,7 +117,7 @@ class ReadingWatch:
 
         versions = self._registry.meters
         master = versions.columns_of(versions.rows_in_force(slots, at - 1))
-        return ReadingRows(
+        return ReadingBatch(
             readings,
             slots,
             areas,
@@ -171,33 +129,33 @@ class ReadingWatch:
             master,
         )
 
-    def _judge(self, rows: ReadingRows) -> tuple[list[Alert], Mask]:
+    def _judge(self, batch: ReadingBatch) -> tuple[list[Alert], Mask]:
         """Judge and store rows and close windows, each in its turn; the alerts, and the duplicates."""
-        readings = self._validation.bounds(rows.readings, rows.master, self._interval)
-        facts = facts_of(readings, rows.master, self._interval)
-        rows = rows._replace(readings=readings)
+        readings = self._validation.bounds(batch.readings, batch.master, self._interval)
+        facts = facts_of(readings, batch.master, self._interval)
+        batch = batch._replace(readings=readings)
         unsettled = self._reorder.areas_with_late(
-            rows.areas,
-            rows.slots,
+            batch.areas,
+            batch.slots,
             readings.at,
-            rows.before,
-            rows.in_order,
-            rows.accepted,
+            batch.before,
+            batch.in_order,
+            batch.accepted,
         )
 
         judged: list[Alert] = []
         closed: list[Alert] = []
         duplicate = np.zeros(len(readings), bool)
-        for turn, ends in self._open_days.rows_until_due(
-            rows.update, rows.areas, readings.at, unsettled
+        for rows, ends in self._open_days.rows_until_due(
+            batch.update, batch.areas, readings.at, unsettled
         ):
-            alerts, validated = self._judge_rows(rows, turn, facts)
+            alerts, validated = self._judge_rows(batch, rows, facts)
             judged += alerts
-            stored = turn[rows.accepted[turn]]
-            duplicate[stored] = self._store(rows, stored, validated)
+            stored = rows[batch.accepted[rows]]
+            duplicate[stored] = self._store(batch, stored, validated)
             if unsettled:
-                behind = stored[~(rows.in_order | duplicate)[stored]]
-                self._add_late(rows, behind, validated)
+                behind = stored[~(batch.in_order | duplicate)[stored]]
+                self._add_late(batch, behind, validated)
 
             judged += self._judge_late(ends)
             for window in self._open_days.due(ends):
@@ -206,37 +164,37 @@ class ReadingWatch:
         return judged + closed, duplicate
 
     def _judge_rows(
-        self, rows: ReadingRows, turn: Codes, facts: Facts
+        self, batch: ReadingBatch, rows: Codes, facts: Facts
     ) -> tuple[list[Alert], Facts]:
         """Judge some rows; the alerts, and the facts with these rows as validated."""
         return self._reorder.judge(
-            rows.readings,
-            rows.slots,
-            rows.areas,
-            turn,
-            rows.in_order,
-            rows.before,
-            rows.master,
+            batch.readings,
+            batch.slots,
+            batch.areas,
+            rows,
+            batch.in_order,
+            batch.before,
+            batch.master,
             facts,
-            rows.observation,
+            batch.observation,
         )
 
-    def _store(self, rows: ReadingRows, stored: Codes, facts: Facts) -> Mask:
+    def _store(self, batch: ReadingBatch, stored: Codes, facts: Facts) -> Mask:
         """Store some rows in their open days; which of them are duplicates."""
         return self._open_days.store_rows(
-            rows.areas,
-            rows.readings.at,
-            rows.update.before,
-            rows.slots,
+            batch.areas,
+            batch.readings.at,
+            batch.update.before,
+            batch.slots,
             facts,
             stored,
-            rows.in_order,
+            batch.in_order,
         )
 
-    def _add_late(self, rows: ReadingRows, behind: Codes, facts: Facts) -> None:
+    def _add_late(self, batch: ReadingBatch, behind: Codes, facts: Facts) -> None:
         """Let rows that are behind others of their meters be judged in order later."""
         self._reorder.add_late(
-            rows.readings, rows.slots, rows.areas, rows.update.before, facts, behind
+            batch.readings, batch.slots, batch.areas, batch.update.before, facts, behind
         )
 
     def _judge_late(self, watermarks: dict[int, int]) -> list[Alert]:
@@ -252,18 +210,18 @@ class ReadingWatch:
         self._reorder.release(meters, np.array(reached, np.int64))
         return alerts
 
-    def _count(self, rows: ReadingRows, duplicate: Mask) -> None:
+    def _count(self, batch: ReadingBatch, duplicate: Mask) -> None:
         """Count the readings of a step by outcome, and its implausible values."""
         counts = self._outcomes.counts
-        for outcome, mask in (("late", rows.update.late), ("duplicate", duplicate)):
+        for outcome, mask in (("late", batch.update.late), ("duplicate", duplicate)):
             if count := int(np.count_nonzero(mask)):
                 counts[Readings.kind, outcome, ""] += count
         for reason, count in self._validation.implausible.items():
             counts[Readings.kind, "implausible", reason] += count
         self._validation.implausible.clear()
 
-        unjudged = int(np.count_nonzero(duplicate | ~rows.accepted))
-        self._outcomes.count(rows.readings, "judged", len(rows.readings) - unjudged)
+        unjudged = int(np.count_nonzero(duplicate | ~batch.accepted))
+        self._outcomes.count(batch.readings, "judged", len(batch.readings) - unjudged)
 
 
 def _clock_observations(

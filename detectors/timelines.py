@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 import numpy as np
 
 from detectors.area_times import AreaTimes
-from detectors.pipelines import Pipeline
-from detectors.revisable import RevisableJudge
+from detectors.pipelines import Judges
 from models.timelines.base import Timeline, Timelines
 from schemas.alert import Alert
 from schemas.columns import Batch, Codes
@@ -19,15 +16,14 @@ class TimelineJudges:
 
     def __init__(
         self,
-        pipelines: Iterable[Pipeline],
-        judges: Mapping[str, RevisableJudge],
+        judges: Judges,
         areas: AreaTimes,
     ) -> None:
         self._areas = areas
-        self._judges = judges
+        self._judges = judges.revisable
         self._timelines = {
             pipeline.name: pipeline.timeline
-            for pipeline in pipelines
+            for pipeline in judges.pipelines
             if pipeline.timeline is not None
         }
 

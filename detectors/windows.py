@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from operator import attrgetter
 
 import numpy as np
 
 from detectors.area_times import AreaTimes
-from detectors.judge import Judge
 from detectors.outcomes import RowOutcomes
-from detectors.revisable import JudgeInput, RevisableJudge
+from detectors.pipelines import Judges
+from detectors.revisable import JudgeInput
 from models.days.day_rows import DayRows, joined_days
 from models.days.open_days import PORTION_ROWS, DueWindow
 from models.master.audit import MasterDataAudit
@@ -60,17 +60,16 @@ class WindowJudges:
 
     def __init__(
         self,
-        revisable: Mapping[str, RevisableJudge],
-        master_records: Judge,
+        judges: Judges,
         registry: Registry,
         areas: AreaTimes,
         reports: Reports,
         outcomes: RowOutcomes,
     ) -> None:
-        self._intervals = revisable["intervals"]
-        self._area_days = revisable["area_days"]
-        self._days = revisable["days"]
-        self._master_records = master_records
+        self._intervals = judges.revisable["intervals"]
+        self._area_days = judges.revisable["area_days"]
+        self._days = judges.revisable["days"]
+        self._master_records = judges.plain["master_records"]
         self._registry = registry
         self._audit = MasterDataAudit(registry)
         self._areas = areas

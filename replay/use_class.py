@@ -114,7 +114,7 @@ def labelled_meters(source: Source) -> LabelledMeters:
 
 def _remembered(engine: Engine, slots: NDArray[np.intp]) -> dict[type, Any]:
     """The state of the engine's features of days, by their class."""
-    judge = engine.revisable["days"].live
+    judge = engine.judges.revisable["days"].live
     judge.reserve()
     return {type(feature): feature.cells.read(slots) for feature in judge.features}
 

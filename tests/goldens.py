@@ -134,7 +134,7 @@ def affected_rules(engine: Engine, afresh: Collection[str]) -> set[str]:
                 rules |= {rule.name for rule in judge_of(engine, name).rules}
 
     # Rules that read a column of a feature that started afresh, or of another that reads such a column.
-    for name in engine.judges():
+    for name in engine.judges.by_name:
         judge = judge_of(engine, name)
         columns: set[str] = set()
         for feature in judge.features:
@@ -169,7 +169,7 @@ def before_causes(state: bytes, engine: Engine) -> set[str]:
             if len(gathering.members) >= crowd.least_subjects:
                 rules.add(crowd.rule)
 
-    for name in engine.judges():
+    for name in engine.judges.by_name:
         for rule in judge_of(engine, name).rules:
             schema = owners.get(f"{name}/{rule.name}", {}).get("schema", {})
             if rule.chronic and "spent" not in schema:
@@ -179,7 +179,7 @@ def before_causes(state: bytes, engine: Engine) -> set[str]:
 
 def judge_of(engine: Engine, name: str) -> Judge:
     """A judge; of a revisable one the live judge."""
-    judge = engine.judges()[name]
+    judge = engine.judges.by_name[name]
     return judge.live if isinstance(judge, RevisableJudge) else judge
 
 
@@ -231,7 +231,7 @@ def open_episodes(engine: Engine) -> int:
     """The number of rules with an open episode."""
     return sum(
         bool(episodes.open)
-        for name in engine.judges()
+        for name in engine.judges.by_name
         for episodes in judge_of(engine, name).episodes
     )
 

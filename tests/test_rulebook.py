@@ -467,7 +467,11 @@ def test_the_same_rules_again_change_nothing(seed):
 
 def rules_by_judge(engine: Engine) -> list[int]:
     """The number of tracked rules over all subjects, by judge."""
-    owners = [engine.reorder.readings, engine.reorder.clocks, *engine.judges().values()]
+    owners = [
+        engine.reorder.readings,
+        engine.reorder.clocks,
+        *engine.judges.by_name.values(),
+    ]
     judges = [
         judge
         for owner in owners

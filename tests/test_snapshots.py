@@ -161,7 +161,7 @@ def test_the_goldens_are_made_with_alerts_open():
     opened = {
         name
         for engine in engines
-        for name in engine.judges()
+        for name in engine.judges.by_name
         if any(tracked.open for tracked in goldens.judge_of(engine, name).episodes)
     }
 
@@ -321,7 +321,7 @@ def test_missing_column_is_empty_and_unknown_column_is_dropped():
 
     [feature] = [
         feature
-        for feature in restored.revisable["days"].live.features
+        for feature in restored.judges.revisable["days"].live.features
         if type(feature).__name__ == "Routine"
     ]
 
@@ -344,7 +344,7 @@ def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
     lived = history.engine_at_snapshot()
     restored = history.engine()
     lost = history.engine()
-    feature = type(lived.revisable["days"].live.features[0])
+    feature = type(lived.judges.revisable["days"].live.features[0])
     monkeypatch.setattr(feature, "version", 2)
 
     assert lost.restore(state) == [f"days/{feature.__name__}"]
@@ -366,7 +366,7 @@ def lived_through(name: str) -> list[Alert]:
     return history.alerts_after(history.engine_at_snapshot())
 
 
-@pytest.mark.parametrize("judge", [*engine().judges()])
+@pytest.mark.parametrize("judge", [*engine().judges.by_name])
 def test_fresh_state_is_named_and_clears_no_unknown_alert(judge):
     state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
@@ -406,7 +406,7 @@ def test_alerts_of_dropped_episodes_are_withdrawn():
     restored, lived = history.engine(), history.engine_at_snapshot()
     open_before = [
         alert.id
-        for name in lived.judges()
+        for name in lived.judges.by_name
         for episodes in goldens.judge_of(lived, name).episodes
         for alert in episodes.open.values()
     ]

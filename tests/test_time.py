@@ -76,7 +76,7 @@ def closed(
 ) -> list[tuple[int, list[float], list[float], list[float]]]:
     """The days that close while an engine judges the batches: end, and the meters' kWh, coverage and reads."""
     days: list[Any] = []
-    day_judge = engine.revisable["days"]
+    day_judge = engine.judges.revisable["days"]
     judge = day_judge.close
 
     def close(rows: Any, *more: Any) -> list[Alert]:
