@@ -75,7 +75,7 @@ def _readings() -> Iterator[Readings]:
             )
 
 
-def _walked() -> _FunctionTrace:
+def walked() -> _FunctionTrace:
     """The functions that run in the step that raises the alert."""
     engine = Engine([ALL_RULES["voltage_loss"]])
     meters = [Meter(meter=name, wiring="3P4W") for name in METER_NAMES]
@@ -90,7 +90,7 @@ def _walked() -> _FunctionTrace:
     raise AssertionError("no reading raises an alert")
 
 
-def _lines(functions: set[Function]) -> dict[str, int]:
+def lines_by_file(functions: set[Function]) -> dict[str, int]:
     """The code lines of functions, by file."""
     lines: dict[str, int] = {}
     for file in sorted({file for file, _ in functions}):
@@ -106,12 +106,12 @@ def _lines(functions: set[Function]) -> dict[str, int]:
 
 def main() -> None:
     """Prints the lines by file, most first, and their sum."""
-    trace = _walked()
-    lines = _lines(trace.found)
+    trace = walked()
+    lines = lines_by_file(trace.found)
     for file, count in sorted(lines.items(), key=itemgetter(1), reverse=True):
         print(f"{count:5} {Path(file).relative_to(PROJECT_ROOT)}")
 
-    beside_storing = sum(_lines(trace.beside_storing).values())
+    beside_storing = sum(lines_by_file(trace.beside_storing).values())
     print(
         f"{sum(lines.values()):,} lines in {len(lines)} files from a reading to its alert, "
         f"{beside_storing:,} without storing it"

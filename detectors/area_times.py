@@ -56,6 +56,13 @@ class AreaTimes:
         slot = self.index.slot(area, "")
         return int(self.watermarks[slot]) if slot < len(self.watermarks) else 0
 
+    def watermarks_by_name(self, slots: Codes) -> dict[str, int]:
+        """The watermarks of areas, by their names."""
+        return {
+            self.index.pairs[slot][0]: int(self.watermarks[slot])
+            for slot in slots.tolist()
+        }
+
     def in_new_days(self) -> Codes:
         """The areas that have entered another day since they forgot old state."""
         more = len(self.watermarks) - len(self.forgotten_days)

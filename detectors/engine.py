@@ -258,8 +258,7 @@ class Engine:
         judges.forget_finished(self.settings.grace)
 
         self.reorder.expire(areas, self.open_days.watermarks["watermark"])
-        pairs = self.indexes.areas.pairs
-        watermarks = {pairs[slot][0]: int(by_slot[slot]) for slot in areas.tolist()}
+        watermarks = self.areas.watermarks_by_name(areas)
         self.policy.forget(watermarks)
         timelines.work.expire(watermarks)
         self.areas.note_forgotten(areas)
@@ -271,8 +270,7 @@ class Engine:
 
         `published` are the ids of the alerts that this engine has published since.
         """
-        pairs = zip(self.indexes.areas.pairs, self.watermarks.tolist(), strict=False)
-        watermarks = {area: watermark for (area, _), watermark in pairs}
+        watermarks = self.areas.watermarks_by_name(np.arange(len(self.watermarks)))
         return self._publication.publish(
             self.policy.reconcile(predecessor_alerts, watermarks, published)
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import walk
 from bench.house import SourceModule
 from tests import house
 
@@ -91,3 +92,21 @@ def test_class_name_that_two_modules_have_is_found(tmp_path: Path):
         (tmp_path / name).write_text("class Grid: ...\n")
         modules[name] = SourceModule(tmp_path / name)
     assert len(list(house.class_names_twice(modules))) == 1
+
+
+def test_walk_passes_the_core_from_a_reading_to_its_alert():
+    trace = walk.walked()
+    lines = walk.lines_by_file(trace.found)
+    names = {str(Path(file).relative_to(house.PROJECT_ROOT)) for file in lines}
+
+    assert names.issuperset(
+        {
+            "detectors/engine.py",
+            "detectors/readings.py",
+            "detectors/judge.py",
+            "detectors/rules/voltage.py",
+            "detectors/episodes.py",
+            "detectors/policy.py",
+        }
+    )
+    assert sum(lines.values()) > sum(walk.lines_by_file(trace.beside_storing).values())
