@@ -5,7 +5,7 @@ from __future__ import annotations
 from detectors.area_times import AreaTimes
 from detectors.outcomes import RowOutcomes
 from detectors.policy import Policy
-from detectors.timelines import TimelineJudges
+from detectors.timeline_judges import TimelineJudges
 from models.timelines.device_reports import Reports
 from schemas.alert import Alert
 from schemas.columns import Codes, DeviceEvents

@@ -35,7 +35,7 @@ from detectors.snapshots import (
     unpack_snapshot,
 )
 from detectors.step_cost import StepCost
-from detectors.timelines import TimelineJudges
+from detectors.timeline_judges import TimelineJudges
 from detectors.windows import WindowJudges
 from models.days.open_days import OpenDays
 from models.master.registry import Registry

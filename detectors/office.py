@@ -13,7 +13,7 @@ import numpy as np
 from detectors.area_times import AreaTimes
 from detectors.outcomes import RowOutcomes
 from detectors.pipelines import AllTimelines, Judges
-from detectors.timelines import TimelineJudges
+from detectors.timeline_judges import TimelineJudges
 from models.meters.basics import Failures
 from models.meters.prepaid import Balances
 from models.state.owners import Attributes, Owner
