@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detectors.revisable import RevisableJudge
+from detectors.revisable import JudgeInput, RevisableJudge
 from detectors.row_log import RowLog
 from detectors.waiting_gaps import WaitingGaps
 from schemas.alert import Alert
-from schemas.columns import Batch, Clocks, Codes, Column, Mask, Readings, Times
+from schemas.columns import Clocks, Codes, Column, Mask, Readings, Times
 
 
 class ClockObservation(NamedTuple):
@@ -102,10 +102,10 @@ class BufferedClocks:
         self._judge.finalise(slots)
 
 
-def _clocks_of(rows: dict[str, Any]) -> tuple[Batch, Codes]:
-    """Kept clock errors as a batch, and their slots."""
+def _clocks_of(rows: dict[str, Any]) -> JudgeInput:
+    """Kept clock errors as rows to judge."""
     none = np.zeros(len(rows["slot"]))
     batch = Clocks.build(
         ("",), none, ("",), none, rows["observed_at"], offset=rows["offset"]
     )
-    return batch, rows["slot"]
+    return JudgeInput(batch, rows["slot"])

@@ -12,7 +12,7 @@ from detectors.reading_columns import (
     validated_facts,
     validated_readings,
 )
-from detectors.revisable import RevisableJudge
+from detectors.revisable import JudgeInput, RevisableJudge
 from detectors.row_log import RowLog
 from detectors.waiting_gaps import WaitingGaps
 from models.days.open_days import Facts, apparent_power
@@ -124,7 +124,7 @@ class BufferedReadings:
         row_slots = rows["slot"]
         validated = self._validated_again(self.live, rows)
         readings, _, columns = validated
-        alerts = self._judge.amend(slots, [(readings, row_slots, columns)])
+        alerts = self._judge.amend(slots, [JudgeInput(readings, row_slots, columns)])
 
         kwh = validated.energy(self._gaps.widest(columns["interval_s"]))
         stored = rows["stored_kwh"]

@@ -7,7 +7,7 @@ judge back to the final one for the amended subjects, judges the open rows again
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,12 +22,15 @@ from schemas.alert import Alert
 from schemas.columns import Batch, Codes
 
 FINAL_SUFFIX = "/final"  # ends the names of the final judge's owners
-JudgeInput = (
-    tuple[Batch, Codes]
-    | tuple[Batch, Codes, Columns]
-    | tuple[Batch, Codes, Columns | None, list[Codes]]
-)
-"""A batch, its slots, columns beside its own, and the passes in which its rows count."""
+
+
+class JudgeInput(NamedTuple):
+    """A batch, its slots, columns beside its own, and the passes in which its rows count."""
+
+    batch: Batch
+    slots: Codes
+    more: Columns | None = None
+    passes: list[Codes] | None = None
 
 
 class RevisableJudge(Owner):

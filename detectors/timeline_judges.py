@@ -6,9 +6,10 @@ import numpy as np
 
 from detectors.area_times import AreaTimes
 from detectors.pipelines import Judges
+from detectors.revisable import JudgeInput
 from models.timelines.base import Timeline, Timelines
 from schemas.alert import Alert
-from schemas.columns import Batch, Codes
+from schemas.columns import Codes
 
 
 class TimelineJudges:
@@ -43,14 +44,14 @@ class TimelineJudges:
         """Judge rows of timelines for good."""
         self._judges[name].seal(*self._rows_of(self._timelines[name], timeline))
 
-    def _rows_of(self, timelines: Timelines, timeline: Timeline) -> tuple[Batch, Codes]:
-        """A timeline as a batch, and its slots."""
+    def _rows_of(self, timelines: Timelines, timeline: Timeline) -> JudgeInput:
+        """A timeline as rows to judge."""
         slots, at, columns = timeline
         names, codes = self._areas.names(timelines.cells["area"][slots])
         batch = timelines.kind.build(
             ("",), np.zeros(len(slots)), names, codes, at, **columns
         )
-        return batch, slots
+        return JudgeInput(batch, slots)
 
     def portion(self, until: int) -> int:
         """How far time may pass towards `until` with at most a portion of timelines falling due."""

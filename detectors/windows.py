@@ -20,7 +20,7 @@ from models.state.passes import unique_passes
 from models.state.runs import whole_sums
 from models.timelines.device_reports import Reports
 from schemas.alert import Alert
-from schemas.columns import AreaDays, Codes, Days, Intervals, MasterRecords, Readings
+from schemas.columns import AreaDays, Days, Intervals, MasterRecords, Readings
 from schemas.units import DAY_SECONDS
 
 # columns of an area's day with which its meters' days are compared
@@ -171,7 +171,8 @@ class WindowJudges:
 
         names, codes = self._areas.names(slots)
         no_subjects = np.zeros(len(slots), np.int32)
-        return Intervals(("",), no_subjects, names, codes, at, **columns), slots
+        batch = Intervals(("",), no_subjects, names, codes, at, **columns)
+        return JudgeInput(batch, slots)
 
     def _area_day_rows(self, days: DayRows) -> JudgeInput:
         """Rows of AreaDays."""
@@ -179,7 +180,8 @@ class WindowJudges:
         batch = AreaDays.build(
             ("",), np.zeros(len(codes)), names, codes, days.ends, **days.totals
         )
-        return batch, days.areas, None, list(unique_passes(days.areas))
+        passes = list(unique_passes(days.areas))
+        return JudgeInput(batch, days.areas, passes=passes)
 
     def _day_rows(self, days: DayRows, balance: Columns) -> JudgeInput:
         """Rows of Days, with the master data and their areas' balances."""
@@ -203,9 +205,9 @@ class WindowJudges:
         more["area_reads"] = np.repeat(area_reads, days.sizes)
         more["connected_days"] = self._registry.connected_days(slots, at)
         columns = self._registry.enrich(slots, batch) | more
-        return batch, slots, columns, days.unique_pass_rows()
+        return JudgeInput(batch, slots, columns, days.unique_pass_rows())
 
-    def _record_rows(self, days: DayRows) -> tuple[MasterRecords, Codes]:
+    def _record_rows(self, days: DayRows) -> JudgeInput:
         """The master data of the days' areas as of the end of each day."""
         names, codes = self._areas.names(days.areas)
         sizes, slots, columns = self._audit.records(
@@ -219,7 +221,7 @@ class WindowJudges:
             np.repeat(days.ends, sizes),
             **columns,
         )
-        return batch, slots
+        return JudgeInput(batch, slots)
 
 
 def _areas_with_days(window: DueWindow) -> set[int]:
