@@ -106,7 +106,7 @@ def test_walk_passes_the_core_from_a_reading_to_its_alert():
             "detectors/judge.py",
             "detectors/rules/voltage.py",
             "detectors/episodes.py",
-            "detectors/policy.py",
+            "detectors/policy/policy.py",
         }
     )
     assert sum(lines.values()) > sum(walk.lines_by_file(trace.beside_storing).values())
