@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from models.days.end_of_day import end_of_day_columns, highest_mean_power
+from models.days.hourly_voltages import beside_gateway
 from models.days.peaks import peak_columns
-from models.meters.phases import beside_gateway
 from models.state.cells import Array
 from models.state.gaps import zeroed
 from models.state.passes import unique_passes

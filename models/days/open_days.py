@@ -34,6 +34,7 @@ from models.days.end_of_day import (
     end_of_day_values,
     keep_end_of_day,
 )
+from models.days.hourly_voltages import hours_of, in_steps
 from models.days.peaks import (
     EVEN_UNBALANCE,
     LOST_PHASE_VOLTAGE,
@@ -44,7 +45,6 @@ from models.days.peaks import (
 )
 from models.master.calendar import day_of, midnights
 from models.master.registry import Registry
-from models.meters.phases import hours_of, in_steps
 from models.state.cells import Array, Cells
 from models.state.gaps import total, unknown, zeroed
 from models.state.owners import Owner, Schema, State, StateError, described, within
