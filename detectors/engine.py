@@ -24,7 +24,9 @@ from detectors.reorder import ReorderBuffer
 from detectors.revisable import FINAL_SUFFIX, JudgeInput, RevisableJudge
 from detectors.rule import ALL_RULES, Rule
 from models.days.day_rows import DayRows, joined_days
-from models.days.open_days import PORTION_ROWS, DueWindow, OpenDays, facts_of
+from models.days.due_windows import PORTION_ROWS, DueWindow
+from models.days.facts import facts_of
+from models.days.open_days import OpenDays
 from models.master.audit import MasterDataAudit
 from models.master.registry import Registry
 from models.meters.basics import (

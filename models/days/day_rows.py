@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.days.area_sums import mean_degrees
 from models.days.end_of_day import end_of_day_columns, highest_mean_power
 from models.days.hourly_voltages import beside_gateway
 from models.days.peaks import peak_columns
+from models.days.stored_days import StoredDays
 from models.state.cells import Array
 from models.state.gaps import zeroed
 from models.state.passes import unique_passes
@@ -24,7 +26,6 @@ from schemas.units import HOUR_SECONDS
 # A spike exceeds so many times the day's third-highest interval, and so many kWh:
 # defaults of this project.
 SPIKE_FACTOR, SPIKE_KWH = 5.0, 0.5
-HUNDREDTHS_PER_DEGREE = 100  # of a degree
 TEMPERATURE_COVERAGE = 0.9  # of a day, in which its temperature must be known
 LAST_DIGIT = 0.01  # kWh that a register shows, secondary
 BALANCE_COLUMNS = (
@@ -35,16 +36,6 @@ BALANCE_COLUMNS = (
     "doubt",
     "coverage",
 )
-
-
-class StoredDays(NamedTuple):
-    """The stored rows and sums of a day of each area; members of one area after another."""
-
-    # (*lead, members); where nothing was read, of one member who stands for all.
-    rows: dict[str, Array]
-    sums: dict[str, Array]  # (*lead, areas), the same
-    sizes: Codes  # members of each area
-    blank: bool  # nothing was read in any of the days
 
 
 class DayRows(NamedTuple):
@@ -228,13 +219,6 @@ def _mean_temperature(warmth: Array, lengths: Codes, interval: int) -> Column:
         enough = (counts > 0) & (counts >= TEMPERATURE_COVERAGE * len(hours))
         means[alike] = np.where(enough, mean, np.nan)
     return means
-
-
-def mean_degrees(warmth: Array) -> Column:
-    """Degrees from sums of hundredths and their counts; NaN where the count is 0."""
-    total, count = warmth
-    degrees = total / np.maximum(count, 1) / HUNDREDTHS_PER_DEGREE
-    return np.where(count > 0, degrees, np.nan)
 
 
 def read_shares(reads: Column, expected: Column, sizes: Codes) -> tuple[Column, Column]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.days.facts import Facts, Targets
 from models.state.cells import Array
 from schemas.columns import Codes, Column, Mask
 from schemas.units import HOUR_SECONDS
@@ -23,10 +24,46 @@ def hourly_stride(interval: int) -> int:
 
 def hours_of(steps: int, interval: int) -> Codes:
     """The kept voltage with which the interval of each step ends, -1 for none."""
-    after = np.arange(1, steps + 1)
-    return np.where(
-        after % hourly_stride(interval) == 0, after // hourly_stride(interval) - 1, -1
-    )
+    stride = hourly_stride(interval)
+    after = 1 + np.arange(steps)
+    return np.where(after % stride == 0, after // stride - 1, -1)
+
+
+def voltage_cells(steps: int, interval: int) -> Array:
+    """The empty cells of a phase's day, in steps of voltage; 0 is unknown."""
+    hours = int(hours_of(steps, interval).max()) + 1
+    return np.zeros(max(hours, 2), np.uint16)
+
+
+class HourlyVoltages:
+    """Keeps the highest voltage of each hour's last interval: phase A's, all of the gateway."""
+
+    def __init__(self, steps: int, interval: int) -> None:
+        self._hour_of_step = hours_of(steps, interval)
+
+    def keep(
+        self, members: Array, gateways: Array, targets: Targets, facts: Facts
+    ) -> None:
+        """Keeps the voltages of rows in the cells of their members and of their areas."""
+        hours = self._hour_of_step[targets.steps]
+        kept = np.flatnonzero((hours >= 0) & ~facts.stale[targets.rows])
+        if not kept.size:
+            return
+
+        rows = targets.rows[kept]
+        hours = hours[kept]
+        volts = in_steps(facts.volts[:, rows])
+        _keep_highest(members, hours, targets.members[kept], volts[0])
+        gateway = facts.gateway[rows]
+        if gateway.any():
+            slots = targets.sums_slots[kept]
+            _keep_highest(gateways, hours[gateway], slots[gateway], volts[:, gateway])
+
+
+def _keep_highest(highest: Array, hours: Codes, where: Codes, volts: Array) -> None:
+    """Keeps the highest voltage of each hour in the cells of a day."""
+    kept = highest[..., hours, where]
+    highest[..., hours, where] = np.maximum(kept, volts)
 
 
 def in_steps(volts: Column) -> Array:
@@ -36,7 +73,8 @@ def in_steps(volts: Column) -> Array:
     [11005, 0, 0]
     """
     steps = np.rint(volts / STEP_VOLTS)
-    return np.where((steps > 0) & (steps <= HIGHEST_STEPS), steps, 0).astype(np.uint16)
+    known = (steps > 0) & (steps <= HIGHEST_STEPS)
+    return np.where(known, steps, 0).astype(np.uint16)
 
 
 def beside_gateway(
@@ -46,48 +84,57 @@ def beside_gateway(
 
     An area has so many of the members, one area after another.
     """
-    apart = np.full((3 * (len(volts) - 1), volts.shape[1]), np.nan, np.float32)
+    shape = 3 * (len(volts) - 1), volts.shape[1]
+    apart = np.full(shape, np.nan, np.float32)
     first_gateway = _first_gateways(master, sizes)
+    compared = (first_gateway >= 0) & gateway.any(axis=(0, 1))
     owner = np.repeat(np.arange(len(sizes)), sizes)
-    compared = (first_gateway >= 0) & gateway.reshape(-1, len(sizes)).any(axis=0)
     rows = np.flatnonzero(compared[owner])
     if not len(rows):
         return {"voltage_apart": apart}
 
-    here, beside = owner[rows], first_gateway[owner[rows]]
-    un = master["un"] / STEP_VOLTS
-    own_volts = volts[:, rows]
-    own_live = own_volts > LIVE_SHARE * un[rows]
-    own_live &= _comparable(master, rows, beside)
-    gateway_live = gateway > LIVE_SHARE * un[first_gateway]
-    gateway_changes = _hourly_changes(gateway, gateway_live, axis=1)
+    live_steps = LIVE_SHARE * (master["un"] / STEP_VOLTS)
+    areas = owner[rows]
+    comparable = _comparable(master, rows, first_gateway[areas])
+    own_changes = _hourly_changes(volts[:, rows], live_steps[rows], comparable)
+    gateway_changes = _hourly_changes(gateway, live_steps[first_gateway])
+    steps = own_changes - gateway_changes[:, :, areas]
 
     # An hour counts if all three phases are known.
-    steps = _hourly_changes(own_volts, own_live, axis=0) - gateway_changes[:, :, here]
-    known_steps = np.where(np.isnan(steps).any(axis=0), np.nan, steps)
-    apart[:, rows] = (np.float32(STEP_VOLTS) * known_steps).reshape(-1, len(rows))
+    unknown = np.isnan(steps).any(axis=0)
+    known_steps = np.where(unknown, np.float32(np.nan), steps)
+    volts_apart = np.float32(STEP_VOLTS) * known_steps
+    apart[:, rows] = volts_apart.reshape(-1, len(rows))
     return {"voltage_apart": apart}
 
 
 def _comparable(master: dict[str, Column], rows: Codes, beside: Codes) -> Mask:
     """True for users with phase voltages and the PT of the gateways beside them."""
-    pt = master["ratio"] / master["ct"]
+    transformer_ratio = master["ratio"] / master["ct"]
     return (
         (master["is_gateway"][rows] == 0)
         & (master["three_wire"][rows] == 0)
-        & (pt[rows] == pt[beside])
+        & (transformer_ratio[rows] == transformer_ratio[beside])
     )
 
 
-def _hourly_changes(volts: Array, live: Mask, axis: int) -> Array:
-    """The change of each voltage from hour to hour, NaN beside an hour that is not live."""
-    return np.diff(np.where(live, volts, np.float32(np.nan)), axis=axis)
+def _hourly_changes(
+    volts: Array, live_steps: Column, counted: Mask | bool = True
+) -> Array:
+    """The change of voltages (..., hours, rows) from hour to hour, in steps.
+
+    NaN beside an hour without supply, and for rows that are not counted.
+    """
+    known = (volts > live_steps) & counted
+    steps = np.where(known, volts, np.float32(np.nan))
+    return np.diff(steps, axis=-2)
 
 
 def _first_gateways(master: dict[str, Column], sizes: Codes) -> Codes:
     """The first member of each area that is a gateway, -1 without one."""
     owner = np.repeat(np.arange(len(sizes)), sizes)
     gateways = np.flatnonzero(master["is_gateway"] == 1)
+    areas, firsts = np.unique(owner[gateways], return_index=True)
     first = np.full(len(sizes), -1)
-    first[owner[gateways][::-1]] = gateways[::-1]
+    first[areas] = gateways[firsts]
     return first
