@@ -70,21 +70,25 @@ def add_to_sums(sums: Cells, targets: Targets, facts: Facts) -> None:
         _add_temperatures(sums, targets, facts.temperature[rows], sound)
 
     # The first reading of a user counts for the interval.
-    users = ~gateway & ~np.isnan(kva) & targets.first
+    users = ~(gateway | np.isnan(kva)) & targets.first
     if users.any():
         _add_users(sums, targets, users, kva[users], amps[:, users])
 
 
 def _keep_frequencies(
-    sums: Cells, targets: Targets, hertz: Column, sound: Mask
+    sums: Cells,
+    targets: Targets,
+    hertz: Column,
+    sound: Mask,
 ) -> None:
     """Keeps the highest and lowest frequencies of each interval."""
     known = np.flatnonzero(~np.isnan(hertz) & sound)
     hertz = hertz[known]
     slot_count = sums["high_hz"].shape[-1]
     places = targets.steps[known] * slot_count + targets.sums_slots[known]
+    below = np.float32(2 * NOMINAL_HZ) - hertz
     keep_highest(_flat(sums["high_hz"]), places, hertz)
-    keep_highest(_flat(sums["low_hz"]), places, np.float32(2 * NOMINAL_HZ) - hertz)
+    keep_highest(_flat(sums["low_hz"]), places, below)
 
 
 def _flat(cells: Array) -> Array:
@@ -95,38 +99,46 @@ def _flat(cells: Array) -> Array:
 
 
 def _add_temperatures(
-    sums: Cells, targets: Targets, degrees: Column, sound: Mask
+    sums: Cells,
+    targets: Targets,
+    degrees: Column,
+    sound: Mask,
 ) -> None:
     """Adds temperatures to the sums of their intervals."""
     known = np.flatnonzero(~np.isnan(degrees) & sound)
     hundredths = degrees[known].astype(np.float64) * HUNDREDTHS_PER_DEGREE
     cells = targets.steps[known], targets.sums_slots[known]
     totals, counts = sums["warmth"]
-    np.add.at(totals, cells, _whole(hundredths))
+    np.add.at(totals, cells, whole(hundredths))
     np.add.at(counts, cells, 1)
 
 
 def _add_users(
-    sums: Cells, targets: Targets, users: Mask, kva: Column, amps: Column
+    sums: Cells,
+    targets: Targets,
+    users: Mask,
+    kva: Column,
+    amps: Column,
 ) -> None:
     """Adds the load of users, the rows of a mask, to the sums of their intervals."""
     step_count = sums["counted"].shape[0]
-    places = (targets.sums_slots * step_count + targets.steps)[users]
+    places = targets.sums_slots[users] * step_count + targets.steps[users]
     begins = runs(places)
     slots, steps = divmod(places[begins], step_count)
     cells: tuple[Codes, Codes] = (steps, slots)
 
     counts = sizes_of(begins, len(places)).astype(np.int32)
     np.add.at(sums["counted"], cells, counts)
-    load = np.add.reduceat(_whole(kva * MILLI_PER_KILO), begins)
+    milli_va = whole(kva * MILLI_PER_KILO)
+    load = np.add.reduceat(milli_va, begins)
     np.add.at(sums["milli_va"], cells, load)
-    tenths = _whole(zeroed(amps) * TENTH_MILLI)
+    tenths = whole(zeroed(amps) * TENTH_MILLI)
     currents = np.add.reduceat(tenths, begins, axis=1)
     for phase_sums, current in zip(sums["amps"], currents, strict=True):
         np.add.at(phase_sums, cells, current)
 
 
-def _whole(values: Column) -> Codes:
+def whole(values: Column) -> Codes:
     """The values as whole numbers."""
     return np.rint(values).astype(np.int64)
 
@@ -134,5 +146,6 @@ def _whole(values: Column) -> Codes:
 def mean_degrees(warmth: Array) -> Column:
     """Degrees from sums of hundredths and their counts; NaN where the count is 0."""
     total, count = warmth
-    degrees = total / np.maximum(count, 1) / HUNDREDTHS_PER_DEGREE
+    mean = total / np.maximum(count, 1)
+    degrees = mean / HUNDREDTHS_PER_DEGREE
     return np.where(count > 0, degrees, np.nan)

@@ -37,6 +37,13 @@ class DueWindow(NamedTuple):
     days: list[DayRows]
 
 
+class _NewestDays(NamedTuple):
+    """The newest days of areas that are closed, and that are sealed."""
+
+    closed: Codes
+    sealed: Codes
+
+
 class DueWindows:
     """Closes, amends and seals the windows of areas."""
 
@@ -58,27 +65,32 @@ class DueWindows:
 
     def tick(self, now: int, until: int) -> Iterator[DueWindow]:
         """Advances watermarks to `now` on their way to `until`; the windows that fall due."""
-        watermarks = self._watermarks["watermark"]
-        slots = np.flatnonzero((watermarks > 0) & (watermarks < now))
-        watermarks[slots] = now
+        slots = self._areas_before(now)
+        self._watermarks["watermark"][slots] = now
         return self.due(dict.fromkeys(slots.tolist(), now), max(now, until))
+
+    def _areas_before(self, now: int) -> Codes:
+        """The areas whose watermarks have not come as far as `now`."""
+        watermarks = self._watermarks["watermark"]
+        return np.flatnonzero((watermarks > 0) & (watermarks < now))
 
     def portion(self, now: int) -> int:
         """How far watermarks may advance towards `now` with at most PORTION_ROWS days due."""
-        watermarks = self._watermarks["watermark"]
-        slots = np.flatnonzero((watermarks > 0) & (watermarks < now))
+        slots = self._areas_before(now)
         if not len(slots):
             return now
 
         sizes = self._members.count(slots)
         due = self._next_due(slots, now)
-        whole_days = PORTION_ROWS // max(2 * int(sizes.sum()), 1)
+        rows_a_day = max(2 * int(sizes.sum()), 1)
+        whole_days = PORTION_ROWS // rows_a_day
         if whole_days:
             until = int(due.min()) + whole_days * DAY_SECONDS
         else:
             order = np.argsort(due, kind="stable")
-            rows = np.cumsum(np.tile(sizes, 2)[order])
-            last = np.searchsorted(rows, PORTION_ROWS, side="right")
+            rows = np.tile(sizes, 2)[order]
+            rows_so_far = np.cumsum(rows)
+            last = np.searchsorted(rows_so_far, PORTION_ROWS, side="right")
             until = int(due[order[last]])
         # A day closes when an interval has passed.
         interval = self._schedule.interval
@@ -87,13 +99,11 @@ class DueWindows:
     def _next_due(self, slots: Codes, now: int) -> Times:
         """The times at which each area's next day closes, then the times at which it seals."""
         schedule = self._schedule
-        then = np.full(len(slots), now)
+        newest = self._newest_days(slots, np.full(len(slots), now))
         last_closed = self._watermarks["last_day"][slots]
-        unskipped = schedule.closed_days(slots, then) - SKIPPED_DAYS
-        closing = np.maximum(last_closed, unskipped) + 1
+        closing = 1 + np.maximum(last_closed, newest.closed - SKIPPED_DAYS)
         last_sealed = self._watermarks["sealed_day"][slots]
-        unskipped = schedule.sealed_days(slots, then) - SKIPPED_DAYS
-        sealing = np.maximum(last_sealed, unskipped) + 1
+        sealing = 1 + np.maximum(last_sealed, newest.sealed - SKIPPED_DAYS)
         return np.concatenate(
             [
                 schedule.closing_times(slots, closing),
@@ -123,45 +133,63 @@ class DueWindows:
         if len(intervals.at):
             yield DueWindow("interval", slots, intervals, [])
 
-        closed_days = self._schedule.closed_days(slots, reached)
-        sealed_days = self._schedule.sealed_days(slots, reached)
-        skipped_closed, skipped_sealed = closed_days, sealed_days
+        newest = skipped = self._newest_days(slots, reached)
         if until:
-            later = np.maximum(reached, until)
-            skipped_closed = self._schedule.closed_days(slots, later)
-            skipped_sealed = self._schedule.sealed_days(slots, later)
+            skipped = self._newest_days(slots, np.maximum(reached, until))
 
         # Areas with nothing to amend seal first, so that their peers' days are known.
-        ready = np.flatnonzero(closed_days > self._watermarks["last_day"][slots])
+        last_days = self._watermarks["last_day"][slots]
+        ready = np.flatnonzero(newest.closed > last_days)
         if len(ready):
-            ready = ready[~self._amendments.unsettled(slots[ready])]
+            unsettled = self._amendments.unsettled(slots[ready])
+            ready = ready[~unsettled]
             yield from self._seal(
-                slots[ready], sealed_days[ready], skipped_sealed[ready]
+                slots[ready],
+                newest.sealed[ready],
+                skipped.sealed[ready],
             )
-        yield from self._close(slots, closed_days, skipped_closed)
-        hourly = slots[before // HOUR_SECONDS != closed // HOUR_SECONDS]
-        yield from self._amend(hourly[self._amendments.unsettled(hourly)])
-        yield from self._seal(slots, sealed_days, skipped_sealed)
+        yield from self._close(slots, newest.closed, skipped.closed)
+        hour_closed = before // HOUR_SECONDS != closed // HOUR_SECONDS
+        hourly = slots[hour_closed]
+        unsettled = self._amendments.unsettled(hourly)
+        yield from self._amend(hourly[unsettled])
+        yield from self._seal(slots, newest.sealed, skipped.sealed)
+
+    def _newest_days(self, slots: Codes, watermarks: Times) -> _NewestDays:
+        """The newest days of areas that are closed and sealed at these watermarks."""
+        return _NewestDays(
+            self._schedule.closed_days(slots, watermarks),
+            self._schedule.sealed_days(slots, watermarks),
+        )
 
     def _day_portions(
-        self, slots: Codes, first: Codes, last: Codes, days_at_once: int = 1
+        self,
+        slots: Codes,
+        first: Codes,
+        last: Codes,
+        days_at_once: int = 1,
     ) -> Iterator[tuple[Codes, Codes]]:
         """Areas and their days from the first to the last, so many of each and a portion at once."""
-        count = int((last - first).max(initial=-1)) + 1
-        for start in range(0, count, days_at_once):
-            steps = np.arange(start, min(start + days_at_once, count))[:, None]
-            step, area = np.nonzero(first + steps <= last)
-            days = first[area] + steps[step, 0]
+        counts = last - first + 1
+        most = int(counts.max(initial=0))
+        for start in range(0, most, days_at_once):
+            end = min(start + days_at_once, most)
+            steps = np.arange(start, end)
+            step, area = np.nonzero(steps[:, None] < counts)
+            days = first[area] + steps[step]
             areas = slots[area]
             for portion in _portions(self._members.count(areas)):
                 yield areas[portion], days[portion]
 
     def _close(
-        self, slots: Codes, newest: Codes, skipped: Codes
+        self,
+        slots: Codes,
+        newest: Codes,
+        skipped: Codes,
     ) -> Iterator[DueWindow]:
         """Closes the days of areas up to the newest; days too far before `skipped` are skipped."""
         last_day = self._watermarks["last_day"]
-        first = np.maximum(last_day[slots] + 1, skipped - SKIPPED_DAYS + 1)
+        first = 1 + np.maximum(last_day[slots], skipped - SKIPPED_DAYS)
         at_once = self._schedule.days_at_once
         for areas, days in self._day_portions(slots, first, newest, at_once):
             day_rows = self._rows.days(areas, days)
@@ -193,8 +221,8 @@ class DueWindows:
     def _amended_windows(self, slots: Codes) -> DueWindow:
         """The windows of areas that are closed and not sealed, as they stand now."""
         last = self._watermarks["last_day"][slots].astype(np.int64)
-        unsealed = self._watermarks["sealed_day"][slots] + 1
-        first = np.maximum(unsealed, last - SKIPPED_DAYS + 1)
+        sealed = self._watermarks["sealed_day"][slots]
+        first = 1 + np.maximum(sealed, last - SKIPPED_DAYS)
         always = np.zeros(len(slots), np.int64)
         closed_to = self._watermarks["closed_to"][slots]
         intervals = self._rows.intervals(slots, always, closed_to)
@@ -208,7 +236,7 @@ class DueWindows:
         """Seals the closed days of areas up to the newest that can no longer change."""
         sealed_day = self._watermarks["sealed_day"]
         last = np.minimum(newest, self._watermarks["last_day"][slots])
-        first = np.maximum(sealed_day[slots] + 1, skipped - SKIPPED_DAYS + 1)
+        first = 1 + np.maximum(sealed_day[slots], skipped - SKIPPED_DAYS)
         at_once = self._schedule.days_at_once
         for areas, days in self._day_portions(slots, first, last, at_once):
             intervals, day_rows = self._rows.sealed(areas, days)

@@ -12,6 +12,7 @@ from models.state.gaps import total, unknown
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 from schemas.units import HOUR_SECONDS
 
+THREE_WIRE_SHARE = np.sqrt(3) / 2  # of the sum of two elements
 ENERGISED_SHARE = 0.5  # of the nominal voltage, above which a phase has a supply
 MICRO_KWH = 1e6  # in a kWh
 
@@ -60,7 +61,8 @@ def facts_of(readings: Readings, master: dict[str, Column], interval: int) -> Fa
     ratio = master["ratio"]
     has_voltage = energised = np.zeros(rows, bool)
     if not unknown(readings.u):
-        has_voltage = np.logical_not(np.isnan(readings.u).all(axis=0))
+        no_voltage = np.isnan(readings.u).all(axis=0)
+        has_voltage = np.logical_not(no_voltage)
         supplied = readings.u > ENERGISED_SHARE * master["un"]
         energised = np.logical_or.reduce(supplied)
 
@@ -97,7 +99,10 @@ def _returned_energy(P: Column, master: dict[str, Column], interval: int) -> Tim
 
 
 def apparent_power(
-    readings: Readings, master: dict[str, Column], whole_p: Column, whole_q: Column
+    readings: Readings,
+    master: dict[str, Column],
+    whole_p: Column,
+    whole_q: Column,
 ) -> Column:
     """Secondary kVA per row from whole P and Q, else from U and I, else from I at nominal voltage.
 
@@ -138,13 +143,13 @@ def _power_by_current(readings: Readings, master: dict[str, Column]) -> Column:
     if not unknown(U):
         volts = np.where(np.isnan(U), un, U)
     product = volts * np.abs(I)
-
-    no_current = np.isnan(I)
-    cannot_tell = (np.isnan(product) & ~no_current).any(axis=0)
-    cannot_tell |= no_current.all(axis=0)
     by_elements = total(product) / 1000
     three_wire = master["three_wire"] == 1
-    kva = by_elements * np.where(three_wire, np.sqrt(3) / 2, 1)
+    kva = by_elements * np.where(three_wire, THREE_WIRE_SHARE, 1)
+
+    no_current = np.isnan(I)
+    no_product = np.isnan(product) & ~no_current
+    cannot_tell = no_product.any(axis=0) | no_current.all(axis=0)
     return np.where(cannot_tell, np.nan, kva)
 
 

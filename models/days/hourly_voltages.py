@@ -9,6 +9,7 @@ import numpy as np
 
 from models.days.facts import Facts, Targets
 from models.state.cells import Array
+from models.state.runs import numbered
 from schemas.columns import Codes, Column, Mask
 from schemas.units import HOUR_SECONDS
 
@@ -26,7 +27,9 @@ def hours_of(steps: int, interval: int) -> Codes:
     """The kept voltage with which the interval of each step ends, -1 for none."""
     stride = hourly_stride(interval)
     after = 1 + np.arange(steps)
-    return np.where(after % stride == 0, after // stride - 1, -1)
+    ends_hour = after % stride == 0
+    hours = after // stride - 1
+    return np.where(ends_hour, hours, -1)
 
 
 def voltage_cells(steps: int, interval: int) -> Array:
@@ -42,11 +45,16 @@ class HourlyVoltages:
         self._hour_of_step = hours_of(steps, interval)
 
     def keep(
-        self, members: Array, gateways: Array, targets: Targets, facts: Facts
+        self,
+        members: Array,
+        gateways: Array,
+        targets: Targets,
+        facts: Facts,
     ) -> None:
         """Keeps the voltages of rows in the cells of their members and of their areas."""
         hours = self._hour_of_step[targets.steps]
-        kept = np.flatnonzero((hours >= 0) & ~facts.stale[targets.rows])
+        sound = ~facts.stale[targets.rows]
+        kept = np.flatnonzero((hours >= 0) & sound)
         if not kept.size:
             return
 
@@ -56,8 +64,8 @@ class HourlyVoltages:
         _keep_highest(members, hours, targets.members[kept], volts[0])
         gateway = facts.gateway[rows]
         if gateway.any():
-            slots = targets.sums_slots[kept]
-            _keep_highest(gateways, hours[gateway], slots[gateway], volts[:, gateway])
+            slots = targets.sums_slots[kept][gateway]
+            _keep_highest(gateways, hours[gateway], slots, volts[:, gateway])
 
 
 def _keep_highest(highest: Array, hours: Codes, where: Codes, volts: Array) -> None:
@@ -78,7 +86,10 @@ def in_steps(volts: Column) -> Array:
 
 
 def beside_gateway(
-    volts: Array, gateway: Array, master: dict[str, Column], sizes: Codes
+    volts: Array,
+    gateway: Array,
+    master: dict[str, Column],
+    sizes: Codes,
 ) -> dict[str, Column]:
     """The Days column of members, from (hours, members) and gateways' (3, hours, areas), in steps.
 
@@ -88,7 +99,7 @@ def beside_gateway(
     apart = np.full(shape, np.nan, np.float32)
     first_gateway = _first_gateways(master, sizes)
     compared = (first_gateway >= 0) & gateway.any(axis=(0, 1))
-    owner = np.repeat(np.arange(len(sizes)), sizes)
+    owner = numbered(sizes)
     rows = np.flatnonzero(compared[owner])
     if not len(rows):
         return {"voltage_apart": apart}
@@ -111,15 +122,16 @@ def beside_gateway(
 def _comparable(master: dict[str, Column], rows: Codes, beside: Codes) -> Mask:
     """True for users with phase voltages and the PT of the gateways beside them."""
     transformer_ratio = master["ratio"] / master["ct"]
-    return (
-        (master["is_gateway"][rows] == 0)
-        & (master["three_wire"][rows] == 0)
-        & (transformer_ratio[rows] == transformer_ratio[beside])
-    )
+    comparable = transformer_ratio[rows] == transformer_ratio[beside]
+    comparable &= master["is_gateway"][rows] == 0
+    comparable &= master["three_wire"][rows] == 0
+    return comparable
 
 
 def _hourly_changes(
-    volts: Array, live_steps: Column, counted: Mask | bool = True
+    volts: Array,
+    live_steps: Column,
+    counted: Mask | bool = True,
 ) -> Array:
     """The change of voltages (..., hours, rows) from hour to hour, in steps.
 
@@ -132,7 +144,7 @@ def _hourly_changes(
 
 def _first_gateways(master: dict[str, Column], sizes: Codes) -> Codes:
     """The first member of each area that is a gateway, -1 without one."""
-    owner = np.repeat(np.arange(len(sizes)), sizes)
+    owner = numbered(sizes)
     gateways = np.flatnonzero(master["is_gateway"] == 1)
     areas, firsts = np.unique(owner[gateways], return_index=True)
     first = np.full(len(sizes), -1)

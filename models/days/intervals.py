@@ -87,7 +87,9 @@ def intervals_of(
 
 
 def _intervals_of_days(
-    schedule: Schedule, span: tuple[Times, Times], days: DaySums
+    schedule: Schedule,
+    span: tuple[Times, Times],
+    days: DaySums,
 ) -> _IntervalSums:
     """The sums of the intervals of days that end in the span of their areas."""
     after, until = span
@@ -120,7 +122,10 @@ def _joined(found: Sequence[_IntervalSums]) -> _IntervalSums:
 
 
 def _as_intervals(
-    registry: Registry, slots: Codes, at: Times, sums: dict[str, Array]
+    registry: Registry,
+    slots: Codes,
+    at: Times,
+    sums: dict[str, Array],
 ) -> AreaIntervals:
     """Rows of Intervals from areas' sums; a gateway's values count before those of users."""
     gateway = sums["gateway"]

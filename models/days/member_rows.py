@@ -75,7 +75,11 @@ def keep_energy(
 
 
 def correct_energy(
-    cells: Cells, member: int, step: int, old: float, new: float
+    cells: Cells,
+    member: int,
+    step: int,
+    old: float,
+    new: float,
 ) -> bool:
     """Replaces the energy of an interval; False if another row has changed it since."""
     kwh = cells["kwh"][step, member]

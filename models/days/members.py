@@ -48,7 +48,8 @@ class Members:
 
     def add(self, areas: Codes, meters: Codes) -> None:
         """Numbers the meters, sorted by area, that have no number in their area yet."""
-        unnumbered = np.flatnonzero(self.number(meters) < 0)
+        numbers = self.number(meters)
+        unnumbered = np.flatnonzero(numbers < 0)
         if not len(unnumbered):
             return
         _, firsts = np.unique(meters[unnumbered], return_index=True)
@@ -59,29 +60,31 @@ class Members:
         sizes = sizes_of(begins, len(areas))
         slots = areas[begins]
         counts = self._counts["members"]
-        offsets = np.repeat(counts[slots] - begins, sizes)
-        self.numbers["number"][meters] = np.arange(len(meters)) + offsets
+        offsets = counts[slots] - begins
+        places = np.arange(len(meters))
+        self.numbers["number"][meters] = places + np.repeat(offsets, sizes)
         counts[slots] += sizes
 
-        for slot, numbered in zip(
-            slots.tolist(), np.split(meters, begins[1:]), strict=True
-        ):
-            self.meters[slot] += numbered.tolist()
+        by_area = np.split(meters, begins[1:])
+        for slot, added in zip(slots.tolist(), by_area, strict=True):
+            self.meters[slot] += added.tolist()
 
     def add_enrolled(self, slots: Codes) -> None:
         """Numbers the meters that the master data have of areas."""
         pairs = self._registry.area_index.pairs
-        names = [pairs[slot][0] for slot in slots.tolist()]
-        enrolled = [self._registry.members.get(name, []) for name in names]
+        by_name = self._registry.members
+        enrolled = [by_name.get(pairs[slot][0], []) for slot in slots.tolist()]
         sizes = [len(meters) for meters in enrolled]
-        meters = np.fromiter(chain.from_iterable(enrolled), np.int64, sum(sizes))
+        every_meter = chain.from_iterable(enrolled)
+        meters = np.fromiter(every_meter, np.int64, sum(sizes))
         self.reserve()
         self.add(np.repeat(slots, sizes), meters)
 
     def of(self, slots: Codes) -> Codes:
         """The members of areas, of one area after another."""
-        meters = chain.from_iterable(self.meters[slot] for slot in slots.tolist())
-        return np.fromiter(meters, np.int32, int(self.count(slots).sum()))
+        by_area = [self.meters[slot] for slot in slots.tolist()]
+        count = int(self.count(slots).sum())
+        return np.fromiter(chain.from_iterable(by_area), np.int32, count)
 
     def check(self) -> None:
         """Raises StateError if the numbers are not the members' places in their areas."""

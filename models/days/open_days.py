@@ -59,7 +59,11 @@ class OpenDays(Owner):
     """The watermarks and open days of all areas."""
 
     def __init__(
-        self, registry: Registry, zone: str, interval: int, grace: int
+        self,
+        registry: Registry,
+        zone: str,
+        interval: int,
+        grace: int,
     ) -> None:
         self._registry = registry
         self._schedule = Schedule(registry, zone, interval, grace)
@@ -100,7 +104,11 @@ class OpenDays(Owner):
         return self.places.unpacking_rows(slots, at)
 
     def advance_watermarks(
-        self, areas: Codes, meters: Codes, at: Times, moves: Mask
+        self,
+        areas: Codes,
+        meters: Codes,
+        at: Times,
+        moves: Mask,
     ) -> WatermarkUpdate:
         """Advances the areas' watermarks by the rows of `moves`."""
         update = self.watermarks.advance(areas, meters, at, moves)
@@ -221,7 +229,12 @@ class OpenDays(Owner):
             self._amendments.mark(slot, day)
 
     def correct(
-        self, areas: Codes, meters: Codes, at: Times, stored: Column, kwh: Column
+        self,
+        areas: Codes,
+        meters: Codes,
+        at: Times,
+        stored: Column,
+        kwh: Column,
     ) -> None:
         """Replaces energy that was stored, unless another row has changed it since."""
         days = self._schedule.days_of(at)

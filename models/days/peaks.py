@@ -41,7 +41,11 @@ def peak_cells(interval: int) -> dict[str, Any]:
 
 
 def keep_peaks(
-    cells: Cells, where: Codes, loads: Column, unbalances: Column, by_magnitude: Mask
+    cells: Cells,
+    where: Codes,
+    loads: Column,
+    unbalances: Column,
+    by_magnitude: Mask,
 ) -> None:
     """Keeps the highest loads and unbalances of rows in the cells of their days."""
     _keep_known(cells, "loads", where, loads, least=0)
@@ -51,7 +55,11 @@ def keep_peaks(
 
 
 def _keep_known(
-    cells: Cells, name: str, where: Codes, values: Column, least: float
+    cells: Cells,
+    name: str,
+    where: Codes,
+    values: Column,
+    least: float,
 ) -> None:
     """Counts the values that are known, and keeps the highest of those above the least."""
     known = ~np.isnan(values)
@@ -71,7 +79,8 @@ def keep_highest(highest: Array, where: Codes, values: Column) -> None:
         _shift_down(highest, where[rising], values[rising])
         return
 
-    order = rising[np.lexsort((values[rising], where[rising]))]
+    by_cell_and_size = np.lexsort((values[rising], where[rising]))
+    order = rising[by_cell_and_size]
     _merge_sorted(highest, where[order], values[order])
 
 
@@ -79,7 +88,8 @@ def _shift_down(highest: Array, cells: Codes, values: Column) -> None:
     """Puts a value into each cell: the lower ones shift down."""
     before = np.take(highest, cells, axis=1)
     raised = np.maximum(before, values)
-    np.minimum(raised[:-1], before[1:], out=raised[:-1])
+    shifted = raised[:-1]
+    np.minimum(shifted, before[1:], out=shifted)
     for rank, new in zip(highest, raised, strict=True):
         rank[cells] = new
 
@@ -92,15 +102,19 @@ def _merge_sorted(highest: Array, where: Codes, values: Column) -> None:
     most = min(int(sizes.max()), count)
     ranks = 1 + np.arange(most)
     places = begins + sizes - ranks[:, None]
-    fresh = np.where(places >= begins, values[places], 0)
+    has_rank = places >= begins
+    fresh = np.where(has_rank, values[places], 0)
 
     cells = where[begins]
-    both = np.concatenate([highest[:, cells], fresh])
-    highest[:, cells] = np.sort(both, axis=0)[-count:]
+    kept = highest[:, cells]
+    ordered = np.sort(np.concatenate([kept, fresh]), axis=0)
+    highest[:, cells] = ordered[-count:]
 
 
 def peak_columns(
-    cells: dict[str, Array], expected: Column, length: Column
+    cells: dict[str, Array],
+    expected: Column,
+    length: Column,
 ) -> dict[str, Column]:
     """The Days columns of every member, whose day of `length` seconds has `expected` intervals."""
     least_known = KNOWN_SHARE * expected
@@ -115,9 +129,9 @@ def peak_columns(
         highest = _nth_highest(cells["unbalances"], rank)
         return np.where(unbalances_known, highest, np.nan)
 
-    count = np.maximum(cells["unbalances_count"], 1)
-    share = cells["by_magnitude"] / count
-    lasting_rank = np.maximum(LASTING_LOAD_SECONDS * expected // length, 1)
+    share = cells["by_magnitude"] / np.maximum(cells["unbalances_count"], 1)
+    lasting = LASTING_LOAD_SECONDS * expected // length
+    lasting_rank = np.maximum(lasting, 1)
     hundredth_rank = np.maximum(expected // 100 + 1, 2)
     return {
         "kva_p99": load(hundredth_rank),
@@ -130,9 +144,10 @@ def peak_columns(
 
 def _nth_highest(highest: Array, rank: Column) -> Column:
     """The value of a rank, counted from the highest."""
-    places = np.maximum(len(highest) - rank.astype(np.int64), 0)
-    values: Column = np.take_along_axis(highest, places[None], axis=0)[0]
-    return values.astype(np.float64)
+    whole_rank = rank.astype(np.int64)
+    places = np.maximum(len(highest) - whole_rank, 0)
+    values = np.take_along_axis(highest, places[None], axis=0)
+    return values[0].astype(np.float64)
 
 
 def unbalance_factor(U: Column, angle: Column, three_wire: Column) -> Column:
@@ -141,8 +156,7 @@ def unbalance_factor(U: Column, angle: Column, three_wire: Column) -> Column:
     The voltages of a three-wire meter are two line voltages, from which the third follows.
     """
     phase_a, phase_b, phase_c = U.astype(np.float64)
-    radians = np.radians(angle.astype(np.float64))
-    angle_a, angle_b, angle_c = radians
+    angle_a, angle_b, angle_c = np.radians(angle.astype(np.float64))
     line_ab = _line_square(phase_a, phase_b, angle_a - angle_b)
     line_bc = _line_square(phase_b, phase_c, angle_b - angle_c)
     line_ca = _line_square(phase_c, phase_a, angle_c - angle_a)
@@ -153,17 +167,21 @@ def unbalance_factor(U: Column, angle: Column, three_wire: Column) -> Column:
         [line_ab, line_bc, line_ca],
     )
     fourths = np.square(squares).sum(axis=0)
-    beta_6 = 6 * fourths / np.square(squares.sum(axis=0))
+    square_sum = np.square(squares.sum(axis=0))
+    beta_6 = 6 * fourths / square_sum
     root = np.sqrt(np.maximum(3 - beta_6, 0))
-    return np.asarray(np.sqrt((1 - root) / (1 + root)))
+    ratio = (1 - root) / (1 + root)
+    return np.asarray(np.sqrt(ratio))
 
 
 def _line_square(one: Column, two: Column, apart: Column) -> Column:
     """The square of the voltage between two phases, which are `apart` radians from each other."""
-    return one * one + two * two - 2 * one * two * np.cos(apart)
+    product = 2 * one * two
+    return one * one + two * two - product * np.cos(apart)
 
 
 def spread_of(U: Column) -> Column:
     """How far a phase is from the mean of the three; stands for the factor without angles."""
     mean = U.sum(axis=0, dtype=np.float64) / 3
-    return np.asarray(np.abs(U - mean).max(axis=0) / mean)
+    farthest = np.abs(U - mean).max(axis=0)
+    return np.asarray(farthest / mean)

@@ -62,8 +62,8 @@ class Places:
         """Base, sums' slot, start and closed end of days of areas; base -1 if a day is given up."""
         cells = self._cache
         way = days % CACHED_DAYS
-        roomy = cells["size"][way, slots] >= self._members.count(slots)
-        cached = roomy & (cells["day"][way, slots] == days)
+        cached = cells["day"][way, slots] == days
+        cached &= cells["size"][way, slots] >= self._members.count(slots)
         places = np.array(
             [
                 cells["base"][way, slots],
@@ -76,17 +76,23 @@ class Places:
             return places
 
         # Opening a day ahead of the watermark may give up another one: look up all.
-        ahead = (watermarks > 0) & (self._schedule.midnights[days - 1] >= watermarks)
+        days_before = self._schedule.midnights[days - 1]
+        ahead = (watermarks > 0) & (days_before >= watermarks)
         if (ahead & ~cached).any():
             cached[:] = False
         others = np.flatnonzero(~cached)
         places[:, others] = self._open_all(
-            slots[others].tolist(), days[others].tolist(), watermarks[others].tolist()
+            slots[others].tolist(),
+            days[others].tolist(),
+            watermarks[others].tolist(),
         )
         return places
 
     def _open_all(
-        self, slots: Sequence[int], days: Sequence[int], watermarks: Sequence[int]
+        self,
+        slots: Sequence[int],
+        days: Sequence[int],
+        watermarks: Sequence[int],
     ) -> Codes:
         """The places of days that are opened one after another."""
         opened = [
@@ -125,8 +131,8 @@ class Places:
         if watermark and midnights[day - 1] >= watermark:
             self._drop_far_days(slot, day, watermark)
         start, end = midnights[day : day + 2].tolist()
-        closed = bool(day <= self._watermarks["last_day"][slot])
-        open_day = OpenDay(start, end, closed=closed)
+        last_day = int(self._watermarks["last_day"][slot])
+        open_day = OpenDay(start, end, closed=day <= last_day)
         self.open_days[slot][day] = open_day
         return open_day
 
@@ -141,32 +147,38 @@ class Places:
 
     def drop(self, slot: int, days: Sequence[int]) -> None:
         """Drops open days of an area."""
+        pooled: list[OpenDay] = []
         for day in days:
             self._forget_place(slot, day)
-        dropped = [self.open_days[slot].pop(day) for day in days]
-        self._pools.release([day for day in dropped if not day.packed])
+            open_day = self.open_days[slot].pop(day)
+            if not open_day.packed:
+                pooled.append(open_day)
+        self._pools.release(pooled)
 
     def _forget_place(self, slot: int, day: int) -> None:
         """Forgets where a day is, if it is among the latest."""
-        cached_days = self._cache["day"]
-        if cached_days[day % CACHED_DAYS, slot] == day:
-            cached_days[day % CACHED_DAYS, slot] = -1
+        cached_days, way = self._cache["day"], day % CACHED_DAYS
+        if cached_days[way, slot] == day:
+            cached_days[way, slot] = -1
 
     def sums_slots(self, slots: Codes, days: Codes) -> Codes:
         """The slots of the sums of areas' days in the pools; -1 where it is to be looked up."""
         way = days % CACHED_DAYS
         cached = self._cache["day"][way, slots] == days
-        return np.where(cached, self._cache["sums_slot"][way, slots], -1)
+        sums_slots = self._cache["sums_slot"][way, slots]
+        return np.where(cached, sums_slots, -1)
 
     def unpacking_rows(self, slots: Codes, at: Times) -> tuple[Codes, Codes]:
         """The first row of each packed day, and how many members the day has."""
         days = self._schedule.days_of(at)
         cached_days = self._cache["day"]
         known = np.flatnonzero(slots < cached_days.shape[1])
-        cached = cached_days[days[known] % CACHED_DAYS, slots[known]]
-        uncached = known[cached != days[known]]
+        way = days[known] % CACHED_DAYS
+        cached = cached_days[way, slots[known]] == days[known]
+        uncached = known[~cached]
 
-        areas_and_days = slots[uncached].astype(np.int64) << 32 | days[uncached]
+        areas = slots[uncached].astype(np.int64)
+        areas_and_days = areas << 32 | days[uncached]
         _, first = np.unique(areas_and_days, return_index=True)
         firsts = uncached[np.sort(first)]
         asked = zip(slots[firsts].tolist(), days[firsts].tolist(), strict=True)
@@ -183,7 +195,7 @@ class Places:
         """Packs open days of areas and takes them out of the pools."""
         if not days:
             return
-        open_days = [self.open_days[slot][day] for slot, day in days]
+        open_days = self._days(days)
         packed = self.packed(days)
         for open_day, as_bytes in zip(open_days, packed, strict=True):
             open_day.packed = as_bytes
@@ -193,11 +205,15 @@ class Places:
 
     def packed(self, days: Sequence[AreaDay]) -> list[bytes]:
         """The bytes of open days of areas that stand in the pools."""
-        open_days = [self.open_days[slot][day] for slot, day in days]
+        open_days = self._days(days)
         slots = np.array([slot for slot, _ in days], np.int64)
         room = np.array([open_day.size for open_day in open_days], np.int64)
         sizes = np.minimum(room, self._members.count(slots))
         return packed_as_bytes(self._pools, open_days, sizes)
+
+    def _days(self, days: Sequence[AreaDay]) -> list[OpenDay]:
+        """Some open days."""
+        return [self.open_days[slot][day] for slot, day in days]
 
     def pack_closed(self, slots: Codes) -> None:
         """Packs the closed days of areas that stand in the pools."""

@@ -23,7 +23,12 @@ class OpenDay:
     """One area's local day: its members' rows and its sums, in the pools or packed."""
 
     def __init__(
-        self, start: int, end: int, *, closed: bool, packed: bytes = b""
+        self,
+        start: int,
+        end: int,
+        *,
+        closed: bool,
+        packed: bytes = b"",
     ) -> None:
         self.start = start
         self.end = end

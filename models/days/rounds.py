@@ -64,17 +64,21 @@ def _slow_rows(
 
 
 def _urgent_moves(
-    schedule: Schedule, areas: Codes, before: Times, after: Times
+    schedule: Schedule,
+    areas: Codes,
+    before: Times,
+    after: Times,
 ) -> Mask:
     """The moves of watermarks whose windows cannot wait for a later move of the same rows.
 
     These are an area's first and last move, its first move to another hour, in which rows that
     amend are judged again, and moves that close the last of a few days.
     """
-    begins = runs(areas)
+    first = runs(areas)
+    last = first[1:] - 1
     urgent = np.zeros(len(areas), bool)
-    urgent[begins] = True
-    urgent[begins[1:] - 1] = True
+    urgent[first] = True
+    urgent[last] = True
     urgent[-1:] = True
 
     hours_before = schedule.closed_until(before) // HOUR_SECONDS
@@ -84,7 +88,7 @@ def _urgent_moves(
     urgent[changes[first_changes]] = True
 
     groups = schedule.closed_days(areas, after) // schedule.days_at_once
-    urgent[1:] |= groups[1:] != groups[:-1]
+    urgent[runs(groups)] = True
     return urgent
 
 
@@ -103,13 +107,15 @@ def _rounds_after(update: WatermarkUpdate, moves: Codes) -> Codes:
 
 
 def _watermarks_by_round(
-    rounds: Codes, areas: Codes, watermarks: Times
+    rounds: Codes,
+    areas: Codes,
+    watermarks: Times,
 ) -> list[dict[int, int]]:
     """The watermarks that areas reach in each round."""
-    count = int(rounds.max(initial=-1)) + 1
-    due: list[dict[int, int]] = [{} for _ in range(count)]
-    moves = zip(rounds.tolist(), areas.tolist(), watermarks.tolist(), strict=True)
-    for number, slot, watermark in moves:
+    last_round = int(rounds.max(initial=-1))
+    due: list[dict[int, int]] = [{} for _ in range(last_round + 1)]
+    moves = np.array([rounds, areas, watermarks]).T
+    for number, slot, watermark in moves.tolist():
         due[number][slot] = watermark
     return due
 
@@ -119,6 +125,8 @@ def _rows_by_round(rounds: Codes, due: Sequence[dict[int, int]]) -> Iterator[Rou
     order = np.argsort(rounds, kind="stable")
     last_round = int(rounds[order[-1]])
     count = max(last_round + 1, len(due))
-    ends = np.searchsorted(rounds[order], np.arange(1, count))
-    for n, rows in enumerate(np.split(order, ends)):
+    later_rounds = np.arange(1, count)
+    starts = np.searchsorted(rounds[order], later_rounds)
+    parts = np.split(order, starts)
+    for n, rows in enumerate(parts):
         yield rows, due[n] if n < len(due) else {}

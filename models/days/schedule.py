@@ -39,7 +39,11 @@ class Schedule:
     """The zone's midnights, and the areas' turns."""
 
     def __init__(
-        self, registry: Registry, zone: str, interval: int, grace: int
+        self,
+        registry: Registry,
+        zone: str,
+        interval: int,
+        grace: int,
     ) -> None:
         self._registry = registry
         self._zone = zone
@@ -60,11 +64,13 @@ class Schedule:
 
     def closed_until(self, watermarks: Times) -> Times:
         """The ends of the last intervals that are closed at these watermarks."""
-        return (watermarks - self.interval) // self.interval * self.interval
+        intervals = watermarks // self.interval - 1
+        return intervals * self.interval
 
     def closing_times(self, slots: Codes, days: Codes) -> Times:
         """The watermarks at which areas close these days."""
-        return self.midnights[days + 1] + self._delays(slots, CLOSING_TURNS)
+        delays = self._delays(slots, CLOSING_TURNS)
+        return self.midnights[days + 1] + delays
 
     def sealing_times(self, slots: Codes, days: Codes) -> Times:
         """The watermarks at which areas seal these days."""
@@ -73,7 +79,8 @@ class Schedule:
 
     def closed_days(self, slots: Codes, watermarks: Times) -> Codes:
         """The newest days of areas that are closed at these watermarks."""
-        return self._last_full_days(watermarks - self._delays(slots, CLOSING_TURNS))
+        delays = self._delays(slots, CLOSING_TURNS)
+        return self._last_full_days(watermarks - delays)
 
     def sealed_days(self, slots: Codes, watermarks: Times) -> Codes:
         """The newest days of areas that are sealed at these watermarks."""

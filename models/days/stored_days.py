@@ -74,7 +74,9 @@ def stored_days(
 
 
 def _pooled_source(
-    pools: Pools, open_days: Sequence[OpenDay | None], which: list[int]
+    pools: Pools,
+    open_days: Sequence[OpenDay | None],
+    which: list[int],
 ) -> _DaySource:
     """The days that stand in the pools."""
     pooled = [day for day in open_days if day and not day.packed]
@@ -108,7 +110,10 @@ def _packed_source(
 
 
 def _read_from_pools(
-    pools: Pools, source: _DaySource, sizes: Codes, sums: Iterable[str]
+    pools: Pools,
+    source: _DaySource,
+    sizes: Codes,
+    sums: Iterable[str],
 ) -> StoredDays:
     """The days of a source that has all of them, of so many members each."""
     day_sums = {
@@ -152,7 +157,9 @@ def _fresh_cells(empty: Mapping[str, Array], count: int) -> dict[str, Array]:
 
 
 def packed_as_bytes(
-    pools: Pools, open_days: Sequence[OpenDay], sizes: Codes
+    pools: Pools,
+    open_days: Sequence[OpenDay],
+    sizes: Codes,
 ) -> list[bytes]:
     """The bytes of open days, of so many members each."""
     packed: list[bytes] = []

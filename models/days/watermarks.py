@@ -55,7 +55,8 @@ class _AreaRuns:
     def highest(self, times: Times, least: Times) -> Times:
         """The highest time up to each row of its area, and at least the area's `least`."""
         floored = np.maximum(times, self.by_row(least))
-        return np.maximum.accumulate(floored + self._apart) - self._apart
+        highest = np.maximum.accumulate(floored + self._apart)
+        return highest - self._apart
 
     def before(self, after: Array, first: Array) -> Array:
         """The value of the row before each row; of an area's first row, the area's `first`."""
@@ -83,7 +84,11 @@ class Watermarks(Cells):
         self._schedule = schedule
 
     def advance(
-        self, areas: Codes, meters: Codes, at: Times, moves: Mask
+        self,
+        areas: Codes,
+        meters: Codes,
+        at: Times,
+        moves: Mask,
     ) -> WatermarkUpdate:
         """Advances the areas' watermarks by the rows of `moves`."""
         order = np.arange(len(at))
@@ -110,16 +115,25 @@ class Watermarks(Cells):
         return WatermarkUpdate(order, starts, before, after, late, lone_meter)
 
     def _is_late(
-        self, at: Times, moves: Mask, watermarks: Times, first_days: Codes
+        self,
+        at: Times,
+        moves: Mask,
+        watermarks: Times,
+        first_days: Codes,
     ) -> Mask:
         """True for rows of `moves` whose day is sealed or older than the history of their area."""
         schedule = self._schedule
         days = schedule.days_of(at if moves.all() else np.where(moves, at, 0))
-        sealed = schedule.midnights[days + 1] + schedule.grace <= watermarks
-        return (watermarks > 0) & (sealed | (days < first_days))
+        ends = schedule.midnights[days + 1]
+        sealed = ends + schedule.grace <= watermarks
+        too_old = sealed | (days < first_days)
+        return (watermarks > 0) & too_old
 
     def _move(
-        self, areas: Codes, meters: Codes, at: Times
+        self,
+        areas: Codes,
+        meters: Codes,
+        at: Times,
     ) -> tuple[Times, Times, Mask]:
         """Moves watermarks by rows sorted by area: before and after each row, and lone meters."""
         by_area = _AreaRuns(areas)
@@ -152,12 +166,17 @@ class Watermarks(Cells):
         return by_area.before(watermark, first_watermark), watermark, lone_meter
 
     def _lone_meters(
-        self, by_area: _AreaRuns, areas: Codes, meters: Codes, at: Times
+        self,
+        by_area: _AreaRuns,
+        areas: Codes,
+        meters: Codes,
+        at: Times,
     ) -> Mask:
         """True for rows whose meter is its area's only one, or alone for LONE_METER_SECONDS."""
         slots = by_area.slots
         begins = runs(areas, meters)
-        run = np.repeat(begins, sizes_of(begins, len(at)))
+        sizes = sizes_of(begins, len(at))
+        run = np.repeat(begins, sizes)
         since = at[run]
 
         # The meter that read last in the batch before goes on.
@@ -170,8 +189,8 @@ class Watermarks(Cells):
 
         self["latest"][slots] = meters[by_area.ends]
         self["since"][slots] = since[by_area.ends]
-        only_meter = self._registry.size(slots) == 1
-        return (at - since > LONE_METER_SECONDS) | by_area.by_row(only_meter)
+        only_meter = by_area.by_row(self._registry.size(slots) == 1)
+        return (at - since > LONE_METER_SECONDS) | only_meter
 
     def _restart_histories(
         self,
@@ -188,7 +207,8 @@ class Watermarks(Cells):
             began = self._restart_history(areas[row], before[row], after[row])
             if began:
                 later = order[place + 1 :]
-                first_days[later[areas[later] == areas[row]]] = began
+                same_area = areas[later] == areas[row]
+                first_days[later[same_area]] = began
 
     def _restart_history(self, slot: int, before: int, after: int) -> int:
         """The new first day of an area whose watermark leaps; 0 if its first day has closed.
@@ -201,7 +221,7 @@ class Watermarks(Cells):
         if first_days[0] and before >= closing_times[0]:
             return 0
 
-        first = int(self._schedule.days_of(np.array([after]))[0])
+        first = int(self._schedule.days_of(np.array([after])).item())
         self["first_day"][slot] = first
         self["last_day"][slot] = first - 1
         self["sealed_day"][slot] = first - 1
@@ -209,15 +229,21 @@ class Watermarks(Cells):
 
 
 def _follow_movers(
-    order: Codes, starts: Codes, moving: Mask, before: Times, after: Times
+    order: Codes,
+    starts: Codes,
+    moving: Mask,
+    before: Times,
+    after: Times,
 ) -> None:
     """Gives rows that do not move a watermark where the last mover of their area left it.
 
     `moving` and `starts` are in `order`; watermarks `before` and `after` are by row.
     """
     places = np.arange(len(order))
-    last_mover = np.maximum.accumulate(np.where(moving, places, -1))
-    first = np.repeat(starts, sizes_of(starts, len(order)))
+    last_mover = np.where(moving, places, -1)
+    last_mover = np.maximum.accumulate(last_mover)
+    sizes = sizes_of(starts, len(order))
+    first = np.repeat(starts, sizes)
     follows = ~moving & (last_mover >= first)
     rows = order[follows]
     movers = order[last_mover[follows]]

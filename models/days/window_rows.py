@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from models.days.area_sums import DAY_SUMS, INTERVAL_SUMS
-from models.days.day_rows import DayRows, balances, member_columns, read_shares
+from models.days.balances import balances, read_shares
+from models.days.day_rows import DayRows, member_columns
 from models.days.intervals import NO_INTERVALS, AreaIntervals, intervals_of
 from models.days.members import Members
 from models.days.places import Places
@@ -85,7 +86,10 @@ class WindowRows:
         return intervals, self.as_days(slots, days, meters, stored)
 
     def _members_with_days(
-        self, slots: Codes, days: Codes, sums: Iterable[str]
+        self,
+        slots: Codes,
+        days: Codes,
+        sums: Iterable[str],
     ) -> tuple[Codes, StoredDays]:
         """The members of distinct areas, and a stored day of each area with these sums."""
         self._members.add_enrolled(slots)
@@ -98,7 +102,11 @@ class WindowRows:
         return self._members.of(slots), stored
 
     def as_days(
-        self, slots: Codes, days: Codes, meters: Codes, stored: StoredDays
+        self,
+        slots: Codes,
+        days: Codes,
+        meters: Codes,
+        stored: StoredDays,
     ) -> DayRows:
         """Rows of Days and AreaDays from a stored day of each area."""
         start = self._schedule.midnights[days]

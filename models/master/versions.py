@@ -77,17 +77,16 @@ class Versions:
             for since, row in versions
         )
         new_keys = np.array([key for key, _ in new], np.int64)
-        new_rows = [row for _, row in new]
-        shape = len(new), len(self._columns)
-        new_columns = np.array(new_rows, float).reshape(shape).T
+        new_rows = np.array([row for _, row in new], float)
+        new_rows = new_rows.reshape(len(new), len(self._columns))
 
         kept = ~np.isin(slots_of(self.keys), slots)
         old_columns = self._table[:, 1:][:, kept]
         keys = np.concatenate([self.keys[kept], new_keys])
-        columns = np.concatenate([old_columns, new_columns], axis=1)
+        columns = np.concatenate([old_columns, new_rows.T], axis=1)
         order = np.argsort(keys, kind="stable")
-        count = int(slots.max(initial=-1)) + 1
-        self.fill(keys[order], columns[:, order], count)
+        highest = int(slots.max(initial=-1))
+        self.fill(keys[order], columns[:, order], highest + 1)
 
     def fill(self, keys: Times, columns: Array, count: int = 0) -> None:
         """Sets the whole history of all slots, so many at least; keys are in order."""
