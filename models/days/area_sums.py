@@ -138,7 +138,7 @@ def _add_users(
         np.add.at(phase_sums, cells, current)
 
 
-def whole(values: Column) -> Codes:
+def whole(values: Array) -> Codes:
     """The values as whole numbers."""
     return np.rint(values).astype(np.int64)
 

@@ -136,8 +136,7 @@ def _likely_use(
     any_read = weight_read != 0
     per_weight = energy_out / np.where(any_read, weight_read, 1)
     per_weight[~any_read] = 0.0
-    use: Column = weights * np.repeat(per_weight, sizes)
-    return whole(use)
+    return whole(weights * np.repeat(per_weight, sizes))
 
 
 def _contract_shares(contract: Column, users: Mask, sizes: Codes) -> Column:
