@@ -109,14 +109,12 @@ def apparent_power(
     NaN without any.
     """
     by_power = _has_power(readings)
-    kva = np.full(len(by_power), np.nan)
-    if by_power.any():
-        kva = np.hypot(whole_p, whole_q)
     if by_power.all():
-        return kva
-    if unknown(readings.i):
-        return np.where(by_power, kva, np.nan)
-    return np.where(by_power, kva, _power_by_current(readings, master))
+        return np.hypot(whole_p, whole_q)
+    by_current = _power_by_current(readings, master)
+    if not by_power.any():
+        return by_current
+    return np.where(by_power, np.hypot(whole_p, whole_q), by_current)
 
 
 def _has_power(readings: Readings) -> Mask:
@@ -139,6 +137,8 @@ def _power_by_current(readings: Readings, master: dict[str, Column]) -> Column:
     apparent power.
     """
     U, I, un = readings.u, readings.i, master["un"]
+    if unknown(I):
+        return np.full(len(readings), np.nan)
     volts = np.broadcast_to(un, I.shape)
     if not unknown(U):
         volts = np.where(np.isnan(U), un, U)
