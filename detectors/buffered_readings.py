@@ -15,7 +15,7 @@ from detectors.reading_columns import (
 from detectors.revisable import JudgeInput, RevisableJudge
 from detectors.row_log import RowLog
 from detectors.waiting_gaps import WaitingGaps
-from models.days.open_days import Facts, apparent_power
+from models.days.facts import Facts, apparent_power
 from models.master.registry import Registry
 from models.meters.basics import Columns
 from models.meters.validation import Validation

@@ -13,7 +13,7 @@ from detectors.engine import Engine
 from detectors.judge import Judge
 from detectors.revisable import RevisableJudge
 from detectors.rule import ALL_RULES, Level, Rule
-from models.master.registry import AREA_COLUMNS, METER_COLUMNS
+from models.master.records import AREA_COLUMNS, METER_COLUMNS
 from models.meters.basics import Feature
 from schemas.columns import Batch, Column
 from schemas.master import Area

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.days.open_days import Facts
+from models.days.facts import Facts
 from models.meters.basics import NEVER_SECONDS, Columns, phase_columns
 from models.meters.validation import Registers, Validation
 from models.meters.wiring import wiring_columns

@@ -11,7 +11,9 @@ from detectors.buffered_clocks import ClockObservation
 from detectors.outcomes import RowOutcomes
 from detectors.reorder import ReorderBuffer
 from detectors.windows import WindowJudges
-from models.days.open_days import Facts, OpenDays, WatermarkUpdate, facts_of
+from models.days.facts import Facts, facts_of
+from models.days.open_days import OpenDays
+from models.days.watermarks import WatermarkUpdate
 from models.master.registry import Registry
 from models.meters.basics import Columns
 from schemas.alert import Alert

@@ -19,7 +19,7 @@ from detectors.buffered_clocks import BufferedClocks, ClockObservation
 from detectors.buffered_readings import BufferedReadings, Correction
 from detectors.revisable import RevisableJudge
 from detectors.waiting_gaps import WaitingGaps, rows_before_gap
-from models.days.open_days import Facts
+from models.days.facts import Facts
 from models.master.registry import Registry
 from models.meters.basics import Columns
 from models.state.index import Index

@@ -12,7 +12,7 @@ from detectors.outcomes import RowOutcomes
 from detectors.pipelines import Judges
 from detectors.revisable import JudgeInput
 from models.days.day_rows import DayRows, joined_days
-from models.days.open_days import PORTION_ROWS, DueWindow
+from models.days.due_windows import PORTION_ROWS, DueWindow
 from models.master.audit import MasterDataAudit
 from models.master.registry import Registry
 from models.meters.basics import Columns

@@ -10,8 +10,8 @@ import pytest
 from detectors import windows
 from detectors.engine import Engine
 from detectors.windows import WindowJudges
-from models.days import open_days as open_days_module
-from models.days.open_days import OpenDays
+from models.days import due_windows
+from models.days.window_rows import WindowRows
 from models.state.packing import packed, packed_days, unpacked_days
 from schemas.columns import Readings
 from schemas.master import Area, Meter
@@ -111,13 +111,13 @@ def test_quiet_days_cost_in_proportion_up_to_a_month(silent):
 
 def test_days_of_all_areas_are_built_at_once(silent, monkeypatch):
     made: list[int] = []
-    as_days = OpenDays.as_days
+    as_days = WindowRows.as_days
 
     def counted(self, slots, *rest):
         made.append(len(slots))
         return as_days(self, slots, *rest)
 
-    monkeypatch.setattr(OpenDays, "as_days", counted)
+    monkeypatch.setattr(WindowRows, "as_days", counted)
     restored(silent).tick(FIRST_MIDNIGHT + 60 * HOUR_SECONDS + 20 * DAY_SECONDS)
     assert sum(made) > 40 * 30  # closed and sealed
     assert len(made) < sum(made) / 10
@@ -150,15 +150,15 @@ def test_areas_are_amended_together(monkeypatch):
 
 
 def test_long_silence_is_passed_in_steps_of_bounded_work(silent, monkeypatch):
-    monkeypatch.setattr(open_days_module, "PORTION_ROWS", 100)
+    monkeypatch.setattr(due_windows, "PORTION_ROWS", 100)
     made: list[int] = []
-    as_days = OpenDays.as_days
+    as_days = WindowRows.as_days
 
     def counted(self, slots, days, meters, filed):
         made.append(len(meters))
         return as_days(self, slots, days, meters, filed)
 
-    monkeypatch.setattr(OpenDays, "as_days", counted)
+    monkeypatch.setattr(WindowRows, "as_days", counted)
     engine = restored(silent)
     step_sizes = []
     for _ in engine.ticks(FIRST_MIDNIGHT + 60 * HOUR_SECONDS + 10 * DAY_SECONDS):
@@ -172,7 +172,7 @@ def test_long_silence_is_passed_in_steps_of_bounded_work(silent, monkeypatch):
 def test_engine_restored_between_steps_continues_the_same(silent, monkeypatch, days):
     now = FIRST_MIDNIGHT + 60 * HOUR_SECONDS + days * DAY_SECONDS
     unbroken = restored(silent).tick(now)
-    monkeypatch.setattr(open_days_module, "PORTION_ROWS", 3000)
+    monkeypatch.setattr(due_windows, "PORTION_ROWS", 3000)
     engine, alerts = restored(silent), []
     for published in engine.ticks(now):
         alerts += published
@@ -189,7 +189,7 @@ def test_engine_restored_between_steps_continues_the_same(silent, monkeypatch, d
 def test_portions_of_any_size_publish_the_same(seed, monkeypatch):
     stream = adversarial_stream(seed)
     expected = exactly(judge_stream(stream)[1])
-    monkeypatch.setattr(open_days_module, "PORTION_ROWS", 3)
+    monkeypatch.setattr(due_windows, "PORTION_ROWS", 3)
     monkeypatch.setattr(windows, "PORTION_ROWS", 3)
     assert exactly(judge_stream(stream)[1]) == expected
 
@@ -249,9 +249,9 @@ def test_small_area_reserves_little_capacity():
     engine = Engine()
     engine.enroll(areas_of(100, 2))
     engine.step(hours(areas_of(100, 2), 1, 2)[0])
-    assert engine.open_days.member_rows.used <= 3 * 200
+    assert engine.open_days.pools.member_rows.used <= 3 * 200
     assert {
-        block.size
-        for state in engine.open_days.areas.values()
-        for block in state.open_days.values()
+        open_day.size
+        for open_days in engine.open_days.places.open_days.values()
+        for open_day in open_days.values()
     } == {2}

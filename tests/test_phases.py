@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import tests.oracle.phases
-from models.meters.phases import Coupling, Phases, hours_of
+from models.days.hourly_voltages import hours_of
+from models.meters.phases import Coupling, Phases
 from schemas.columns import Days, Readings
 from schemas.master import Area, Meter, Phase
 from schemas.units import DAY_SECONDS

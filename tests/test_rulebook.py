@@ -24,7 +24,7 @@ from detectors.rulebook import (
     rules_of,
     unapproved,
 )
-from models.master.registry import segments_code
+from models.master.records import segments_code
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Edition, Rulebook, RulebookError, decode_rulebook, rulebook_of

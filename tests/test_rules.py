@@ -32,7 +32,7 @@ from detectors.rule import (
     rule,
     sentence,
 )
-from models.master.registry import AREA_COLUMNS, METER_COLUMNS
+from models.master.records import AREA_COLUMNS, METER_COLUMNS
 from schemas.columns import AreaDays, Intervals, Readings
 from schemas.units import DAY_SECONDS
 from tests.casebook import casebook, run

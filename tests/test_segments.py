@@ -9,7 +9,7 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
-from models.master.registry import segments_code
+from models.master.records import segments_code
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 

@@ -11,40 +11,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.days.area_sums import mean_degrees
 from models.days.end_of_day import end_of_day_columns, highest_mean_power
+from models.days.hourly_voltages import beside_gateway
 from models.days.peaks import peak_columns
-from models.meters.phases import beside_gateway
+from models.days.stored_days import StoredDays
 from models.state.cells import Array
 from models.state.gaps import zeroed
 from models.state.passes import unique_passes
-from models.state.runs import float_sums, spread, whole_sums
+from models.state.runs import float_sums, spread
 from schemas.columns import COLUMN_TYPES, Codes, Column, Mask, Times, concatenated
 from schemas.units import HOUR_SECONDS
 
 # A spike exceeds so many times the day's third-highest interval, and so many kWh:
 # defaults of this project.
 SPIKE_FACTOR, SPIKE_KWH = 5.0, 0.5
-HUNDREDTHS_PER_DEGREE = 100  # of a degree
 TEMPERATURE_COVERAGE = 0.9  # of a day, in which its temperature must be known
-LAST_DIGIT = 0.01  # kWh that a register shows, secondary
-BALANCE_COLUMNS = (
-    "energy_in",
-    "energy_out",
-    "unread_in",
-    "unread_out",
-    "doubt",
-    "coverage",
-)
-
-
-class StoredDays(NamedTuple):
-    """The stored rows and sums of a day of each area; members of one area after another."""
-
-    # (*lead, members); where nothing was read, of one member who stands for all.
-    rows: dict[str, Array]
-    sums: dict[str, Array]  # (*lead, areas), the same
-    sizes: Codes  # members of each area
-    blank: bool  # nothing was read in any of the days
 
 
 class DayRows(NamedTuple):
@@ -82,7 +64,9 @@ class DayRows(NamedTuple):
             yield self
             return
         for one_pass in passes:
-            yield self.select(np.isin(np.arange(len(self.areas)), one_pass))
+            mask = np.zeros(len(self.areas), bool)
+            mask[one_pass] = True
+            yield self.select(mask)
 
     def unique_pass_rows(self) -> list[Codes]:
         """The rows of Days in the same passes."""
@@ -120,7 +104,10 @@ def joined_days(day_rows: Sequence[DayRows]) -> DayRows:
 
 
 def member_columns(
-    stored: StoredDays, master: dict[str, Column], lengths: Codes, interval: int
+    stored: StoredDays,
+    master: dict[str, Column],
+    lengths: Codes,
+    interval: int,
 ) -> tuple[dict[str, Column], Column]:
     """The Days columns of every member, and the intervals of its day of so many seconds."""
     meter_interval = np.fmax(master["interval_s"], interval)
@@ -147,13 +134,16 @@ def member_columns(
 
 
 def _blank_columns(
-    rows: dict[str, Array], sums: dict[str, Array], interval: int
+    rows: dict[str, Array],
+    sums: dict[str, Array],
+    interval: int,
 ) -> dict[str, Column]:
     """The Days columns of a member of which nothing was read, whatever its master data."""
     one = np.ones(1)
     columns = _read_columns(rows, one, one, interval * one, interval)
     phases, hours, _ = sums["gateway_volts"].shape
-    columns["voltage_apart"] = np.full((phases * (hours - 1), 1), np.nan)
+    changes = phases * (hours - 1)
+    columns["voltage_apart"] = np.full((changes, 1), np.nan)
     columns["temperature"] = np.full(1, np.nan)
     return {
         name: column.astype(COLUMN_TYPES.get(name, float))
@@ -181,17 +171,21 @@ def _read_columns(
 def _energy_columns(cells: dict[str, Array], expected: Column) -> dict[str, Column]:
     """The Days columns of every member's energy; a full day has `expected` intervals."""
     kwh: Column = cells["kwh"].astype(np.float64)
-    known = (~np.isnan(kwh)).sum(axis=0)
+    missing = np.isnan(kwh)
+    known = len(kwh) - missing.sum(axis=0)
     coverage = np.minimum(known / expected, 1)
-    total = np.where(known >= expected / 2, _ordered_sum(zeroed(kwh)), np.nan)
+    total = _ordered_sum(zeroed(kwh))
+    total[known < expected / 2] = np.nan
 
     # A spike stands out from the third-highest interval.
-    top = np.partition(np.where(np.isnan(kwh), -np.inf, kwh), -3, axis=0)
-    third, most = top[-3], top[-1]
-    spike: Mask = (most > SPIKE_FACTOR * third) & (most > SPIKE_KWH) & (known >= 3)
+    in_part = np.partition(np.where(missing, -np.inf, kwh), -3, axis=0)
+    third, most = in_part[-3], in_part[-1]
+    spike: Mask = (known >= 3) & (most > SPIKE_KWH)
+    spike &= most > SPIKE_FACTOR * third
 
+    volted = cells["volted"]
     with np.errstate(invalid="ignore", divide="ignore"):
-        live = np.where(cells["volted"] > 0, cells["live"] / cells["volted"], np.nan)
+        live = np.where(volted > 0, cells["live"] / volted, np.nan)
     return {
         "kwh": total,
         "coverage": coverage,
@@ -215,151 +209,19 @@ def _mean_temperature(warmth: Array, lengths: Codes, interval: int) -> Column:
     means = np.full(len(lengths), np.nan)
     if not warmth[1].any():
         return means
+    hourly = max(HOUR_SECONDS // interval, 1)
     for length in np.unique(lengths).tolist():
         alike = np.flatnonzero(lengths == length)
-        hours = np.arange(0, length // interval, max(HOUR_SECONDS // interval, 1))
-        by_interval = warmth[:, : length // interval, alike]
-        degrees = mean_degrees(np.add.reduceat(by_interval, hours, axis=1)).T
+        steps = length // interval
+        hours = np.arange(0, steps, hourly)
+        by_interval = warmth[:, :steps, alike]
+        by_hour = np.add.reduceat(by_interval, hours, axis=1)
+        degrees = mean_degrees(by_hour).T
 
         known = ~np.isnan(degrees)
         counts = known.sum(axis=1)
         with np.errstate(invalid="ignore"):
             mean = float_sums(degrees[known], counts) / counts
-        enough = (counts > 0) & (counts >= TEMPERATURE_COVERAGE * len(hours))
-        means[alike] = np.where(enough, mean, np.nan)
+        least = max(TEMPERATURE_COVERAGE * len(hours), 1)
+        means[alike] = np.where(counts >= least, mean, np.nan)
     return means
-
-
-def mean_degrees(warmth: Array) -> Column:
-    """Degrees from sums of hundredths and their counts; NaN where the count is 0."""
-    total, count = warmth
-    degrees = total / np.maximum(count, 1) / HUNDREDTHS_PER_DEGREE
-    return np.where(count > 0, degrees, np.nan)
-
-
-def read_shares(reads: Column, expected: Column, sizes: Codes) -> tuple[Column, Column]:
-    """The share of due readings read in each area's day: of all meters, of all but the worst."""
-    read = np.minimum(reads, expected)
-    area = np.repeat(np.arange(len(sizes)), sizes)
-    by_missing = np.lexsort((expected, expected - read, area))
-    worst = by_missing[np.cumsum(sizes)[sizes > 0] - 1]
-    others = np.ones(len(read), bool)
-    others[worst] = False
-    of_others = _share(read[others], expected[others], np.maximum(sizes - 1, 0))
-    return _share(read, expected, sizes), of_others
-
-
-def _share(read: Column, due: Column, sizes: Codes) -> Column:
-    """The share of due readings that each area has; NaN if none were due."""
-    all_due = float_sums(due, sizes)
-    any_due = all_due > 0
-    share = float_sums(read, sizes) / np.where(any_due, all_due, 1)
-    return np.where(any_due, share, np.nan)
-
-
-class _AreaEnergy(NamedTuple):
-    """Masks of members, and sums over their areas."""
-
-    users: Mask
-    gateways: Mask
-    sizes: Codes
-
-    def both(self, values: Codes) -> tuple[Codes, Codes]:
-        """The sums of whole numbers over each area's gateways, and over its users."""
-        of_gateways = whole_sums(values * self.gateways, self.sizes)
-        return of_gateways, whole_sums(values * self.users, self.sizes)
-
-    def mean(self, values: Column, mask: Mask) -> Column:
-        """The mean over the members of a mask in each area; 0 without any."""
-        counts = whole_sums(mask, self.sizes)
-        return float_sums(values[mask], counts) / np.maximum(counts, 1)
-
-
-def balances(
-    days: dict[str, Column],
-    master: dict[str, Column],
-    returned: Times,
-    present: Mask,
-    sizes: Codes,
-) -> dict[str, Column]:
-    """Energy in and out, likely unread energy in and out, its deviation, and coverage, by area.
-
-    Primary kWh; NaN without a gateway. The unread energy of a meter is likely as much as its mean
-    makes it, and anything up to twice as much is possible; that of a meter of which less than half
-    was read is as much as its contract's share of the area makes likely. Registers are right to
-    their last digit. The deviation is three standard deviations, the coverage the lesser one.
-    """
-    ratio = zeroed(master["ratio"])
-    gateway = master["is_gateway"] == 1
-    area = _AreaEnergy(present & ~gateway, present & gateway, sizes)
-    known_users = area.users & ~np.isnan(master["ratio"])
-    known = (whole_sums(area.gateways, sizes) > 0) & (
-        whole_sums(known_users, sizes) > 0
-    )
-    if not known.any():
-        return dict.fromkeys(BALANCE_COLUMNS, np.full(len(sizes), np.nan))
-
-    # Whole numbers of 1e-6 kWh, so that sums are exact.
-    micro = np.rint(zeroed(days["kwh"]) * ratio * 1e6).astype(np.int64)
-    energy_in, energy_out = area.both(micro)
-    sent, given = area.both(np.rint(returned * ratio).astype(np.int64))
-    unread = _unread_energy(days, master["contract_kva"], micro, energy_out, area)
-    unread_in, unread_out = area.both(unread)
-    coverage = np.minimum(
-        area.mean(days["coverage"], area.gateways),
-        area.mean(days["coverage"], area.users),
-    )
-    values = {
-        "energy_in": (energy_in - sent + given) / 1e6,
-        "energy_out": energy_out / 1e6,
-        "unread_in": unread_in / 1e6,
-        "unread_out": unread_out / 1e6,
-        "doubt": _three_deviations(unread, ratio, present, sizes),
-        "coverage": coverage,
-    }
-    return {name: np.where(known, column, np.nan) for name, column in values.items()}
-
-
-def _three_deviations(
-    unread: Codes, ratio: Column, present: Mask, sizes: Codes
-) -> Column:
-    """The kWh by which each area's energy may be off, from unread energy and last digits."""
-    milli = np.rint(np.hypot(unread / 1e3, LAST_DIGIT * ratio * 1e3)).astype(np.int64)
-    return np.sqrt(3 * whole_sums(np.square(milli * present), sizes)) / 1e3
-
-
-def _unread_energy(
-    days: dict[str, Column],
-    contract: Column,
-    micro: Codes,
-    energy_out: Codes,
-    area: _AreaEnergy,
-) -> Codes:
-    """The energy of each member, 1e-6 kWh primary, that was likely not read."""
-    read = np.logical_not(np.isnan(days["kwh"]))
-    coverage = np.maximum(days["coverage"], 0.5)
-    unread = np.rint(np.where(read, micro * (1 / coverage - 1), 0)).astype(np.int64)
-    unread_users = area.users & ~read
-    if unread_users.any():
-        likely = _likely_use(contract, area.users, read, energy_out, area.sizes)
-        unread[unread_users] = likely[unread_users]
-    return unread
-
-
-def _likely_use(
-    contract: Column, users: Mask, read: Mask, energy_out: Codes, sizes: Codes
-) -> Codes:
-    """The likely use of each user, by its contract's share of the area; 0 if no user was read."""
-    weights = np.rint(_contract_shares(contract, users, sizes) * 1000).astype(np.int64)
-    known = whole_sums(weights * (users & read), sizes)
-    per_weight = np.where(known != 0, energy_out / np.where(known != 0, known, 1), 0.0)
-    return np.rint(weights * np.repeat(per_weight, sizes)).astype(np.int64)
-
-
-def _contract_shares(contract: Column, users: Mask, sizes: Codes) -> Column:
-    """Users' contracts, or the area's mean contract, in proportion to their likely energy."""
-    known = users & (contract > 0)
-    counts = whole_sums(known, sizes)
-    mean = float_sums(contract[known], counts) / np.maximum(counts, 1)
-    mean = np.where(counts > 0, mean, 1.0)
-    return np.where(known, contract, np.repeat(mean, sizes))

@@ -17,12 +17,6 @@ from schemas.columns import Codes, Column, Mask, Readings, Times
 from schemas.units import HOUR_SECONDS
 
 HIGHEST_KW = 1e5  # that a meter's power counts for; default of this project
-TARIFF_REGISTERS = (
-    "register_sharp",
-    "register_peak",
-    "register_flat",
-    "register_valley",
-)
 
 
 class EndOfDayValues(NamedTuple):
@@ -36,8 +30,7 @@ class EndOfDayValues(NamedTuple):
     set_ratio: Column | None  # that the meter is set to
 
 
-# Values of which a day keeps the last.
-LAST_VALUES = ("registers", "tariffs", "demands", "set_ratio")
+LAST_VALUES = EndOfDayValues._fields[1:]  # values of which a day keeps the last
 
 
 def end_of_day_cells() -> dict[str, Any]:
@@ -70,30 +63,41 @@ def _power_of(readings: Readings, P: Column, Q: Column) -> Times | None:
     missing = np.isnan(readings.p)
     known = ~missing.all(axis=0)
     if np.count_nonzero(missing):
-        known &= ~(missing & ~np.isnan(readings.i)).any(axis=0)
+        has_current = ~np.isnan(readings.i)
+        known &= ~(missing & has_current).any(axis=0)
 
     power = np.zeros((5, len(readings)), np.int64)
-    drawn = np.where(known, np.clip(P, 0, HIGHEST_KW), 0)
+    limited = np.clip(P, 0, HIGHEST_KW)
+    drawn = np.where(known, limited, 0)
     power[0] = np.rint(drawn * 1e6)
-    power[1] = np.rint((drawn * 1e3) ** 2)
+    power[1] = np.rint(np.square(drawn * 1e3))
     power[2] = known
     if not unknown(readings.q):
-        power[4] = known & ~np.isnan(readings.q).all(axis=0)
-        reactive = np.where(power[4], np.minimum(np.abs(Q), HIGHEST_KW), 0)
+        no_reactive = np.isnan(readings.q).all(axis=0)
+        power[4] = known & ~no_reactive
+        limited = np.minimum(np.abs(Q), HIGHEST_KW)
+        reactive = np.where(power[4], limited, 0)
         power[3] = np.rint(reactive * 1e6)
     return power
 
 
 def _tariffs_of(readings: Readings) -> Column | None:
     """The sum of tariff registers and their number, of readings that have the register too."""
-    registers = [getattr(readings, name) for name in TARIFF_REGISTERS]
-    registers = [column for column in registers if not unknown(column)]
-    if not registers or unknown(readings.register):
+    registers = (
+        readings.register_sharp,
+        readings.register_peak,
+        readings.register_flat,
+        readings.register_valley,
+    )
+    given = [column for column in registers if not unknown(column)]
+    if not given or unknown(readings.register):
         return None
-    tariffs = np.stack(registers)
+
+    tariffs = np.stack(given)
     count = (~np.isnan(tariffs)).sum(axis=0)
     together = (count > 0) & ~np.isnan(readings.register)
-    tariff_sum = np.where(together, zeroed(tariffs).sum(axis=0), np.nan)
+    sums = zeroed(tariffs).sum(axis=0)
+    tariff_sum = np.where(together, sums, np.nan)
     return np.stack([tariff_sum, count])
 
 
@@ -101,7 +105,8 @@ def _stacked(first: Column, *others: Any) -> Column | None:
     """The columns one below the other; None if the first was never given."""
     if unknown(first):
         return None
-    stacked = np.empty((1 + len(others), len(first)), first.dtype)
+    shape = 1 + len(others), len(first)
+    stacked = np.empty(shape, first.dtype)
     for n, column in enumerate((first, *others)):
         stacked[n] = column
     return stacked
@@ -126,44 +131,53 @@ def keep_end_of_day(
         since, first = since[order], first[order]
 
     if values.power is not None and first.any():
-        chosen, places = (rows, where) if first.all() else (rows[first], where[first])
-        begins = runs(places)
-        days = places[begins]
-        for sums, power in zip(cells["power"], values.power, strict=True):
-            if one_row_a_day:
-                sums[days] += power[chosen]
-            else:
-                sums[days] += np.add.reduceat(power[chosen], begins)
+        _add_power(cells["power"], values.power, rows[first], where[first])
 
-    for name in LAST_VALUES:
-        if (columns := getattr(values, name)) is None:
+    for name, columns in zip(LAST_VALUES, values[1:], strict=True):
+        if columns is None:
             continue
         last_at = cells[f"{name}_at"]
-        newer = np.flatnonzero(~np.isnan(columns[0][rows]) & (since > last_at[where]))
+        known = ~np.isnan(columns[0][rows])
+        is_newer = since > last_at[where]
+        newer = np.flatnonzero(known & is_newer)
         if not one_row_a_day:
-            newer = newer[np.diff(where[newer], append=-1) != 0]  # the last of each day
-        chosen, places = rows[newer], where[newer]
-        last_at[places] = since[newer]
+            is_last_of_day = np.diff(where[newer], append=-1) != 0
+            newer = newer[is_last_of_day]
+        days = where[newer]
+        last_at[days] = since[newer]
         for kept, column in zip(cells[name], columns, strict=True):
-            kept[places] = column[chosen]
+            kept[days] = column[rows[newer]]
+
+
+def _add_power(sums: Array, power: Times, rows: Codes, where: Codes) -> None:
+    """Adds the power of rows, sorted by day, to the sums of their days."""
+    begins = runs(where)
+    days = where[begins]
+    for day_sums, column in zip(sums, power, strict=True):
+        added = column[rows]
+        if len(begins) < len(where):
+            added = np.add.reduceat(added, begins)
+        day_sums[days] += added
 
 
 def end_of_day_columns(
-    cells: dict[str, Array], expected: Column, length: Column
+    cells: dict[str, Array],
+    expected: Column,
+    length: Column,
 ) -> dict[str, Column]:
     """The Days columns of every member, whose day of `length` seconds has `expected` intervals."""
     register, export = cells["registers"]
-    together = cells["tariffs_at"] == cells["registers_at"]
-    tariff_sum, tariffs = np.where(together, cells["tariffs"], [[np.nan], [0.0]])
-    age = np.where(cells["registers_at"] > 0, length - cells["registers_at"], np.nan)
+    register_at = cells["registers_at"]
+    tariff_sum, tariffs = cells["tariffs"]
+    together = cells["tariffs_at"] == register_at
     demand, resets = cells["demands"]
 
     registers = {
         "register": register,
-        "register_age": age,
+        "register_age": np.where(register_at > 0, length - register_at, np.nan),
         "export_register": export,
-        "tariff_sum": tariff_sum,
-        "tariffs": tariffs,
+        "tariff_sum": np.where(together, tariff_sum, np.nan),
+        "tariffs": np.where(together, tariffs, 0.0),
         "demand": demand,
         "demand_resets": resets,
         "meter_ratio": cells["set_ratio"][0],
@@ -175,14 +189,17 @@ def _power_columns(power: Array, expected: Column) -> dict[str, Column]:
     """The Days columns of every member's mean power, with its standard error."""
     milli, squares, count, reactive, reactive_count = power.astype(np.float64)
     known = np.maximum(count, 1)
-    mean = np.where(count >= expected / 2, milli / known / 1e6, np.nan)
-    spread = np.maximum(squares / 1e6 - known * mean**2, 0) / np.maximum(count - 1, 1)
+    half_known = count >= expected / 2
+    mean = np.where(half_known, milli / known / 1e6, np.nan)
+    squares_left = np.maximum(squares / 1e6 - known * mean**2, 0)
+    variance = squares_left / np.maximum(count - 1, 1)
+    mean_reactive = reactive / known / 1e6
     reactive_known = (reactive_count == count) & ~np.isnan(mean)
     return {
         "mean_kw": mean,
-        "mean_kw_error": np.sqrt(spread / known),
+        "mean_kw_error": np.sqrt(variance / known),
         "power_coverage": np.minimum(count / expected, 1),
-        "mean_kvar": np.where(reactive_known, reactive / known / 1e6, np.nan),
+        "mean_kvar": np.where(reactive_known, mean_reactive, np.nan),
     }
 
 
@@ -195,7 +212,8 @@ def highest_mean_power(kwh: Column, meter_interval: Column, interval: int) -> Co
     strides = (meter_interval // interval).astype(np.int64)
     for stride in np.unique(strides).tolist():
         alike = np.flatnonzero(strides == stride)
-        before, after = kwh[:-stride, alike], kwh[stride:, alike]
+        before = kwh[:-stride, alike]
+        after = kwh[stride:, alike]
         known = np.where(np.isnan(before), np.nan, after)
         highest[alike] = np.fmax.reduce(known, axis=0, initial=np.nan)
     return highest * HOUR_SECONDS / meter_interval

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.master.registry import Registry, Versions
+from models.master.registry import Registry
+from models.master.versions import Histories, Versions
 from models.state.runs import whole_sums
 from schemas.columns import Codes, Column, Mask, Times
 from schemas.master import Area, Meter
@@ -126,7 +127,7 @@ class MasterDataAudit:
             self._versions = Versions(RECORD_COLUMNS)
             self._known = {}
 
-        records: dict[int, list[tuple[int, list[float]]]] = {}
+        records: Histories = {}
         for area in areas:
             known = self._known.get(area.area)
             if known and known.area is area:
@@ -143,10 +144,10 @@ class MasterDataAudit:
         if records:
             self._versions.replace(records)
 
-    def _records_of(self, area: Area) -> dict[int, list[tuple[int, list[float]]]]:
+    def _records_of(self, area: Area) -> Histories:
         """The records of an area's meters by slot."""
         counts = Counter((meter.meter, meter.effective) for meter in area.meters)
-        records: dict[int, list[tuple[int, list[float]]]] = {}
+        records: Histories = {}
         for meter in area.meters:
             duplicates = counts[meter.meter, meter.effective] - 1
             row = _record_row(meter, meter.meter == area.gateway, duplicates)

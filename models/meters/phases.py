@@ -1,102 +1,24 @@
 """Voltages that move together: hourly voltages of meters, their transformer's phases, own load.
 
 The line before the transformer changes the voltage of all three phases alike; so a meter's changes
-are compared with each phase's by their difference. Voltages are kept in whole steps, so that sums
-are exact.
+are compared with each phase's by their difference, in whole steps of voltage.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from models.days.hourly_voltages import STEP_VOLTS, hourly_stride
 from models.meters.basics import Columns, Feature, faded
 from models.state.cells import Array, Cells
 from models.state.runs import crowded
 from schemas.columns import Codes, Column, Mask
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
-STEP_VOLTS = 0.02  # V
-HIGHEST_STEPS = np.iinfo(np.uint16).max  # steps, 1310 V
-LIVE_SHARE = 0.5  # of nominal; below it there is no supply to compare
 # Of nominal, by which a meter departs from every phase in an hour: a contact or a tap,
 # no load.
 LEAP_SHARE = 0.05
 LEAST_VOLTS = 0.05  # V that are as good as nothing to meters that show tenths
-
-
-def _stride(interval: int) -> int:
-    """The intervals from one kept voltage to the next: an hour's, or one."""
-    return max(HOUR_SECONDS // interval, 1)
-
-
-def hours_of(steps: int, interval: int) -> Codes:
-    """The kept voltage with which the interval of each step ends, -1 for none."""
-    after = np.arange(1, steps + 1)
-    return np.where(after % _stride(interval) == 0, after // _stride(interval) - 1, -1)
-
-
-def in_steps(volts: Column) -> Array:
-    """Voltages in whole steps; 0 where there is none.
-
-    >>> in_steps(np.array([220.1, np.nan, 1e4])).tolist()
-    [11005, 0, 0]
-    """
-    steps = np.rint(volts / STEP_VOLTS)
-    return np.where((steps > 0) & (steps <= HIGHEST_STEPS), steps, 0).astype(np.uint16)
-
-
-def beside_gateway(
-    volts: Array, gateway: Array, master: dict[str, Column], sizes: Codes
-) -> dict[str, Column]:
-    """The Days column of members, from (hours, members) and gateways' (3, hours, areas), in steps.
-
-    An area has so many of the members, one area after another.
-    """
-    apart = np.full((3 * (len(volts) - 1), volts.shape[1]), np.nan, np.float32)
-    first_gateway = _first_gateways(master, sizes)
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    compared = (first_gateway >= 0) & gateway.reshape(-1, len(sizes)).any(axis=0)
-    rows = np.flatnonzero(compared[owner])
-    if not len(rows):
-        return {"voltage_apart": apart}
-
-    here, beside = owner[rows], first_gateway[owner[rows]]
-    un = master["un"] / STEP_VOLTS
-    own_volts = volts[:, rows]
-    own_live = own_volts > LIVE_SHARE * un[rows]
-    own_live &= _comparable(master, rows, beside)
-    gateway_live = gateway > LIVE_SHARE * un[first_gateway]
-    gateway_changes = _hourly_changes(gateway, gateway_live, axis=1)
-
-    # An hour counts if all three phases are known.
-    steps = _hourly_changes(own_volts, own_live, axis=0) - gateway_changes[:, :, here]
-    known_steps = np.where(np.isnan(steps).any(axis=0), np.nan, steps)
-    apart[:, rows] = (np.float32(STEP_VOLTS) * known_steps).reshape(-1, len(rows))
-    return {"voltage_apart": apart}
-
-
-def _comparable(master: dict[str, Column], rows: Codes, beside: Codes) -> Mask:
-    """True for users with phase voltages and the PT of the gateways beside them."""
-    pt = master["ratio"] / master["ct"]
-    return (
-        (master["is_gateway"][rows] == 0)
-        & (master["three_wire"][rows] == 0)
-        & (pt[rows] == pt[beside])
-    )
-
-
-def _hourly_changes(volts: Array, live: Mask, axis: int) -> Array:
-    """The change of each voltage from hour to hour, NaN beside an hour that is not live."""
-    return np.diff(np.where(live, volts, np.float32(np.nan)), axis=axis)
-
-
-def _first_gateways(master: dict[str, Column], sizes: Codes) -> Codes:
-    """The first member of each area that is a gateway, -1 without one."""
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    gateways = np.flatnonzero(master["is_gateway"] == 1)
-    first = np.full(len(sizes), -1)
-    first[owner[gateways][::-1]] = gateways[::-1]
-    return first
 
 
 class Phases(Feature):
@@ -303,7 +225,7 @@ class Coupling(Feature):
 
     def _load_changes(self, columns: Columns, rows: Codes, hours: int) -> Array:
         """The changes of the mean power of meters, W, from one kept voltage to the next."""
-        stride = _stride(self._interval)
+        stride = hourly_stride(self._interval)
         meter_interval = np.fmax(columns["interval_s"][rows], self._interval)
         kwh = np.take(columns["curve"][stride - 1 :: stride], rows, axis=1)
         watts = np.rint(kwh * (1000 * HOUR_SECONDS / meter_interval))

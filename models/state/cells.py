@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.state.owners import Owner, Schema, State, same_length
+from models.state.runs import ascending
 from schemas.columns import Codes
 
 Array = NDArray[Any]
@@ -84,3 +85,11 @@ class Cells(Owner):
             else self._fresh(name, self.used)
             for name in self.empty
         }
+
+
+def add_to(array: Array, slots: Codes, values: Array) -> None:
+    """Adds values to the cells of slots; a slot may occur more than once."""
+    if ascending(slots):
+        array[slots] += values
+    else:
+        np.add.at(array, slots, values.astype(array.dtype))

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.timelines.base import NEVER_TIME
 from schemas.columns import Codes, Times
-from schemas.units import DAY_SECONDS
+from schemas.units import DAY_SECONDS, NEVER_TIME
 
 MOST_SPANS = 8  # spans of a kind that are kept apart
 Lapses = dict[str, list[tuple[list[int], list[int]]]]

@@ -30,6 +30,15 @@ def sizes_of(begins: Codes, end: int) -> Codes:
     return np.concatenate([begins[1:], [end]]) - begins
 
 
+def numbered(sizes: Codes) -> Codes:
+    """The number of each row's run, of runs of so many rows.
+
+    >>> numbered(np.array([2, 0, 1])).tolist()
+    [0, 0, 2]
+    """
+    return np.repeat(np.arange(len(sizes)), sizes)
+
+
 def spread(begins: Codes, sizes: Codes) -> Codes:
     """Consecutive numbers from each beginning on, so many each.
 

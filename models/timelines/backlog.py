@@ -11,9 +11,10 @@ from models.master.calendar import midnights
 from models.state.cells import Array, Cells
 from models.state.owners import Schema, State, within
 from models.state.runs import runs
-from models.timelines.base import NEVER_TIME, Timeline, Timelines, named_rows
+from models.timelines.base import Timeline, Timelines, named_rows
 from models.timelines.work import Work
 from schemas.columns import LATEST_TIME, Backlogs, Codes, Stages, Times
+from schemas.units import NEVER_TIME
 
 # The cells of an item's last stay, in the order of _StayColumns.
 LAST_STAY_CELLS = ("queue", "since", "stuck", "ended")

@@ -17,9 +17,8 @@ from models.state.cells import Array, Cells
 from models.state.index import Index
 from models.state.owners import Owner, Schema, State, StateError, within
 from schemas.columns import Batch, Codes, Times
-from schemas.units import DAY_SECONDS
+from schemas.units import DAY_SECONDS, NEVER_TIME
 
-NEVER_TIME = 2**62
 PORTION_ITEMS = 1000  # about, that pass a mark in one call
 # after which an end without a start, or an ended item still in trouble, is forgotten
 ORPHAN_RETENTION_SECONDS = 40 * DAY_SECONDS

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from models.timelines.base import NEVER_TIME, Stay
-from schemas.units import DAY_SECONDS
+from models.timelines.base import Stay
+from schemas.units import DAY_SECONDS, NEVER_TIME
 
 MISSING_NUMBER = -1e15  # beyond what the wire lets through
 LEAST_OPEN = 0.005  # yuan; a smaller debt is none

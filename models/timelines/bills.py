@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.days.day_rows import LAST_DIGIT
+from models.days.balances import LAST_DIGIT
 from models.master.calendar import from_day_of_month, from_month_end, midnight, new_year
 from models.master.registry import Registry
 from models.master.tariffs import BilledUse

@@ -20,7 +20,7 @@ from models.state.cells import Array, Cells
 from models.state.index import Index
 from models.state.owners import Schema, State, within
 from models.state.passes import unique_passes
-from models.timelines.base import NEVER_TIME, Recorded, Timeline, Timelines
+from models.timelines.base import Recorded, Timeline, Timelines
 from models.timelines.incidents import (
     JUDGED_EVENTS,
     MONTH_SECONDS,
@@ -31,7 +31,7 @@ from models.timelines.incidents import (
     Report,
 )
 from schemas.columns import Codes, DeviceEvents, Event, Incidents, Times
-from schemas.units import DAY_SECONDS
+from schemas.units import DAY_SECONDS, NEVER_TIME
 
 # of reports, before the rows that are not final
 REPORT_RETENTION_SECONDS = 41 * DAY_SECONDS

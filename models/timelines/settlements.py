@@ -12,7 +12,6 @@ import msgspec
 from models.state.index import Index
 from models.state.owners import Schema, State, StateError
 from models.timelines.base import (
-    NEVER_TIME,
     Observation,
     Recorded,
     Stay,
@@ -22,7 +21,7 @@ from models.timelines.base import (
 )
 from models.timelines.bill import MISSING_NUMBER
 from schemas.columns import Codes, Payment, Payments, Times, Transfers
-from schemas.units import DAY_SECONDS, HOUR_SECONDS
+from schemas.units import DAY_SECONDS, HOUR_SECONDS, NEVER_TIME
 
 MARK_HOURS = (12.0, 24.0, 36.0, 48.0, 72.0, 120.0, 168.0)  # hours on one side only
 # within which a line follows its payment, a weekend between; default of this project

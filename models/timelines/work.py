@@ -17,7 +17,6 @@ from models.state.cells import Cells
 from models.state.index import Index
 from models.state.owners import Schema, State, within
 from models.timelines.base import (
-    NEVER_TIME,
     Observation,
     Recorded,
     Stay,
@@ -29,7 +28,7 @@ from models.timelines.base import (
 )
 from models.timelines.durations import WINDOW_DAYS, Durations
 from schemas.columns import Codes, Overdue, StageProgress, Stages, Times
-from schemas.units import DAY_SECONDS, HOUR_SECONDS
+from schemas.units import DAY_SECONDS, HOUR_SECONDS, NEVER_TIME
 
 LIMIT_MARKS = (0.8, 1.0, 2.0)  # shares of the limit
 NOT_COUNTED = -1
