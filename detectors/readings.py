@@ -13,7 +13,7 @@ from detectors.reorder import ReorderBuffer
 from detectors.windows import WindowJudges
 from models.days.open_days import Facts, OpenDays, WatermarkUpdate, facts_of
 from models.master.registry import Registry
-from models.meters.basics import Columns
+from models.state.cells import Columns
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST_TIME,

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.state.cells import Array
 from models.state.runs import ascending, runs, sizes_of
-from schemas.columns import Codes, Column, Mask
+from schemas.columns import Codes, Mask
 
 
 def unique_passes(slots: Codes) -> Iterator[Codes]:
@@ -56,9 +56,7 @@ class UniquePasses:
         sizes = sizes_of(starts, len(by_slot))
         return by_slot, np.repeat(starts, sizes)
 
-    def earlier(
-        self, values: Column, first: Column, mask: Mask | None = None
-    ) -> Column:
+    def earlier(self, values: Array, first: Array, mask: Mask | None = None) -> Array:
         """The value of the row of the same slot before each, among rows of `mask`; else `first`.
 
         >>> passes = UniquePasses(np.array([7, 5, 7]))
