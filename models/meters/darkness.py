@@ -110,11 +110,13 @@ class Darkness(Feature):
 
     def _unused(self, hours: Column) -> Mask:
         """True on days with four hours on end without use."""
-        total = np.sum(hours, axis=0, where=~np.isnan(hours))
+        known = ~np.isnan(hours)
+        total = np.sum(hours, axis=0, where=known)
         nothing = hours < self.NOTHING_SHARE * total / DAY_HOURS
         starts = DAY_HOURS - self.DARK_HOURS + 1
         stretches = [nothing[n : n + starts] for n in range(self.DARK_HOURS)]
-        return np.asarray(np.logical_and.reduce(stretches).any(axis=0))
+        unused = np.logical_and.reduce(stretches)
+        return np.asarray(unused.any(axis=0))
 
     def _recurring(self, ring: Codes) -> tuple[Codes, Codes]:
         """The most days on which the same four hours were dark, and the first of these hours."""

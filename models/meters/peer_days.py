@@ -17,7 +17,8 @@ LEAST_PEERS = 5  # fewer peers do not show the weather
 
 def use_class_bits(segments: Column) -> Codes:
     """The bits of the use class among the segments of each row."""
-    return np.asarray(segments.astype(np.int64) & (1 << USE_CLASS_COUNT) - 1)
+    all_classes = (1 << USE_CLASS_COUNT) - 1
+    return np.asarray(segments.astype(np.int64) & all_classes)
 
 
 def peer_groups(areas: Codes, segments: Column) -> Codes:

@@ -157,14 +157,15 @@ class Phases(Feature):
         rows = rows[known]
         mean_squares = squares[:, known] / pairs[known]
         apart = np.maximum(np.sqrt(mean_squares), LEAST_VOLTS)
+        least, second, _ = np.sort(apart, axis=0)
         found.found_phase[rows] = apart.argmin(axis=0)
-        found.found_apart[rows], found.next_apart[rows] = np.sort(apart, axis=0)[:2]
+        found.found_apart[rows] = least
+        found.next_apart[rows] = second
         for phase, volts in enumerate(apart):
             filed = filed_phase[rows] == phase
             found.filed_apart[rows[filed]] = volts[filed]
         for _, members in crowded(area[rows], self.LEAST_METERS):
-            median = np.median(found.found_apart[rows[members]])
-            found.area_apart[rows[members]] = median
+            found.area_apart[rows[members]] = np.median(least[members])
         return found
 
     def learn(
@@ -185,15 +186,18 @@ class Phases(Feature):
 
 def _by_hour(apart: Array, rows: Codes) -> Array:
     """The values of rows for three phases' hours, (3, hours, rows)."""
-    return np.take(apart, rows, axis=1).reshape(3, len(apart) // 3, len(rows))
+    chosen = np.take(apart, rows, axis=1)
+    return chosen.reshape(3, len(apart) // 3, len(rows))
 
 
 def _departures(apart: Column, un: Column, rows: Codes) -> tuple[Array, Array]:
     """Sums of squares (3, rows), V^2, of a day's hourly departures without leaps, and the hours."""
     volts = _by_hour(apart, rows)
-    calm: Mask = np.abs(volts).min(axis=0) <= LEAP_SHARE * un[rows]
-    steps = np.where(calm, np.rint(volts / np.float32(STEP_VOLTS)), 0)
-    squares = np.square(steps.astype(np.float64)).sum(axis=1)
+    leap = LEAP_SHARE * un[rows]
+    calm: Mask = np.abs(volts).min(axis=0) <= leap
+    steps = np.rint(volts / np.float32(STEP_VOLTS))
+    steps = np.where(calm, steps, 0).astype(np.float64)
+    squares = np.square(steps).sum(axis=1)
     return squares * STEP_VOLTS**2, calm.sum(axis=0)
 
 
@@ -312,7 +316,8 @@ class Coupling(Feature):
         meter_interval = np.fmax(interval_s[rows], self._interval)
         kept = curve[stride - 1 :: stride]
         kwh = np.take(kept, rows, axis=1)
-        watts = np.rint(kwh * (1000 * HOUR_SECONDS / meter_interval))
+        watts_per_kwh = 1000 * HOUR_SECONDS / meter_interval
+        watts = np.rint(kwh * watts_per_kwh)
         return np.diff(watts[: hours + 1], axis=0)
 
 
@@ -320,7 +325,8 @@ def _own_departures(apart: Column, un: Column, rows: Codes, phase: Codes) -> Arr
     """The departures (hours, rows) of meters from their phases, in steps; NaN at a leap."""
     volts = _by_hour(apart, rows)
     of_phase = np.take_along_axis(volts, phase[None, None], axis=0)[0]
-    departure = np.rint(of_phase / np.float32(STEP_VOLTS)).astype(np.float64)
+    steps = np.rint(of_phase / np.float32(STEP_VOLTS))
+    departure = steps.astype(np.float64)
     leap = LEAP_SHARE / STEP_VOLTS * un[rows]
     departure[np.abs(departure) > leap] = np.nan
     return departure
@@ -351,16 +357,17 @@ def _products(load: Array, others: Array, departure: Array) -> Array:
     scale = np.array(
         [1e-6, kw_volts, volts_squared, kw_volts, volts_squared, volts_squared, 1]
     )
-    products = [
-        (load * load).sum(axis=0),
-        (load * others).sum(axis=0),
-        (others * others).sum(axis=0),
-        (load * departure).sum(axis=0),
-        (others * departure).sum(axis=0),
-        (departure * departure).sum(axis=0),
-        (known * known).sum(axis=0),
-    ]
-    return scale[:, None] * np.stack(products)
+    products = (
+        load * load,
+        load * others,
+        others * others,
+        load * departure,
+        others * departure,
+        departure * departure,
+        known,
+    )
+    sums = [product.sum(axis=0) for product in products]
+    return scale[:, None] * np.stack(sums)
 
 
 def _lower_median(values: Array) -> Column:
@@ -371,7 +378,9 @@ def _lower_median(values: Array) -> Column:
     """
     known = (~np.isnan(values)).sum(axis=1)
     places = np.maximum(known - 1, 0) // 2
-    middle = np.sort(values, axis=1)[np.arange(len(values)), places]
+    rows = np.arange(len(values))
+    ordered = np.sort(values, axis=1)  # NaN last
+    middle = ordered[rows, places]
     return only(known >= Phases.LEAST_METERS, middle)
 
 
@@ -381,7 +390,9 @@ def _slopes(sums: Array) -> tuple[Column, Column]:
     # So that others who do not move explain nothing.
     mm = mm + count * LEAST_VOLTS**2
     det = only(xx > 0, xx * mm - xm**2)
-    return (xy * mm - my * xm) / det, (my * xx - xy * xm) / det
+    own = xy * mm - my * xm
+    shared = my * xx - xy * xm
+    return own / det, shared / det
 
 
 def _squares_left(sums: Array, dip: Column, network: Column) -> tuple[Column, Column]:

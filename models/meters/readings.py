@@ -28,7 +28,8 @@ def phase_columns(readings: Readings) -> Columns:
 
     missing = np.isnan(readings.p)
     if missing.any():
-        total = np.where(missing, np.float32(0), readings.p).sum(axis=0)
+        known_p = np.where(missing, np.float32(0), readings.p)
+        total = known_p.sum(axis=0)
         total = np.where(missing.all(axis=0), np.nan, total)
     return {
         "most_u": np.fmax(np.fmax(u_a, u_b), u_c),

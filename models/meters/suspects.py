@@ -33,7 +33,8 @@ class SuspectEvidence(NamedTuple):
     def strength(self) -> Column:
         """How unlikely it is by chance, in standard deviations of Fisher's z; 0 where it is NaN."""
         fisher_z = np.arctanh(np.minimum(self.rho, MOST_CORRELATION))
-        return np.nan_to_num(fisher_z * np.sqrt(np.maximum(self.days - 5, 0)))
+        degrees = np.maximum(self.days - 5, 0)
+        return np.nan_to_num(fisher_z * np.sqrt(degrees))
 
 
 class SuspectsColumns(NamedTuple):
@@ -132,8 +133,10 @@ def compared(loss: Column, energy: Array, has_sun: Mask) -> SuspectEvidence:
     share = _proportional(loss[step:], energy[step:], total[step:])
     if not step:
         return share
+
     fall = _withheld(loss, energy, total, step)
-    fell = (fall.strength() > share.strength()) & ~has_sun
+    fell = fall.strength() > share.strength()
+    fell &= ~has_sun
     return SuspectEvidence(
         rho=np.where(fell, fall.rho, share.rho),
         days=np.where(fell, fall.days, share.days),
@@ -173,7 +176,8 @@ def _proportional(loss: Column, energy: Array, total: Column) -> SuspectEvidence
     evidence = SuspectEvidence(rho, days.astype(float), kwh=np.zeros(len(rho)))
 
     # The loss beyond the total is shared out among the strongest few.
-    first = np.argsort(-evidence.strength(), kind="stable")[:COMPARED_USERS]
+    by_strength = np.argsort(-evidence.strength(), kind="stable")
+    first = by_strength[:COMPARED_USERS]
     first = first[rho[first] > 0]
     if len(first):
         from scipy.optimize import nnls  # noqa: PLC0415 - long to load, and few areas have suspects
@@ -245,16 +249,22 @@ def _correlation(curve: Column, others: Array) -> Column:
     """
     known = ~np.isnan(others)
     days = np.maximum(known.sum(axis=0), 1)
-    first = np.where(known, curve[:, None], 0.0)
-    first = np.where(known, first - first.sum(axis=0) / days, 0.0)
-    second = np.where(known, others, 0.0)
-    second = np.where(known, second - second.sum(axis=0) / days, 0.0)
+    first = _centred(curve[:, None], known, days)
+    second = _centred(others, known, days)
 
-    squares = np.square(first).sum(axis=0) * np.square(second).sum(axis=0)
-    size = np.sqrt(squares)
+    first_squares = np.square(first).sum(axis=0)
+    second_squares = np.square(second).sum(axis=0)
+    size = np.sqrt(first_squares * second_squares)
     moves = size > 0
     covariance = (first * second).sum(axis=0)
     return np.where(moves, covariance / np.where(moves, size, 1), 0.0)
+
+
+def _centred(curves: Array, known: Mask, days: Codes) -> Array:
+    """Curves less their mean over so many known days; 0 on the other days."""
+    curves = np.where(known, curves, 0.0)
+    mean = curves.sum(axis=0) / days
+    return np.where(known, curves - mean, 0.0)
 
 
 def _partial_correlation(curve: Column, others: Array, third: Column) -> Column:
@@ -262,7 +272,8 @@ def _partial_correlation(curve: Column, others: Array, third: Column) -> Column:
     third_by_curve = only(~np.isnan(others), third[:, None])
     with_others = _correlation(third, others)
     with_curve = _correlation(curve, third_by_curve)
-    left = (1 - np.square(with_others)) * (1 - np.square(with_curve))
-    left = np.sqrt(np.maximum(left, 1e-12))
+    left_of_others = 1 - np.square(with_others)
+    left_of_curve = 1 - np.square(with_curve)
+    left = np.maximum(left_of_others * left_of_curve, 1e-12)
     direct = _correlation(curve, others) - with_others * with_curve
-    return np.clip(direct / left, -1, 1)
+    return np.clip(direct / np.sqrt(left), -1, 1)
