@@ -22,8 +22,8 @@ import numpy as np
 
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
-from models.meters.basics import Columns
 from models.meters.suspects import Suspects
+from models.state.cells import Columns
 from replay.scoring import Score, score
 from replay.simulation.attacks import THEFT_ATTACKS, attacked
 from replay.simulation.decoys import decoys, spring_festival
@@ -53,8 +53,8 @@ class _NotedSuspects(Suspects):
         super().__init__()
         self.best: dict[int, float] = {}
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        out = super().fold(slots, columns)
+    def columns_for(self, slots: Codes, columns: Columns) -> Columns:
+        out = super().columns_for(slots, columns)
         for slot, rho, kwh in zip(
             slots.tolist(), out["suspect_rho"], out["suspect_kwh"], strict=True
         ):

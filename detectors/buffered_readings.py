@@ -17,8 +17,8 @@ from detectors.row_log import RowLog
 from detectors.waiting_gaps import WaitingGaps
 from models.days.facts import Facts, apparent_power
 from models.master.registry import Registry
-from models.meters.basics import Columns
 from models.meters.validation import Validation
+from models.state.cells import Columns
 from models.state.gaps import total
 from schemas.alert import Alert
 from schemas.columns import Codes, Column, Readings, Times

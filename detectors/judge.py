@@ -12,8 +12,8 @@ import numpy as np
 
 from detectors.episodes import Episodes
 from detectors.rule import Rule, sentence
-from models.meters.basics import Columns, Feature
-from models.state.cells import Array, Cells
+from models.feature import Feature
+from models.state.cells import Array, Cells, Columns
 from models.state.index import Index
 from models.state.owners import Owner, Schema, State, within
 from models.state.passes import unique_passes
@@ -203,17 +203,17 @@ class Judge:
         self, columns: Columns, slots: Codes, passes: list[Codes]
     ) -> None:
         """Add the columns of every feature; NaN if the feature reads an empty column."""
+        self.feature_columns = {}
         for feature in self.features:
             if any(_is_empty(columns[name]) for name in feature.reads):
                 empty = np.broadcast_to(np.nan, len(slots))
-                columns |= dict.fromkeys(feature.gives, empty)
+                given = dict.fromkeys(feature.gives, empty)
             else:
                 given = feature_columns_of(feature, slots, columns, passes)
-                columns |= self._relearning.hide(feature, slots, given)
+                given = self._relearning.hide(feature, slots, given)
+            columns |= given
+            self.feature_columns |= given
         self._relearning.count_rows(slots)
-
-        names = [name for feature in self.features for name in feature.gives]
-        self.feature_columns = {name: columns[name] for name in names}
 
     def judge_rule(
         self,
@@ -447,13 +447,13 @@ def feature_columns_of(
 ) -> Columns:
     """A feature's columns for a whole batch, folded pass by pass where it must be."""
     if len(passes) == 1 or not feature.distinct:
-        return feature.fold(slots, columns)
+        return feature.columns_for(slots, columns)
 
-    taken = {name: columns[name] for name in (*feature.reads, *feature.takes)}
+    used = {name: columns[name] for name in feature.uses}
     joined: Columns = {}
     for rows in passes:
-        given = feature.fold(
-            slots[rows], {name: column[..., rows] for name, column in taken.items()}
+        given = feature.columns_for(
+            slots[rows], {name: column[..., rows] for name, column in used.items()}
         )
         for name, column in given.items():
             if name not in joined:

@@ -13,8 +13,8 @@ from detectors.engine import Engine
 from detectors.judge import Judge
 from detectors.revisable import RevisableJudge
 from detectors.rule import ALL_RULES, Level, Rule
+from models.feature import Feature
 from models.master.records import AREA_COLUMNS, METER_COLUMNS
-from models.meters.basics import Feature
 from schemas.columns import Batch, Column
 from schemas.master import Area
 
@@ -100,8 +100,7 @@ class Needs:
                 yield MADE_OF.get(column, column)
             return
 
-        reads = (*feature.reads, *feature.takes)
-        unknown = [name for name in reads if self._missing(kind, name)]
+        unknown = [name for name in feature.uses if self._missing(kind, name)]
         for name in unknown:
             yield from self._bases(kind, name)
         if not unknown:

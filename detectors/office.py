@@ -14,7 +14,7 @@ from detectors.area_times import AreaTimes
 from detectors.outcomes import RowOutcomes
 from detectors.pipelines import AllTimelines, Judges
 from detectors.timeline_judges import TimelineJudges
-from models.meters.basics import Failures
+from models.meters.attempts import Failures
 from models.meters.prepaid import Balances
 from models.state.owners import Attributes, Owner
 from schemas.alert import Alert

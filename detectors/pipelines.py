@@ -11,24 +11,23 @@ from detectors.episodes import Episodes
 from detectors.judge import Judge
 from detectors.revisable import RevisableJudge
 from detectors.rule import Rule
+from models.feature import Feature
 from models.master.registry import Registry
-from models.meters.basics import (
-    DayRuns,
-    Elapsed,
-    Failures,
-    FailureShare,
-    Feature,
-    FirstMonth,
-    Standstill,
-)
+from models.meters.attempts import Failures, FailureShare
+from models.meters.darkness import Darkness
+from models.meters.day_runs import DayRuns, FirstMonth
+from models.meters.form import Form
 from models.meters.line_loss import Losses, ReadDays, UsualLoss
 from models.meters.loading import Exceeding, Heat
 from models.meters.metering import DayRegisters, Demands, RatioChange
+from models.meters.months import Months
 from models.meters.peers import Peers, PeerScore
 from models.meters.phases import Coupling, Phases
 from models.meters.power import Accounts, MonthlyFactor
 from models.meters.prepaid import Balances
-from models.meters.profiles import Darkness, Form, Months, Routine, Shape
+from models.meters.readings import Elapsed, Standstill
+from models.meters.routine import Routine
+from models.meters.shape import Shape
 from models.meters.suspects import Suspects
 from models.meters.use_class import Fleet, UseClass
 from models.meters.wiring import NeutralMismatch, PhaseLoad

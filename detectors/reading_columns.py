@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from models.days.facts import Facts
-from models.meters.basics import NEVER_SECONDS, Columns, phase_columns
+from models.meters.readings import NEVER_SECONDS, phase_columns
 from models.meters.validation import Registers, Validation
 from models.meters.wiring import wiring_columns
+from models.state.cells import Columns
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 
 

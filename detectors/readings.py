@@ -15,7 +15,7 @@ from models.days.facts import Facts, facts_of
 from models.days.open_days import OpenDays
 from models.days.watermarks import WatermarkUpdate
 from models.master.registry import Registry
-from models.meters.basics import Columns
+from models.state.cells import Columns
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST_TIME,

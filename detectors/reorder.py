@@ -21,7 +21,7 @@ from detectors.revisable import RevisableJudge
 from detectors.waiting_gaps import WaitingGaps, rows_before_gap
 from models.days.facts import Facts
 from models.master.registry import Registry
-from models.meters.basics import Columns
+from models.state.cells import Columns
 from models.state.index import Index
 from models.state.owners import Owner, Schema, State, within
 from models.state.runs import whole_sums

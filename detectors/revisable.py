@@ -15,7 +15,7 @@ import numpy as np
 from detectors.episodes import Episodes
 from detectors.judge import Judge
 from detectors.rule import Rule
-from models.meters.basics import Columns
+from models.state.cells import Columns
 from models.state.owners import Owner, Schema, State, StateError
 from models.state.runs import grouped
 from schemas.alert import Alert

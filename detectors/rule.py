@@ -8,7 +8,6 @@ the row's score is NaN; a column with a default is used where it is known. DISPR
 
 from __future__ import annotations
 
-import inspect
 import re
 import string
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from models.meters.use_class import UseClass
+from models.signature import signature_of
 from schemas.columns import (
     METER_SEGMENTS,
     PHASE_NAMES,
@@ -212,17 +212,7 @@ def rule(
         if (name := judge.__name__) in ALL_RULES:
             raise ValueError(f"two rules are called {name}")
 
-        reads: list[str] = []
-        optional_reads: list[str] = []
-        settings: dict[str, Any] = {}
-        for parameter in inspect.signature(judge).parameters.values():
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                settings[parameter.name] = parameter.default
-            elif parameter.default is parameter.empty:
-                reads.append(parameter.name)
-            else:
-                optional_reads.append(parameter.name)
-
+        reads, optional_reads, settings = signature_of(judge)
         ALL_RULES[name] = Rule(
             name,
             kind,
@@ -230,7 +220,7 @@ def rule(
             max(release, CHRONIC_CALM * chronic),
             clear,
             judge,
-            tuple(reads),
+            reads,
             settings,
             title,
             text,
@@ -242,7 +232,7 @@ def rule(
             ends=ends,
             explains=explains,
             strengthened_by=strengthened_by,
-            optional_reads=tuple(optional_reads),
+            optional_reads=optional_reads,
         )
         return judge
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from detectors.row_log import RowLog
 from models.master.registry import Registry
-from models.meters.basics import Columns
-from models.state.cells import Cells
+from models.state.cells import Cells, Columns
 from models.state.index import Index
 from models.state.runs import runs
 from schemas.alert import Alert

@@ -15,7 +15,7 @@ from models.days.day_rows import DayRows, joined_days
 from models.days.due_windows import PORTION_ROWS, DueWindow
 from models.master.audit import MasterDataAudit
 from models.master.registry import Registry
-from models.meters.basics import Columns
+from models.state.cells import Columns
 from models.state.passes import unique_passes
 from models.state.runs import whole_sums
 from models.timelines.device_reports import Reports

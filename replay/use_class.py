@@ -22,7 +22,10 @@ from threadpoolctl import threadpool_limits
 
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
-from models.meters.profiles import USE_CLASS_COUNT, Darkness, Form, Routine
+from models.meters.darkness import Darkness
+from models.meters.form import Form
+from models.meters.peer_days import use_class_bits
+from models.meters.routine import Routine
 from models.meters.use_class import shapes
 from replay.history import Source
 from schemas.columns import Codes, Column, Readings
@@ -85,7 +88,7 @@ def labelled_meters(source: Source) -> LabelledMeters:
     master = registered.columns_of(
         registered.rows_in_force(slots, np.full(len(slots), last))
     )
-    filed = master["segments"].astype(np.int64) & (1 << USE_CLASS_COUNT) - 1
+    filed = use_class_bits(master["segments"])
 
     limits = ALL_RULES["tariff_misuse"].settings
     rows = np.flatnonzero(

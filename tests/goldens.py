@@ -139,7 +139,7 @@ def affected_rules(engine: Engine, afresh: Collection[str]) -> set[str]:
         columns: set[str] = set()
         for feature in judge.features:
             is_afresh = f"{name}/{type(feature).__name__}" in afresh
-            if is_afresh or columns.intersection((*feature.reads, *feature.takes)):
+            if is_afresh or columns.intersection(feature.uses):
                 columns |= set(feature.gives)
         for rule in judge.rules:
             if columns.intersection((*rule.reads, *rule.optional_reads, "gap")):

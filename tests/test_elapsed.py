@@ -25,16 +25,14 @@ def balances(*observations: tuple[int, float]) -> list[float]:
     feature.cells.reserve(1)
     daily = []
     for at, amount in observations:
-        columns = {
-            "at": at,
-            "amount": amount,
-            "payment": int(Payment.BALANCE),
-            "succeeded": 1,
-        }
-        gives = feature.fold(
-            np.array([0]), {name: np.array([value]) for name, value in columns.items()}
+        given = feature.fold(
+            np.array([0]),
+            amount=np.array([amount]),
+            payment=np.array([int(Payment.BALANCE)]),
+            succeeded=np.array([1]),
+            at=np.array([at]),
         )
-        daily += gives["daily_yuan"].tolist()
+        daily += given.daily_yuan.tolist()
 
     return daily
 

@@ -38,17 +38,15 @@ def warmth(loads, interval=15 * MINUTE_SECONDS):
     heat.cells.reserve(1)
     rises_by_step = []
     for n, load in enumerate(loads, 1):
-        columns = {
-            "kva": np.array([100.0 * load]),
-            "rating_kva": np.array([100.0]),
-            "coverage": np.ones(1),
-            "temperature": np.full(1, np.nan),
-            "at": np.array([START_TIME + n * interval]),
-        }
-        step_rises = heat.fold(np.zeros(1, np.int64), columns)
-        rises_by_step.append(
-            (step_rises["top_oil_rise"][0], step_rises["hot_spot_rise"][0])
+        rises = heat.fold(
+            np.zeros(1, np.int64),
+            kva=np.array([100.0 * load]),
+            rating_kva=np.array([100.0]),
+            at=np.array([START_TIME + n * interval]),
+            coverage=np.ones(1),
+            temperature=np.full(1, np.nan),
         )
+        rises_by_step.append((rises.top_oil_rise[0], rises.hot_spot_rise[0]))
 
     return np.array(rises_by_step)
 

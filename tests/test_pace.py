@@ -15,8 +15,9 @@ from detectors.engine import Engine
 from detectors.episodes import Episodes
 from detectors.judge import Judge
 from detectors.rule import ALL_RULES, DISPROVED_SCORE
-from models.meters.basics import Elapsed, Feature, Standstill
+from models.feature import Feature
 from models.meters.loading import Heat
+from models.meters.readings import Elapsed, Standstill
 from models.meters.wiring import NeutralMismatch, PhaseLoad
 from models.state.cells import Cells
 from models.state.codec import dumps
@@ -68,7 +69,7 @@ def test_feature_gives_the_same_for_many_rows_as_one_by_one(name: str, seed: int
     batched, alone = FEATURE_TYPES[name](), FEATURE_TYPES[name]()
     for feature in (batched, alone):
         feature.cells.reserve(SLOT_COUNT)
-    folded = batched.fold(slots, columns)
+    folded = batched.columns_for(slots, columns)
     each = [one_by_one(alone, slots, columns, row) for row in range(ROW_COUNT)]
     for column in batched.gives:
         np.testing.assert_array_equal(
@@ -82,7 +83,7 @@ def one_by_one(
     feature: Feature, slots: np.ndarray, columns: dict[str, np.ndarray], row: int
 ) -> dict[str, np.ndarray]:
     single = slice(row, row + 1)
-    return feature.fold(
+    return feature.columns_for(
         slots[single], {name: column[..., single] for name, column in columns.items()}
     )
 

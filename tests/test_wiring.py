@@ -258,9 +258,7 @@ def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
             "elements": 1,
         }
         columns = {name: np.array([value]) for name, value in row.items()}
-        mismatches.append(
-            float(feature.fold(np.array([0]), columns)["mismatch_third"][0])
-        )
+        mismatches += feature.fold(np.array([0]), **columns).mismatch_third.tolist()
 
     assert np.nan_to_num(mismatches, nan=-1).tolist() == [
         -1,

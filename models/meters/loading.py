@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from models.meters.basics import Columns, Feature
-from models.state.cells import Array, Cells
+from models.feature import Feature
+from models.state.cells import Array, Cells, pushed
+from models.state.gaps import only
 from models.state.passes import UniquePasses
-from schemas.columns import Codes, Column, Mask
-from schemas.units import DAY_SECONDS
+from schemas.columns import Codes, Column, Mask, Times
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
+
+
+class ExceedingColumns(NamedTuple):
+    """Given by Exceeding."""
+
+    # fifth-highest share of the last 30 days, -inf until five are known; NaN on a day that
+    # is unknown, or of a new file
+    share_fifth: Column
 
 
 class Exceeding(Feature):
     """A customer's load as a share of the contract, on the last 30 days, in whole per cent."""
-
-    reads: tuple[str, ...] = ()  # a day without readings is one of the thirty too
-    takes: tuple[str, ...] = (
-        "kva_p99",
-        "contract_kva",
-        "suspended_kva",
-        "at",
-        "effective",
-    )
-    gives: tuple[str, ...] = ("share_fifth",)
 
     DAYS = 30
     SHARE_RANK = 5
@@ -32,16 +33,20 @@ class Exceeding(Feature):
         # per cent: 0 of an unknown day, 255 from 2.55 on
         self.cells = Cells(shares=np.zeros(self.DAYS, np.uint8))
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds share_fifth, the fifth highest, -inf until five are known.
-
-        NaN on a day that is unknown, or of a new file.
-        """
-        contract_kva = np.maximum(
-            columns["contract_kva"] - columns["suspended_kva"], self.LEAST_KVA
-        )
-        new_file = columns["effective"] > columns["at"] - DAY_SECONDS
-        share = np.where(new_file, np.nan, columns["kva_p99"] / contract_kva)
+    def fold(
+        self,
+        slots: Codes,
+        *,  # a day without readings is one of the thirty too
+        kva_p99: Column,
+        contract_kva: Column,
+        suspended_kva: Column,
+        at: Times,
+        effective: Column,
+    ) -> ExceedingColumns:
+        """The share of the contract, this day among the thirty."""
+        in_force_kva = np.maximum(contract_kva - suspended_kva, self.LEAST_KVA)
+        new_file = effective > at - DAY_SECONDS
+        share = np.where(new_file, np.nan, kva_p99 / in_force_kva)
         known = ~np.isnan(share)
         percent = np.minimum(np.floor(100 * np.nan_to_num(share)), 255)
         percent = np.where(known, percent, 0).astype(np.uint8)
@@ -49,7 +54,7 @@ class Exceeding(Feature):
         # An unknown day changes nothing of thirty unknown days.
         before = self.cells["shares"][:, slots]
         rows = np.flatnonzero(known | before.any(axis=0))
-        shares = np.concatenate([before[1:, rows], percent[None, rows]])
+        shares = pushed(before[:, rows], percent[rows])
         self.cells["shares"][:, slots[rows]] = shares
 
         known_shares = shares[:, known[rows]]
@@ -57,7 +62,16 @@ class Exceeding(Feature):
         highest = ranked[-self.SHARE_RANK]
         fifth = np.full(len(slots), np.nan)
         fifth[known] = np.where(highest > 0, highest / 100, -np.inf)
-        return {"share_fifth": fifth}
+        return ExceedingColumns(share_fifth=fifth)
+
+
+class HeatColumns(NamedTuple):
+    """Given by Heat; NaN where the load is not known."""
+
+    top_oil_rise: Column  # K
+    hot_spot_rise: Column  # K
+    heated_hours: Column  # hours for which the load has been known
+    air: Column  # deg C, the latest within six hours; infinite where there is none
 
 
 class Heat(Feature):
@@ -71,9 +85,6 @@ class Heat(Feature):
 
     relearns = 96
     distinct = False
-    reads: tuple[str, ...] = ("kva", "rating_kva")
-    takes: tuple[str, ...] = ("at", "coverage", "temperature")
-    gives: tuple[str, ...] = ("top_oil_rise", "hot_spot_rise", "heated_hours", "air")
 
     OIL_RISE = 55.0  # K at rated load
     OIL_EXPONENT = 0.8  # x
@@ -101,54 +112,69 @@ class Heat(Feature):
             felt=np.int64(0),
         )
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds the rises of the transformer and the air around it.
-
-        top_oil_rise, hot_spot_rise: K
-        heated_hours: hours for which the load has been known
-        air: temperature in deg C, the latest within six hours; infinite where there is none
-        """
-        at = columns["at"]
+    def fold(
+        self,
+        slots: Codes,
+        kva: Column,
+        rating_kva: Column,
+        *,
+        at: Times,
+        coverage: Column,
+        temperature: Column,
+    ) -> HeatColumns:
+        """The rises of the transformer after each row, and the air around it."""
         passes = UniquePasses(slots)
-        load = (columns["kva"] / columns["rating_kva"]).astype(np.float64)
-        known = ~np.isnan(load) & (columns["coverage"] >= self.LEAST_COVERAGE)
-        air = self._air(slots, passes, columns)
+        load = (kva / rating_kva).astype(np.float64)
+        known = ~np.isnan(load) & (coverage >= self.LEAST_COVERAGE)
+        air = self._air(slots, passes, at, temperature)
 
-        # The time without a load before each reading, and the beginning of its run.
-        then = passes.earlier(at, self.cells["then"][slots], known)
+        # First it cools without a load, then it heats.
+        gap, idle, heated = self._times(slots, passes, at, known)
+        cold_oil, cold_winding = self.course(np.zeros(len(slots)), idle)
+        load = np.where(known, load, 0.0)
+        warm_oil, warm_winding = self.course(load, gap - idle)
+        oil = self._risen("oil", passes, (*cold_oil, *warm_oil, known))
+        winding = (*cold_winding, *warm_winding, known)
+        hot_spot = oil + self._risen("winding", passes, winding)
+        return HeatColumns(
+            top_oil_rise=only(known, oil),
+            hot_spot_rise=only(known, hot_spot),
+            heated_hours=only(known, heated / HOUR_SECONDS),
+            air=only(known, air),
+        )
+
+    def _times(
+        self, slots: Codes, passes: UniquePasses, at: Times, known: Mask
+    ) -> tuple[Times, Times, Times]:
+        """The seconds since the known load before each row, those without a load, and of its run."""
+        then = self.cells["then"][slots]
+        then = passes.earlier(at, then, known)
         gap = np.where(then > 0, at - then, self._interval)
         idle = np.where(gap <= self._bridged, 0, gap - self._interval)
+
         starts = at - self._interval
         begins = (then <= 0) | (idle > 0)
-        since = passes.earlier(starts, self.cells["since"][slots], known & begins)
+        since = self.cells["since"][slots]
+        since = passes.earlier(starts, since, known & begins)
         since = np.where(begins, starts, since)
-        self.cells["then"][slots[known]] = at[known]
-        self.cells["since"][slots[known]] = since[known]
+        self.cells.write_where(slots, known, {"then": at, "since": since})
+        return gap, idle, at - since
 
-        cold = self.course(np.zeros(len(slots)), idle)
-        loaded = self.course(np.where(known, load, 0.0), gap - idle)
-        oil = self._risen("oil", passes, (*cold[0], *loaded[0], known))
-        winding = self._risen("winding", passes, (*cold[1], *loaded[1], known))
-        return {
-            "top_oil_rise": np.where(known, oil, np.nan),
-            "hot_spot_rise": np.where(known, oil + winding, np.nan),
-            "heated_hours": np.where(known, (at - since) / 3600, np.nan),
-            "air": np.where(known, air, np.nan),
-        }
-
-    def _air(self, slots: Codes, passes: UniquePasses, columns: Columns) -> Column:
+    def _air(
+        self, slots: Codes, passes: UniquePasses, at: Times, temperature: Column
+    ) -> Column:
         """The column air; remembers the temperatures."""
-        at = columns["at"]
-        temperature = columns["temperature"]
         felt = ~np.isnan(temperature)
-        latest = passes.earlier(at, self.cells["felt"][slots], felt)
+        latest = self.cells["felt"][slots]
+        latest = passes.earlier(at, latest, felt)
         latest = np.where(felt, at, latest)
-        air = passes.earlier(temperature, self.cells["air"][slots], felt)
+        air = self.cells["air"][slots]
+        air = passes.earlier(temperature, air, felt)
         air = np.where(felt, temperature, air)
 
-        self.cells["air"][slots[felt]] = temperature[felt]
-        self.cells["felt"][slots[felt]] = at[felt]
-        return np.where(at - latest <= self.FRESH_SECONDS, air, np.inf)
+        self.cells.write_where(slots, felt, {"air": temperature, "felt": at})
+        fresh = at - latest <= self.FRESH_SECONDS
+        return np.where(fresh, air, np.inf)
 
     def _risen(
         self, name: str, passes: UniquePasses, course: tuple[Array, ...]
@@ -158,7 +184,7 @@ class Heat(Feature):
         return _settled(before, *course)
 
     def course(
-        self, load: Column, seconds: Column
+        self, load: Column, seconds: Array
     ) -> tuple[tuple[Column, Column], tuple[Column, Column]]:
         """The final rises of oil and winding, each with the share of the way left after some time.
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from models.meters.basics import Columns, Feature
+from models.feature import Feature
 from models.meters.bounds import SPAN_OF_RATING
 from models.meters.validation import JUMP_KWH, ROLLOVER_SHARE
-from models.state.cells import Array, Cells
-from schemas.columns import Codes, Column, Mask
-from schemas.units import DAY_SECONDS, HOUR_SECONDS
+from models.state.cells import Cells, Columns
+from models.state.gaps import only
+from schemas.columns import Codes, Column, Mask, Times
+from schemas.units import DAY_HOURS, DAY_SECONDS, HOUR_SECONDS
 
-DAY_HOURS = DAY_SECONDS / HOUR_SECONDS
 
+class DayRegistersColumns(NamedTuple):
+    """Given by DayRegisters."""
 
-def _write_where(cells: Cells, slots: Codes, known: Mask, columns: Columns) -> None:
-    """Writes the cells of the rows of a mask."""
-    for name, values in columns.items():
-        cells[name][slots[known]] = values[known]
+    register_kwh: Column  # secondary; energy over span_hours
+    span_hours: Column  # from the reading before to this one
+    export_kwh: Column  # primary; exported energy
+    # between total and tariff registers; NaN where fewer tariffs are shown than before
+    tariff_gap: Column  # secondary kWh
+    stopped_kwh: Column  # primary; used since the supply was stopped
+    midnights: Column  # 1 where both readings were of midnight itself
 
 
 class DayRegisters(Feature):
@@ -26,30 +33,6 @@ class DayRegisters(Feature):
     A register that fell, or rose by more than the meter's rating could have carried, waits for the
     next day's. A confirmed fall begins anew; a confirmed rise counts.
     """
-
-    reads: tuple[str, ...] = ("register",)
-    takes: tuple[str, ...] = (
-        "at",
-        "register_age",
-        "export_register",
-        "tariff_sum",
-        "tariffs",
-        "effective",
-        "register_span",
-        "un",
-        "imax",
-        "phases",
-        "stopped",
-        "ratio",
-    )
-    gives: tuple[str, ...] = (
-        "register_kwh",
-        "span_hours",
-        "export_kwh",
-        "tariff_gap",
-        "stopped_kwh",
-        "midnights",
-    )
 
     def __init__(self) -> None:
         self.cells = Cells(
@@ -63,103 +46,83 @@ class DayRegisters(Feature):
             midnight=np.bool_(0),
         )
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds the move of the registers.
-
-        register_kwh: energy over span_hours, as the meter shows it
-        span_hours: hours from the reading before to this one
-        export_kwh: exported energy, primary
-        tariff_gap: between total and tariff registers, as the meter shows it; NaN where fewer
-            tariffs are shown than before
-        stopped_kwh: primary energy used since the supply was stopped
-        midnights: 1 where both readings were of midnight itself
-        """
-        memory = self._memory(slots, columns)
-        read = columns["at"] - columns["register_age"]
+    def fold(
+        self,
+        slots: Codes,
+        register: Column,
+        *,
+        at: Times,
+        register_age: Column,
+        export_register: Column,
+        tariff_sum: Column,
+        tariffs: Column,
+        effective: Column,
+        register_span: Column,
+        un: Column,
+        imax: Column,
+        phases: Column,
+        stopped: Column,
+        ratio: Column,
+    ) -> DayRegistersColumns:
+        """The move of the registers to the day's last reading."""
+        memory = self._memory(slots, effective)
+        read = at - register_age
         hours = (read - memory["read"]) / HOUR_SECONDS
         hours = np.where(np.isnan(memory["register"]), np.nan, hours)
-        most = _most_kwh(columns, hours)
-        good, moved = _moved(memory, columns, most)
+        most_kwh = SPAN_OF_RATING * un * imax * phases / 1000 * hours + JUMP_KWH
+        good, moved = _moved(memory, register, register_span, most_kwh)
 
         # The energy since the supply was stopped, and whether midnights are compared.
         used = memory["stopped_kwh"] + np.nan_to_num(moved)
-        stopped_kwh = np.where(memory["read"] >= columns["stopped"], used, 0)
-        midnight = columns["register_age"] == 0
+        stopped_kwh = np.where(memory["read"] >= stopped, used, 0)
+        midnight = register_age == 0
         midnights = midnight & memory["midnight"] & (hours < 1.5 * DAY_HOURS)
 
-        self._remember(slots, memory, columns, good, stopped_kwh)
-        exported = columns["export_register"] - memory["export"]
-        plausible = (exported >= 0) & ~(exported > most)
-        stopped = ~np.isnan(columns["register"]) & ~np.isnan(columns["stopped"])
-        ratio = columns["ratio"]
-        return {
-            "register_kwh": moved,
-            "span_hours": hours,
-            "export_kwh": np.where(plausible, exported * ratio, np.nan),
-            "tariff_gap": _tariff_gap(memory, columns),
-            "stopped_kwh": np.where(stopped, stopped_kwh * ratio, np.nan),
-            "midnights": np.where(np.isnan(moved), np.nan, midnights),
+        # An implausible register waits in the cell `odd`.
+        after = {
+            "register": np.where(good, register, memory["register"]),
+            "read": np.where(good, read, memory["read"]),
+            "odd": np.where(good, np.nan, register),
+            "version": effective,
+            "export": _known_or(export_register, memory["export"]),
+            "tariffs": np.fmax(memory["tariffs"], tariffs),
+            "stopped_kwh": stopped_kwh,
+            "midnight": np.where(good, midnight, memory["midnight"]),
         }
+        known = ~np.isnan(register)
+        self.cells.write_where(slots, known, after)
 
-    def _memory(self, slots: Codes, columns: Columns) -> dict[str, Array]:
+        export_kwh = _plausible(export_register - memory["export"], most_kwh)
+        gap = _tariff_gap(register, tariff_sum, register_span)
+        was_stopped = known & ~np.isnan(stopped)
+        return DayRegistersColumns(
+            register_kwh=moved,
+            span_hours=hours,
+            export_kwh=export_kwh * ratio,
+            tariff_gap=only(tariffs >= memory["tariffs"], gap),
+            stopped_kwh=only(was_stopped, stopped_kwh * ratio),
+            midnights=np.where(np.isnan(moved), np.nan, midnights),
+        )
+
+    def _memory(self, slots: Codes, effective: Column) -> Columns:
         """The cells of each row, without the registers where the meter's record is new."""
         memory = self.cells.read(slots)
-        renewed = memory["version"] != columns["effective"]
+        renewed = memory["version"] != effective
         for name in ("register", "odd", "export"):
             memory[name] = np.where(renewed, np.nan, memory[name])
         memory["tariffs"] = np.where(renewed, 0, memory["tariffs"])
         return memory
 
-    def _remember(
-        self,
-        slots: Codes,
-        memory: Columns,
-        columns: Columns,
-        good: Mask,
-        stopped_kwh: Column,
-    ) -> None:
-        """Remembers the registers of the rows that have one.
 
-        An implausible one waits in the cell `odd`.
-        """
-        register = columns["register"]
-        read = columns["at"] - columns["register_age"]
-        midnight = columns["register_age"] == 0
-        exported = columns["export_register"]
-
-        _write_where(
-            self.cells,
-            slots,
-            ~np.isnan(register),
-            {
-                "register": np.where(good, register, memory["register"]),
-                "read": np.where(good, read, memory["read"]),
-                "odd": np.where(good, np.nan, register),
-                "version": columns["effective"],
-                "export": np.where(np.isnan(exported), memory["export"], exported),
-                "tariffs": np.fmax(memory["tariffs"], columns["tariffs"]),
-                "stopped_kwh": stopped_kwh,
-                "midnight": np.where(good, midnight, memory["midnight"]),
-            },
-        )
-
-
-def _most_kwh(columns: Columns, hours: Column) -> Column:
-    """The energy that the meter's rating could have carried in some hours."""
-    rating_va = SPAN_OF_RATING * columns["un"] * columns["imax"] * columns["phases"]
-    return np.asarray(rating_va / 1000 * hours + JUMP_KWH)
-
-
-def _moved(memory: Columns, columns: Columns, most: Column) -> tuple[Mask, Column]:
+def _moved(
+    memory: Columns, register: Column, span: Column, most_kwh: Column
+) -> tuple[Mask, Column]:
     """The rows whose register is believed, and the energy since the one before.
 
     NaN where it is not or fell.
     """
-    register = columns["register"]
-    span = columns["register_span"]
     last = memory["register"]
     odd = memory["odd"]
-
     delta = register - last
     was_high = last > ROLLOVER_SHARE * span
     rolled_over = was_high & (register < (1 - ROLLOVER_SHARE) * span)
@@ -167,23 +130,42 @@ def _moved(memory: Columns, columns: Columns, most: Column) -> tuple[Mask, Colum
 
     # A fall or leap counts once the reading after it confirms it.
     fell = delta < 0
-    leapt = delta > most
+    leapt = delta > most_kwh
     leap_confirmed = leapt & (odd > last) & (register >= odd)
     fall_confirmed = fell & (odd < last) & (register >= odd)
     good = (~fell & ~leapt) | leap_confirmed | fall_confirmed
     good &= ~np.isnan(register)
-    return good, np.where(good & ~fell, delta, np.nan)
+    return good, only(good & ~fell, delta)
 
 
-def _tariff_gap(memory: Columns, columns: Columns) -> Column:
+def _known_or(values: Column, others: Column) -> Column:
+    """Values, and others where these are not known."""
+    return np.where(np.isnan(values), others, values)
+
+
+def _plausible(kwh: Column, most_kwh: Column) -> Column:
+    """Energies that are not negative and not beyond the most, else NaN."""
+    return only((kwh >= 0) & ~(kwh > most_kwh), kwh)
+
+
+def _tariff_gap(register: Column, tariff_sum: Column, span: Column) -> Column:
     """How far the total register is from the sum of the tariff registers.
 
     The total rolls over before them.
     """
-    span = np.nan_to_num(columns["register_span"], nan=np.inf)
-    apart = np.abs(columns["register"] - columns["tariff_sum"]) % span
-    complete = columns["tariffs"] >= memory["tariffs"]
-    return np.where(complete, np.minimum(apart, span - apart), np.nan)
+    span = np.nan_to_num(span, nan=np.inf)
+    apart = np.abs(register - tariff_sum) % span
+    return np.minimum(apart, span - apart)
+
+
+class RatioChangeColumns(NamedTuple):
+    """Given by RatioChange, from a week after a change of the ratio on file on, else NaN.
+
+    NaN, too, unless a known week preceded the change and the contract did not change.
+    """
+
+    ratio_factor: Column  # ratio on file over the one before
+    shown_factor: Column  # kWh a day shown over that before
 
 
 class RatioChange(Feature):
@@ -197,10 +179,6 @@ class RatioChange(Feature):
     # days after the change, beyond which the use has changed too much; default of this project
     LAST_DAY = 35
 
-    reads: tuple[str, ...] = ("kwh", "ratio")
-    takes: tuple[str, ...] = ("contract_kva",)
-    gives: tuple[str, ...] = ("ratio_factor", "shown_factor")
-
     def __init__(self) -> None:
         none = np.float32(np.nan)
         self.cells = Cells(
@@ -212,28 +190,22 @@ class RatioChange(Feature):
             days=np.uint8(0),
         )
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds the factors by which the ratio on file and the shown energy changed.
-
-        ratio_factor: ratio on file over the one before
-        shown_factor: kWh a day shown over that before
-
-        Both are NaN except from a week after a change on, if a known week preceded it and the
-        contract did not change.
-        """
+    def fold(
+        self, slots: Codes, kwh: Column, ratio: Column, *, contract_kva: Column
+    ) -> RatioChangeColumns:
+        """The factors by which the ratio on file and the shown energy changed."""
         memory = self.cells.read(slots)
-        kwh = columns["kwh"].astype(np.float32)
-        ratio = columns["ratio"].astype(np.float32)
-        contract = columns["contract_kva"].astype(np.float32)
+        kwh = kwh.astype(np.float32)
+        ratio = ratio.astype(np.float32)
+        contract = contract_kva.astype(np.float32)
         known = ~np.isnan(kwh) & ~np.isnan(ratio)
         days = memory["days"].astype(np.int64)
 
         # The ratio before a change, and the mean kWh a day with it.
         changed = ratio != memory["ratio"]
-        same_contract = (contract == memory["contract"]) | np.isnan(contract)
-        replaced = np.where(
-            (days >= self.DAYS) & same_contract, memory["ratio"], np.nan
-        )
+        comparable = (contract == memory["contract"]) | np.isnan(contract)
+        comparable &= days >= self.DAYS
+        replaced = only(comparable, memory["ratio"])
         replaced = np.where(ratio == memory["former"], ratio, replaced)
         former = np.where(changed, replaced, memory["former"])
         before = np.where(changed, memory["mean"], memory["before"])
@@ -249,12 +221,22 @@ class RatioChange(Feature):
             "mean": mean,
             "days": days,
         }
-        _write_where(self.cells, slots, known, after)
+        self.cells.write_where(slots, known, after)
         judged = (days >= self.DAYS) & (days <= self.LAST_DAY) & (before > 0) & known
-        return {
-            "ratio_factor": np.where(judged, ratio / former, np.nan),
-            "shown_factor": np.where(judged, mean / before, np.nan),
-        }
+        return RatioChangeColumns(
+            ratio_factor=only(judged, ratio / former),
+            shown_factor=only(judged, mean / before),
+        )
+
+
+class DemandsColumns(NamedTuple):
+    """Given by Demands; both are NaN where nothing is known."""
+
+    demand_floor: (
+        Column  # secondary; kW, highest power of the whole days since the reset
+    )
+    # the same with the day of the reset; infinite where a higher demand may have been missed
+    demand_ceiling: Column  # secondary
 
 
 class Demands(Feature):
@@ -265,10 +247,6 @@ class Demands(Feature):
     # seconds, beyond which an interval may hide a higher demand
     QUARTER_HOUR_SECONDS = 900
 
-    reads: tuple[str, ...] = ("demand",)
-    takes: tuple[str, ...] = ("at", "demand_resets", "top_kw", "coverage", "interval_s")
-    gives: tuple[str, ...] = ("demand_floor", "demand_ceiling")
-
     def __init__(self) -> None:
         self.cells = Cells(
             demand=np.float32(np.nan),
@@ -278,46 +256,43 @@ class Demands(Feature):
             ceiling=np.float32(np.inf),
         )
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds the bounds of the demand; both are NaN where nothing is known.
-
-        demand_floor: highest power of the whole days since the reset
-        demand_ceiling: the same with the day of the reset; infinite where a higher demand may have
-            been missed
-        """
+    def fold(
+        self,
+        slots: Codes,
+        demand: Column,
+        *,
+        at: Times,
+        demand_resets: Column,
+        top_kw: Column,
+        coverage: Column,
+        interval_s: Column,
+    ) -> DemandsColumns:
+        """The bounds of the demand, this day among those since the reset."""
         memory = self.cells.read(slots)
-        demand = columns["demand"]
-        resets = columns["demand_resets"]
-        top_kw = columns["top_kw"]
-
         first = memory["then"] == 0
         reset = demand < memory["demand"]
-        reset |= np.abs(resets - memory["resets"]) > 0
-        next_day = columns["at"] - memory["then"] < 1.5 * DAY_SECONDS
-        top = np.where(self._complete(columns) & next_day, top_kw, np.inf)
+        reset |= np.abs(demand_resets - memory["resets"]) > 0
 
+        # On a complete day its highest demand is among its intervals.
+        complete = coverage >= self.LEAST_COVERAGE
+        complete &= ~(interval_s > self.QUARTER_HOUR_SECONDS) & ~np.isnan(top_kw)
+        next_day = at - memory["then"] < 1.5 * DAY_SECONDS
+        top = np.where(complete & next_day, top_kw, np.inf)
         floor = np.where(first | reset, 0, np.fmax(memory["floor"], top_kw))
         ceiling = np.where(reset, top, np.maximum(memory["ceiling"], top))
         ceiling = np.where(first, np.inf, ceiling)
+
         known = ~np.isnan(demand)
         after = {
             "demand": demand,
-            "resets": np.where(np.isnan(resets), memory["resets"], resets),
-            "then": columns["at"],
+            "resets": _known_or(demand_resets, memory["resets"]),
+            "then": at,
             "floor": floor,
             "ceiling": ceiling,
         }
-        _write_where(self.cells, slots, known, after)
+        self.cells.write_where(slots, known, after)
         unbounded = ~known | ((floor == 0) & np.isinf(ceiling))
-        return {
-            "demand_floor": np.where(unbounded, np.nan, floor),
-            "demand_ceiling": np.where(unbounded, np.nan, ceiling),
-        }
-
-    def _complete(self, columns: Columns) -> Mask:
-        """True where the day's highest demand is among its intervals."""
-        return np.asarray(
-            (columns["coverage"] >= self.LEAST_COVERAGE)
-            & ~(columns["interval_s"] > self.QUARTER_HOUR_SECONDS)
-            & ~np.isnan(columns["top_kw"])
+        return DemandsColumns(
+            demand_floor=np.where(unbounded, np.nan, floor),
+            demand_ceiling=np.where(unbounded, np.nan, ceiling),
         )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from models.meters.basics import Columns, Feature
+from models.feature import Feature
 from models.state.cells import Cells
 from models.state.index import Index
 from models.state.owners import Owner, Schema, State
 from models.state.runs import grouped
-from schemas.columns import Codes
+from schemas.columns import Codes, Column, Times
 
 if TYPE_CHECKING:
     from river.anomaly import GaussianScorer
@@ -86,38 +86,46 @@ class Peers(Owner):
         self._states = dict(state.get("states", ()))
 
 
-class PeerScore(Feature):
-    """Adds peer_score; the final judge learns, the live judge only scores."""
+class PeerScoreColumns(NamedTuple):
+    """Given by PeerScore."""
 
-    reads: tuple[str, ...] = ("change", "residential")
-    takes: tuple[str, ...] = ("area", "at")
-    gives: tuple[str, ...] = ("peer_score",)
+    # between 0 and 1; NaN before the model has seen enough, or without a change to score
+    peer_score: Column
+
+
+class PeerScore(Feature):
+    """The peers' score of a day; the final judge learns, the live judge only scores."""
 
     def __init__(self, peers: Peers, meters: Index, learns: bool) -> None:
         self._peers, self._meters, self._learns = peers, meters, learns
         self.cells = Cells()
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds peer_score between 0 and 1.
-
-        NaN before the model has seen enough, or without a change to score.
-        """
-        change = columns["change"]
-        segment = columns["residential"]
-        known = np.flatnonzero(~np.isnan(change) & ~np.isnan(segment))
-        areas = columns["area"][known].astype(np.int64)
-        peers = areas << 1 | (segment[known] > 0)
+    def fold(
+        self,
+        slots: Codes,
+        change: Column,
+        residential: Column,
+        *,
+        area: Codes,
+        at: Times,
+    ) -> PeerScoreColumns:
+        """The score by the model as it stood some days before."""
+        known = np.flatnonzero(~np.isnan(change) & ~np.isnan(residential))
+        is_home = residential[known] > 0
+        groups = area[known].astype(np.int64) << 1 | is_home
 
         score = np.full(len(slots), np.nan)
-        for _, group_rows in grouped(peers):
+        for _, group_rows in grouped(groups):
             rows = known[group_rows]
+            first = rows[0]
             changes = change[rows].tolist()
-            key = self._meters.pairs[slots[rows[0]]][0], float(segment[rows[0]])
-            at = int(columns["at"][rows[0]])
-            sealed = at - SCORING_LAG_SECONDS
+            area_name, _ = self._meters.pairs[slots[first]]
+            key = area_name, float(residential[first])
+            day = int(at[first])
+            sealed = day - SCORING_LAG_SECONDS
             if self._learns:
-                self._peers.learn(key, at, changes)
+                self._peers.learn(key, day, changes)
             elif self._peers.count(key, sealed) >= GRACE_PEER_DAYS:
                 scorer = self._peers.scorer(key, sealed)
                 score[rows] = [scorer.score_one(None, value) for value in changes]
-        return {"peer_score": score}
+        return PeerScoreColumns(peer_score=score)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from models.feature import Feature
 from models.master.calendar import day_of, month_of
-from models.meters.basics import Columns, Feature
-from models.meters.metering import DAY_HOURS
-from models.state.cells import Cells
-from schemas.columns import Codes, Mask
-from schemas.units import HOUR_SECONDS
+from models.state.cells import Cells, pushed
+from models.state.gaps import only
+from schemas.columns import Codes, Column, Mask, Times
+from schemas.units import DAY_HOURS, HOUR_SECONDS
+
+
+class AccountsColumns(NamedTuple):
+    """Given by Accounts."""
+
+    explained_kwh: (
+        Column  # secondary; by power where by_power is 1, else by the contract
+    )
+    by_power: Column
+    # second-highest ratio of register to power on the last three days that can be compared,
+    # after two standard errors
+    ratio_over: Column
+    ratio_under: Column  # the same of the second-lowest ratio
 
 
 class Accounts(Feature):
@@ -27,73 +42,71 @@ class Accounts(Feature):
     LEAST_KWH = 1.0
     RETURNED_SHARE = 0.01  # of the energy drawn, that may flow back on a compared day
 
-    reads: tuple[str, ...] = ("register_kwh",)
-    takes: tuple[str, ...] = (
-        "span_hours",
-        "register_age",
-        "mean_kw",
-        "mean_kw_error",
-        "power_coverage",
-        "returned_kwh",
-        "contract_kva",
-        "suspended_kva",
-        "ratio",
-    )
-    gives: tuple[str, ...] = ("explained_kwh", "by_power", "ratio_over", "ratio_under")
-
     def __init__(self) -> None:
         none = np.full(self.DAYS, np.nan, np.float32)
         self.cells = Cells(over=none, under=none)
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds the explained energy and the ratio of register to power.
-
-        explained_kwh: by power where by_power is 1, else by the contract
-        ratio_over, ratio_under: second highest and second lowest ratio of the last three days that
-            can be compared, each after two standard errors
-        """
-        known = ~np.isnan(columns["register_kwh"])
-        hours = columns["span_hours"]
-        coverage = columns["power_coverage"]
-        flowed = columns["mean_kw"] * hours
-
-        by_power = coverage >= self.EXPLAINED_COVERAGE
-        by_power &= hours < self.DAYS * DAY_HOURS
-        contract_kva = np.maximum(columns["contract_kva"] - columns["suspended_kva"], 1)
-        allowed = contract_kva / columns["ratio"] * hours
+    def fold(
+        self,
+        slots: Codes,
+        register_kwh: Column,
+        *,
+        span_hours: Column,
+        register_age: Column,
+        mean_kw: Column,
+        mean_kw_error: Column,
+        power_coverage: Column,
+        returned_kwh: Column,
+        contract_kva: Column,
+        suspended_kva: Column,
+        ratio: Column,
+    ) -> AccountsColumns:
+        """The explained energy and the ratio of register to power, this day among the three."""
+        known = ~np.isnan(register_kwh)
+        flowed = mean_kw * span_hours
+        by_power = power_coverage >= self.EXPLAINED_COVERAGE
+        by_power &= span_hours < self.DAYS * DAY_HOURS
+        in_force_kva = np.maximum(contract_kva - suspended_kva, 1)
+        allowed = in_force_kva / ratio * span_hours
         explained = np.where(by_power, flowed, allowed)
 
         compared = (
             known
-            & (np.abs(hours - DAY_HOURS) <= 2)
-            & (columns["register_age"] <= HOUR_SECONDS)
+            & (np.abs(span_hours - DAY_HOURS) <= 2)
+            & (register_age <= HOUR_SECONDS)
             & (flowed >= self.LEAST_KWH)
-            & (coverage >= self.COMPARED_COVERAGE)
-            & (columns["returned_kwh"] <= self.RETURNED_SHARE * flowed)
+            & (power_coverage >= self.COMPARED_COVERAGE)
+            & (returned_kwh <= self.RETURNED_SHARE * flowed)
         )
-        return self._ratios(slots, columns, compared) | {
-            "explained_kwh": np.where(known, explained, np.nan),
-            "by_power": np.where(known, by_power, np.nan),
-        }
-
-    def _ratios(self, slots: Codes, columns: Columns, compared: Mask) -> Columns:
-        """The columns ratio_over and ratio_under; remembers the ratios of the compared rows."""
-        flowed = columns["mean_kw"] * columns["span_hours"]
-        ratio = columns["register_kwh"] / flowed
-        error = self.STANDARD_ERRORS * columns["mean_kw_error"] / columns["mean_kw"]
-
-        ratios = {}
+        by_register = register_kwh / flowed
+        error = self.STANDARD_ERRORS * mean_kw_error / mean_kw
+        over = self._second_highest("over", slots, by_register - error, compared)
         # The lowest ratio is the highest of the negated ones.
-        for name, sign in (("over", 1), ("under", -1)):
-            before = self.cells[name][:, slots]
-            newest = (sign * ratio - error)[None]
-            after = np.where(compared, np.concatenate([before[1:], newest]), before)
-            self.cells[name][:, slots] = after
+        under = self._second_highest("under", slots, -by_register - error, compared)
+        return AccountsColumns(
+            explained_kwh=only(known, explained),
+            by_power=only(known, by_power),
+            ratio_over=over,
+            ratio_under=-under,
+        )
 
-            second = np.sort(np.where(np.isnan(after), -np.inf, after), axis=0)[-2]
-            given = compared & np.isfinite(second)
-            ratios[f"ratio_{name}"] = np.where(given, sign * second, np.nan)
-        return ratios
+    def _second_highest(
+        self, name: str, slots: Codes, ratio: Column, compared: Mask
+    ) -> Column:
+        """The second-highest of the last three ratios of a cell; remembers those of compared rows."""
+        before = self.cells[name][:, slots]
+        after = np.where(compared, pushed(before, ratio), before)
+        self.cells[name][:, slots] = after
+
+        ranked = np.sort(np.where(np.isnan(after), -np.inf, after), axis=0)
+        second = ranked[-2]
+        return only(compared & np.isfinite(second), second)
+
+
+class MonthlyFactorColumns(NamedTuple):
+    """Given by MonthlyFactor."""
+
+    month_factor: Column  # on the last day of a month that was well covered, else NaN
 
 
 class MonthlyFactor(Feature):
@@ -101,31 +114,32 @@ class MonthlyFactor(Feature):
 
     LEAST_COVERAGE = 0.9  # of the month's intervals
 
-    reads: tuple[str, ...] = ()  # a month ends on a day without readings too
-    takes: tuple[str, ...] = ("at", "mean_kw", "mean_kvar", "power_coverage")
-    gives: tuple[str, ...] = ("month_factor",)
-
     def __init__(self, zone: str) -> None:
         self._zone = zone
         self.cells = Cells(
             month=np.int32(0), days=np.float32(0), kw=np.float32(0), kvar=np.float32(0)
         )
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds month_factor on the last day of a month that was well covered.
-
-        NaN on any other day.
-        """
-        day = day_of(columns["at"], self._zone)
+    def fold(
+        self,
+        slots: Codes,
+        *,  # a month ends on a day without readings too
+        at: Times,
+        mean_kw: Column,
+        mean_kvar: Column,
+        power_coverage: Column,
+    ) -> MonthlyFactorColumns:
+        """The month's power factor; the day counts in its month."""
+        day = day_of(at, self._zone)
         month, day_number = month_of(day)
         next_month, _ = month_of(day + 1)
 
-        coverage = columns["power_coverage"].astype(np.float64)
-        coverage = np.where(np.isnan(columns["mean_kvar"]), 0, coverage)
+        coverage = power_coverage.astype(np.float64)
+        coverage = np.where(np.isnan(mean_kvar), 0, coverage)
         sums = {
             "days": coverage,
-            "kw": coverage * np.nan_to_num(columns["mean_kw"]),
-            "kvar": coverage * np.nan_to_num(columns["mean_kvar"]),
+            "kw": coverage * np.nan_to_num(mean_kw),
+            "kvar": coverage * np.nan_to_num(mean_kvar),
         }
         running = self.cells["month"][slots] == month
         for name, value in sums.items():
@@ -136,4 +150,4 @@ class MonthlyFactor(Feature):
         complete = sums["days"] >= self.LEAST_COVERAGE * day_number
         factor = sums["kw"] / np.hypot(sums["kw"], sums["kvar"])
         ended = (next_month > month) & complete
-        return {"month_factor": np.where(ended, factor, np.nan)}
+        return MonthlyFactorColumns(month_factor=only(ended, factor))

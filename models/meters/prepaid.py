@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from models.meters.basics import Columns, Feature, faded
+from models.feature import Feature
+from models.meters.fading import faded
 from models.state.cells import Cells
-from schemas.columns import Codes, Payment
+from models.state.gaps import only
+from schemas.columns import Codes, Column, Payment, Times
 from schemas.units import DAY_SECONDS
 
 HALF_LIFE = 14.0  # days over which the daily use fades
@@ -14,12 +18,15 @@ LEAST_GAP_DAYS = 0.25  # days that two balances must be apart to show use
 LONGEST_GAP_DAYS = 40.0  # days after which a balance shows no use
 
 
+class BalancesColumns(NamedTuple):
+    """Given by Balances."""
+
+    balance: Column  # yuan: the last known one with the top-ups since
+    daily_yuan: Column  # 0 while unknown
+
+
 class Balances(Feature):
     """A customer's last balance, the top-ups since, and the yuan a day that balances fall by."""
-
-    reads: tuple[str, ...] = ("amount",)
-    takes: tuple[str, ...] = ("payment", "succeeded", "at")
-    gives: tuple[str, ...] = ("balance", "daily_yuan")
 
     def __init__(self) -> None:
         self.cells = Cells(
@@ -29,21 +36,24 @@ class Balances(Feature):
             daily=np.float64(0),
         )
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds balance, the last known one with the top-ups since, and daily_yuan, 0 while unknown.
-
-        A revoked top-up has a negative amount.
-        """
-        at = columns["at"]
-        amount = columns["amount"]
+    def fold(
+        self,
+        slots: Codes,
+        amount: Column,
+        *,
+        payment: Codes,
+        succeeded: Column,
+        at: Times,
+    ) -> BalancesColumns:
+        """The balance and the daily use after each row; a revoked top-up has a negative amount."""
         memory = self.cells.read(slots)
 
         # A new balance, or an amount that was topped up or taken back since the last.
-        new_balance = columns["payment"] == Payment.BALANCE
+        new_balance = payment == Payment.BALANCE
         new_balance = new_balance & np.isfinite(amount) & (at > memory["then"])
-        went_through = (columns["succeeded"] == 1) | (amount < 0)
-        topped_up = (columns["payment"] == Payment.TOPUP) & went_through
-        topped_up |= columns["payment"] == Payment.REVERSAL
+        went_through = (succeeded == 1) | (amount < 0)
+        topped_up = (payment == Payment.TOPUP) & went_through
+        topped_up |= payment == Payment.REVERSAL
         added = topped_up & np.isfinite(amount) & (at >= memory["then"])
 
         days = (at - memory["then"]) / DAY_SECONDS
@@ -67,10 +77,8 @@ class Balances(Feature):
                 "then": np.where(new_balance, at, memory["then"]),
             },
         )
-        return {
-            "balance": np.where(new_balance | added, balance + topped, np.nan),
-            "daily_yuan": daily,
-        }
+        shown = only(new_balance | added, balance + topped)
+        return BalancesColumns(balance=shown, daily_yuan=daily)
 
     def reset_after_loss(self) -> None:
         """Forgets the balance: a lost row may have been a top-up."""

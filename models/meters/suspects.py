@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.meters.basics import Columns, Feature
+from models.feature import Feature
 from models.state.cells import Array, Cells
+from models.state.gaps import only
 from models.state.runs import grouped
-from schemas.columns import Codes, Column, Mask
+from schemas.columns import Codes, Column, Mask, Times
 from schemas.units import DAY_SECONDS
 
 LEAST_COVERAGE = 0.9  # of a user's intervals, for its day to count
@@ -32,88 +33,86 @@ class SuspectEvidence(NamedTuple):
     def strength(self) -> Column:
         """How unlikely it is by chance, in standard deviations of Fisher's z; 0 where it is NaN."""
         fisher_z = np.arctanh(np.minimum(self.rho, MOST_CORRELATION))
-        return np.nan_to_num(fisher_z * np.sqrt(np.maximum(self.days - 5, 0)))
+        degrees = np.maximum(self.days - 5, 0)
+        return np.nan_to_num(fisher_z * np.sqrt(degrees))
+
+
+class SuspectsColumns(NamedTuple):
+    """Given by Suspects, of users; NaN where the loss is not known, or for fewer than 14 days.
+
+    Zeros where the area surely lost nothing beyond the usual.
+    """
+
+    suspect_rho: Column  # correlation of the user's energy with the loss
+    suspect_days: Column  # known days that it rests on
+    suspect_kwh: Column  # primary; kWh a day that it would explain
 
 
 class Suspects(Feature):
     """Thirty days of every user's energy; of a gateway meter, of its area's unusual loss."""
-
-    reads: tuple[str, ...] = ("area_unusual_kwh",)
-    takes: tuple[str, ...] = (
-        "area",
-        "at",
-        "kwh",
-        "coverage",
-        "ratio",
-        "is_gateway",
-        "pv_kva",
-        "area_excess_kwh",
-    )
-    gives: tuple[str, ...] = ("suspect_rho", "suspect_days", "suspect_kwh")
 
     DAYS = 30
 
     def __init__(self) -> None:
         self.cells = Cells(kwh=np.full(self.DAYS, np.nan, np.float32), then=np.int64(0))
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds correlation, days and kWh of each user.
+    def fold(
+        self,
+        slots: Codes,
+        area_unusual_kwh: Column,
+        *,
+        area: Codes,
+        at: Times,
+        kwh: Column,
+        coverage: Column,
+        ratio: Column,
+        is_gateway: Column,
+        pv_kva: Column,
+        area_excess_kwh: Column,
+    ) -> SuspectsColumns:
+        """The evidence against each user; the rows of an area are those of one day."""
+        known = np.flatnonzero(~np.isnan(area_unusual_kwh))
+        gateway = is_gateway[known]
+        covered = coverage >= LEAST_COVERAGE
+        own_kwh = only(covered, kwh * ratio)
+        kwh = np.where(gateway == 1, area_unusual_kwh[known], own_kwh[known])
+        days = self._remember(slots[known], at[known], kwh)
 
-        Zeros where the area surely lost nothing beyond the usual.
-
-        The rows of an area are those of one day. NaN where the loss is not known, or for fewer than
-        14 days.
-        """
-        known = np.flatnonzero(~np.isnan(columns["area_unusual_kwh"]))
-        areas = columns["area"][known]
-        gateway = columns["is_gateway"][known]
-        days = self._remember(
-            slots[known],
-            columns["at"][known],
-            np.where(
-                gateway == 1,
-                columns["area_unusual_kwh"][known],
-                _covered_kwh(columns)[known],
-            ),
-        )
-
-        evidence = {name: np.full(len(slots), np.nan) for name in self.gives}
-        for _, rows in grouped(areas):
+        evidence = SuspectsColumns(*np.full((3, len(slots)), np.nan))
+        for _, rows in grouped(area[known]):
             users = rows[gateway[rows] == 0]
-            loss = days[:, rows[gateway[rows] == 1][0]].astype(np.float64)
+            first_gateway = rows[gateway[rows] == 1][0]
+            loss = days[:, first_gateway].astype(np.float64)
             known_days = ~np.isnan(loss)
             if not len(users) or np.count_nonzero(known_days) < LEAST_DAYS:
                 continue
 
             places = known[users]
             found = SuspectEvidence(*np.zeros((3, len(users))))
-            if columns["area_excess_kwh"][places[0]] > 0:
+            if area_excess_kwh[places[0]] > 0:
                 energy = days[known_days][:, users]
-                has_sun = columns["pv_kva"][places] > 0
+                has_sun = pv_kva[places] > 0
                 found = compared(loss[known_days], energy, has_sun)
-            for name, values in zip(self.gives, found, strict=True):
-                evidence[name][places] = values
+            for column, values in zip(evidence, found, strict=True):
+                column[places] = values
         return evidence
 
     def _remember(self, slots: Codes, at: Array, kwh: Column) -> Array:
         """The last thirty days of some slots, this day last; days without a row are NaN."""
         before = self.cells["kwh"][:, slots]
-        elapsed = np.rint((at - self.cells["then"][slots]) / DAY_SECONDS)
+        seconds = at - self.cells["then"][slots]
+        elapsed = np.rint(seconds / DAY_SECONDS)
         elapsed = np.clip(elapsed, 1, self.DAYS).astype(np.int64)
 
-        source = np.arange(self.DAYS)[:, None] + elapsed
-        shifted = np.take_along_axis(before, np.minimum(source, self.DAYS - 1), axis=0)
+        day = np.arange(self.DAYS)[:, None]
+        source = day + elapsed
+        last = np.minimum(source, self.DAYS - 1)
+        shifted = np.take_along_axis(before, last, axis=0)
         after = np.where(source < self.DAYS, shifted, np.float32(np.nan))
         after[-1] = kwh
         self.cells["kwh"][:, slots] = after
         self.cells["then"][slots] = at
         return after
-
-
-def _covered_kwh(columns: Columns) -> Column:
-    """The primary energy of each row; NaN where too few intervals were measured."""
-    covered = columns["coverage"] >= LEAST_COVERAGE
-    return np.where(covered, columns["kwh"] * columns["ratio"], np.nan)
 
 
 def compared(loss: Column, energy: Array, has_sun: Mask) -> SuspectEvidence:
@@ -129,12 +128,15 @@ def compared(loss: Column, energy: Array, has_sun: Mask) -> SuspectEvidence:
     """
     energy = energy.astype(np.float64)
     step = rise(loss)
-    total = np.rint(_filled(energy) * 1000).astype(np.int64).sum(axis=1) / 1000
+    watt_hours = np.rint(_filled(energy) * 1000).astype(np.int64)
+    total = watt_hours.sum(axis=1) / 1000
     share = _proportional(loss[step:], energy[step:], total[step:])
     if not step:
         return share
+
     fall = _withheld(loss, energy, total, step)
-    fell = (fall.strength() > share.strength()) & ~has_sun
+    fell = fall.strength() > share.strength()
+    fell &= ~has_sun
     return SuspectEvidence(
         rho=np.where(fell, fall.rho, share.rho),
         days=np.where(fell, fall.days, share.days),
@@ -146,14 +148,18 @@ def rise(loss: Column) -> int:
     """The day on which a loss rose most clearly for good; 0 when it did not."""
     most_errors = STEP_ERRORS
     step = 0
-    for day in range(LEAST_DAYS_BEFORE, len(loss) - LEAST_DAYS_AFTER + 1):
+    days = len(loss)
+    for day in range(LEAST_DAYS_BEFORE, days - LEAST_DAYS_AFTER + 1):
         before = loss[:day]
         after = loss[day:]
-        squares = np.square(before - before.mean()).sum()
-        squares += np.square(after - after.mean()).sum()
-        error = np.sqrt(squares / (len(loss) - 2) * (1 / day + 1 / (len(loss) - day)))
+        mean_before = before.mean()
+        mean_after = after.mean()
+        squares = np.square(before - mean_before).sum()
+        squares += np.square(after - mean_after).sum()
+        variance = squares / (days - 2)
+        error = np.sqrt(variance * (1 / day + 1 / (days - day)))
 
-        risen = after.mean() - before.mean()
+        risen = mean_after - mean_before
         if risen > most_errors * error:
             most_errors = risen / error
             step = day
@@ -162,25 +168,28 @@ def rise(loss: Column) -> int:
 
 def _proportional(loss: Column, energy: Array, total: Column) -> SuspectEvidence:
     """Whether the loss goes with each user's energy beyond the total, and each user's kWh."""
-    days = (~np.isnan(energy)).sum(axis=0)
-    rho = np.fmin(
-        _partial_correlation(loss, energy, total),
-        _partial_correlation(ranks(loss), ranks(energy), ranks(total)),
-    )
-    rho = np.where(days >= PROPORTIONAL_DAYS, np.fmax(rho, 0), 0.0)
+    days = _known_days(energy)
+    by_kwh = _partial_correlation(loss, energy, total)
+    by_rank = _partial_correlation(ranks(loss), ranks(energy), ranks(total))
+    rho = np.fmax(np.fmin(by_kwh, by_rank), 0)
+    rho = np.where(days >= PROPORTIONAL_DAYS, rho, 0.0)
     evidence = SuspectEvidence(rho, days.astype(float), kwh=np.zeros(len(rho)))
 
     # The loss beyond the total is shared out among the strongest few.
-    first = np.argsort(-evidence.strength(), kind="stable")[:COMPARED_USERS]
+    by_strength = np.argsort(-evidence.strength(), kind="stable")
+    first = by_strength[:COMPARED_USERS]
     first = first[rho[first] > 0]
     if len(first):
         from scipy.optimize import nnls  # noqa: PLC0415 - long to load, and few areas have suspects
 
-        level = np.stack([np.ones(len(total)), total - total.mean()], axis=1)
-        curves = np.concatenate([_filled(energy[:, first]), loss[:, None]], axis=1)
-        curves -= level @ np.linalg.lstsq(level, curves, rcond=None)[0]
-        factors = nnls(curves[:, :-1], curves[:, -1])[0]
-        evidence.kwh[first] = factors * np.nanmean(energy[:, first], axis=0)
+        suspected = energy[:, first]
+        steady = np.ones(len(total))
+        level = np.stack([steady, total - total.mean()], axis=1)
+        curves = np.concatenate([_filled(suspected), loss[:, None]], axis=1)
+        fitted, *_ = np.linalg.lstsq(level, curves, rcond=None)
+        curves -= level @ fitted
+        factors, _ = nnls(curves[:, :-1], curves[:, -1])
+        evidence.kwh[first] = factors * np.nanmean(suspected, axis=0)
     return evidence
 
 
@@ -190,33 +199,44 @@ def _withheld(loss: Column, energy: Array, total: Column, step: int) -> SuspectE
     The kWh are at most the rise.
     """
     before = energy[:step]
-    days_before = (~np.isnan(before)).sum(axis=0)
-    usual = np.nansum(before, axis=0) / np.maximum(days_before, 1)
-    missing = usual * (total / total[:step].mean())[:, None] - energy
-    rho = _correlation(loss, missing)
+    relative = total / total[:step].mean()
+    missing = _mean(before) * relative[:, None] - energy
+    rho = np.fmax(_correlation(loss, missing), 0)
 
     after = missing[step:]
-    days_after = (~np.isnan(after)).sum(axis=0)
-    kwh = np.nansum(after, axis=0) / np.maximum(days_after, 1)
-    enough = (days_before >= LEAST_DAYS_BEFORE) & (days_after >= LEAST_DAYS_AFTER)
+    enough = _known_days(before) >= LEAST_DAYS_BEFORE
+    enough &= _known_days(after) >= LEAST_DAYS_AFTER
+    risen = loss[step:].mean() - loss[:step].mean()
     return SuspectEvidence(
-        rho=np.where(enough, np.fmax(rho, 0), 0.0),
-        days=(~np.isnan(missing)).sum(axis=0).astype(float),
-        kwh=np.clip(kwh, 0, loss[step:].mean() - loss[:step].mean()),
+        rho=np.where(enough, rho, 0.0),
+        days=_known_days(missing).astype(float),
+        kwh=np.clip(_mean(after), 0, risen),
     )
+
+
+def _known_days(energy: Array) -> Codes:
+    """The number of known days of each user."""
+    return np.asarray((~np.isnan(energy)).sum(axis=0))
+
+
+def _mean(energy: Array) -> Column:
+    """The mean of each user's known days; 0 without any."""
+    total = np.nansum(energy, axis=0)
+    return np.asarray(total / np.maximum(_known_days(energy), 1))
 
 
 def _filled(energy: Array) -> Array:
     """Days of energy, with each user's mean on its unknown days."""
-    mean = np.nansum(energy, axis=0) / np.maximum((~np.isnan(energy)).sum(axis=0), 1)
-    return np.where(np.isnan(energy), mean, energy)
+    return np.where(np.isnan(energy), _mean(energy), energy)
 
 
 def ranks(values: Array) -> Array:
     """The rank of each day's value, the same of equal values; NaN stays."""
-    below = (values[None] < values[:, None]).sum(axis=1)
-    equal = (values[None] == values[:, None]).sum(axis=1)
-    return np.where(np.isnan(values), np.nan, below + equal / 2)
+    others = values[None]
+    of_day = values[:, None]
+    below = (others < of_day).sum(axis=1)
+    equal = (others == of_day).sum(axis=1)
+    return only(~np.isnan(values), below + equal / 2)
 
 
 def _correlation(curve: Column, others: Array) -> Column:
@@ -229,22 +249,31 @@ def _correlation(curve: Column, others: Array) -> Column:
     """
     known = ~np.isnan(others)
     days = np.maximum(known.sum(axis=0), 1)
-    first = np.where(known, curve[:, None], 0.0)
-    first = np.where(known, first - first.sum(axis=0) / days, 0.0)
-    second = np.where(known, others, 0.0)
-    second = np.where(known, second - second.sum(axis=0) / days, 0.0)
+    first = _centred(curve[:, None], known, days)
+    second = _centred(others, known, days)
 
-    size = np.sqrt(np.square(first).sum(axis=0) * np.square(second).sum(axis=0))
+    first_squares = np.square(first).sum(axis=0)
+    second_squares = np.square(second).sum(axis=0)
+    size = np.sqrt(first_squares * second_squares)
+    moves = size > 0
     covariance = (first * second).sum(axis=0)
-    return np.where(size > 0, covariance / np.where(size > 0, size, 1), 0.0)
+    return np.where(moves, covariance / np.where(moves, size, 1), 0.0)
+
+
+def _centred(curves: Array, known: Mask, days: Codes) -> Array:
+    """Curves less their mean over so many known days; 0 on the other days."""
+    curves = np.where(known, curves, 0.0)
+    mean = curves.sum(axis=0) / days
+    return np.where(known, curves - mean, 0.0)
 
 
 def _partial_correlation(curve: Column, others: Array, third: Column) -> Column:
     """The correlation of a curve with each of others, without the part owed to a third."""
-    third_by_curve = np.where(~np.isnan(others), third[:, None], np.nan)
+    third_by_curve = only(~np.isnan(others), third[:, None])
     with_others = _correlation(third, others)
     with_curve = _correlation(curve, third_by_curve)
-    left = (1 - np.square(with_others)) * (1 - np.square(with_curve))
-    left = np.sqrt(np.maximum(left, 1e-12))
-    direct = _correlation(curve, others)
-    return np.clip((direct - with_others * with_curve) / left, -1, 1)
+    left_of_others = 1 - np.square(with_others)
+    left_of_curve = 1 - np.square(with_curve)
+    left = np.maximum(left_of_others * left_of_curve, 1e-12)
+    direct = _correlation(curve, others) - with_others * with_curve
+    return np.clip(direct / np.sqrt(left), -1, 1)

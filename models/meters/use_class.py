@@ -5,13 +5,17 @@ The model is linear, learned from a history.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from models.feature import Feature
 from models.master.calendar import HOLIDAY_KIND
-from models.meters.basics import Columns, Feature
-from models.meters.profiles import DAY_HOURS, USE_CLASS_COUNT
+from models.meters.peer_days import use_class_bits
 from models.state.cells import Cells
+from models.state.gaps import only
 from schemas.columns import METER_SEGMENTS, Codes, Column
+from schemas.units import DAY_HOURS
 from schemas.use_class import UseClassModel
 
 SATURDAY_KIND = 5  # the first weekend day among the kinds of days
@@ -72,7 +76,19 @@ class Fleet:
         for likelihood in likelihoods:
             total += likelihood
         seen = distance <= self._reach * len(features)
-        return np.where(seen, likelihoods / total, np.nan)
+        return only(seen, likelihoods / total)
+
+
+class UseClassColumns(NamedTuple):
+    """Given by UseClass: classes as residential 0, commercial, industrial, agricultural 3.
+
+    NaN without a model, without master data, and where the model does not know the filed class or
+    the shape.
+    """
+
+    filed_class: Column  # by the master data, known also where the shape is not
+    other_class: Column  # likeliest class besides it
+    other_chance: Column  # probability of that class
 
 
 class UseClass(Feature):
@@ -81,35 +97,35 @@ class UseClass(Feature):
     It has no memory of its own.
     """
 
-    reads: tuple[str, ...] = ("usual_hours", "usual_kinds", "usual_variation")
-    takes: tuple[str, ...] = ("segments",)
-    gives: tuple[str, ...] = ("filed_class", "other_class", "other_chance")
-
     def __init__(self, fleet: Fleet) -> None:
         self._fleet, self.cells = fleet, Cells()
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds the filed class and the likeliest class besides it.
-
-        filed_class: by the master data
-        other_class, other_chance: the likeliest besides it, and its probability
-
-        Classes are numbered as residential, commercial, industrial, agricultural. NaN without a
-        model, without master data, and where the model does not know the filed class or the shape.
-        """
+    def fold(
+        self,
+        slots: Codes,
+        usual_hours: Column,
+        usual_kinds: Column,
+        usual_variation: Column,
+        *,
+        segments: Column,
+    ) -> UseClassColumns:
+        """The filed class and the likeliest class besides it."""
         if self._fleet.model is None:
-            return dict.fromkeys(self.gives, np.full(len(slots), np.nan))
-        bits = columns["segments"].astype(np.int64) & (1 << USE_CLASS_COUNT) - 1
-        filed = np.where(bits > 0, np.log2(np.maximum(bits, 1)), np.nan)
-        chances = self._fleet.chances(shapes(*(columns[name] for name in self.reads)))
+            nothing = np.full(len(slots), np.nan)
+            return UseClassColumns(nothing, nothing, nothing)
+        bits = use_class_bits(segments)
+        filed = only(bits > 0, np.log2(np.maximum(bits, 1)))
+        meter_shapes = shapes(usual_hours, usual_kinds, usual_variation)
+        chances = self._fleet.chances(meter_shapes)
 
         is_filed = self._fleet.codes[:, None] == filed
         others = np.where(is_filed | np.isnan(chances), -1.0, chances)
         likeliest = others.argmax(axis=0)
         chance = others[likeliest, np.arange(len(slots))]
         known = is_filed.any(axis=0) & ~np.isnan(chances[0])
-        return {
-            "filed_class": filed,
-            "other_class": np.where(known, self._fleet.codes[likeliest], np.nan),
-            "other_chance": np.where(known, chance, np.nan),
-        }
+        other_class = self._fleet.codes[likeliest]
+        return UseClassColumns(
+            filed_class=filed,
+            other_class=only(known, other_class),
+            other_chance=only(known, chance),
+        )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from models.meters.basics import Columns, Feature
-from models.state.cells import Array, Cells
-from models.state.gaps import unknown
+from models.feature import Feature
+from models.state.cells import Cells, Columns, pushed
+from models.state.gaps import only, unknown
 from models.state.passes import UniquePasses
-from schemas.columns import Codes, Column, Flag, Mask, Readings
+from schemas.columns import Codes, Column, Flag, Mask, Readings, Times
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 STATUS_FLAGS = {
@@ -34,17 +36,17 @@ def wiring_columns(readings: Readings, elements: Column) -> Columns:
 
     if not unknown(readings.u):
         complete = _complete(readings.u, elements)
-        columns["lowest_u"] = np.where(complete, np.fmin.reduce(readings.u), np.nan)
-        columns["highest_u"] = np.where(complete, np.fmax.reduce(readings.u), np.nan)
+        columns["lowest_u"] = only(complete, np.fmin.reduce(readings.u))
+        columns["highest_u"] = only(complete, np.fmax.reduce(readings.u))
     if not unknown(readings.terminal_p):
         complete = _complete(readings.p, elements)
         total = np.nansum(readings.p, axis=0)
-        columns["whole_p"] = np.where(complete, total, np.nan)
+        columns["whole_p"] = only(complete, total)
     if not unknown(readings.flags):
         known = np.isfinite(readings.flags)
         word = np.where(known, readings.flags, 0).astype(np.int64)
         for name, flag in STATUS_FLAGS.items():
-            columns[name] = np.where(known, word & flag > 0, np.nan)
+            columns[name] = only(known, word & flag > 0)
     if not unknown(readings.p):
         columns["lag"] = _lag_column(readings, elements)
     return columns
@@ -79,8 +81,18 @@ def _lags(U: Column, I: Column, P: Column, Q: Column) -> Column:
     missing = np.isnan(Q)
     if not missing.any():
         return lag
-    cosine = np.clip(P * 1000 / (U * np.abs(I)), -1, 1)
-    return np.where(missing, np.degrees(np.arccos(cosine)), lag)
+    apparent_power = U * np.abs(I)
+    cosine = np.clip(P * 1000 / apparent_power, -1, 1)
+    distance = np.degrees(np.arccos(cosine))
+    return np.where(missing, distance, lag)
+
+
+class NeutralMismatchColumns(NamedTuple):
+    """Given by NeutralMismatch."""
+
+    # third-largest share of the greater current, of the last five loaded readings within a
+    # day; NaN without load, and until there are three readings
+    mismatch_third: Column
 
 
 class NeutralMismatch(Feature):
@@ -88,9 +100,6 @@ class NeutralMismatch(Feature):
 
     relearns = 96
     distinct = False
-    reads: tuple[str, ...] = ("neutral", "most_i", "ib")
-    takes: tuple[str, ...] = ("at", "elements")
-    gives: tuple[str, ...] = ("mismatch_third",)
 
     KEPT_READINGS = 5
     NEEDED_READINGS = 3
@@ -103,35 +112,46 @@ class NeutralMismatch(Feature):
             then=np.zeros(self.KEPT_READINGS, np.uint32),
         )
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds mismatch_third, NaN without load, and until there are three readings.
-
-        It is the third-largest share of the greater current, of the last five loaded readings
-        within a day.
-        """
+    def fold(
+        self,
+        slots: Codes,
+        neutral: Column,
+        most_i: Column,
+        ib: Column,
+        *,
+        at: Times,
+        elements: Column,
+    ) -> NeutralMismatchColumns:
+        """The mismatch with each row."""
         third = np.full(len(slots), np.nan)
-        line = columns["most_i"]
-        neutral = np.abs(columns["neutral"])
-        greater = np.maximum(line, neutral)
-        single_phase = columns["elements"] == 1
-        loaded = single_phase & (greater > self.LOAD_SHARE * columns["ib"])
+        neutral = np.abs(neutral)
+        greater = np.maximum(most_i, neutral)
+        loaded = (elements == 1) & (greater > self.LOAD_SHARE * ib)
         rows = np.flatnonzero(loaded)
         if not len(rows):
-            return {"mismatch_third": third}
+            return NeutralMismatchColumns(mismatch_third=third)
 
         # The shares and event times of the latest readings, each row's last.
-        at = columns["at"][rows]
+        at = at[rows]
         then = at.astype(np.uint32)
-        share = np.abs(line[rows] - neutral[rows]) / greater[rows]
-        share = share.astype(np.float32)
+        apart = np.abs(most_i[rows] - neutral[rows])
+        share = (apart / greater[rows]).astype(np.float32)
         passes = UniquePasses(slots[rows])
-        shares = _pushed(passes.scan(self.cells["share"], _pushed, share), share)
-        times = _pushed(passes.scan(self.cells["then"], _pushed, then), then)
+        shares = passes.scan(self.cells["share"], pushed, share)
+        shares = pushed(shares, share)
+        times = passes.scan(self.cells["then"], pushed, then)
+        times = pushed(times, then)
 
         recent = np.where(times > at - DAY_SECONDS, shares, -np.inf)
         largest = np.sort(recent, axis=0)[-self.NEEDED_READINGS]
         third[rows] = np.where(np.isinf(largest), np.nan, largest)
-        return {"mismatch_third": third}
+        return NeutralMismatchColumns(mismatch_third=third)
+
+
+class PhaseLoadColumns(NamedTuple):
+    """Given by PhaseLoad."""
+
+    busy: Column  # fading share by phase, (3, rows), before the row; it grows from 0 over days
 
 
 class PhaseLoad(Feature):
@@ -139,9 +159,6 @@ class PhaseLoad(Feature):
 
     relearns = 96
     distinct = False
-    reads: tuple[str, ...] = ("i", "ib")
-    takes: tuple[str, ...] = ("at", "elements")
-    gives: tuple[str, ...] = ("busy",)
 
     LOAD_SHARE = 0.05  # of the basic current
     FADE_SECONDS = 3 * DAY_SECONDS
@@ -150,32 +167,30 @@ class PhaseLoad(Feature):
     def __init__(self) -> None:
         self.cells = Cells(busy=np.zeros(3, np.float32), then=np.int64(0))
 
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds busy, a fading share by phase, as it stood before; it grows from 0 over days."""
+    def fold(
+        self, slots: Codes, i: Column, ib: Column, *, at: Times, elements: Column
+    ) -> PhaseLoadColumns:
+        """The share of each phase before the row, which then counts."""
         busy = np.full((3, len(slots)), np.nan, np.float32)
-        rows = np.flatnonzero(columns["elements"] > 1)
+        rows = np.flatnonzero(elements > 1)
         if not len(rows):
-            return {"busy": busy}
+            return PhaseLoadColumns(busy=busy)
 
-        at = columns["at"][rows]
-        current = np.abs(np.take(columns["i"], rows, axis=1))
+        slots, at = slots[rows], at[rows]
+        current = np.abs(np.take(i, rows, axis=1))
+        loaded = current > self.LOAD_SHARE * ib[rows]
         known = ~np.isnan(current)
-        any_known = known.any(axis=0)
+        any_known: Mask = np.logical_or.reduce(known)
 
-        three_phase = slots[rows]
-        passes = UniquePasses(three_phase)
-        then = passes.earlier(at, self.cells["then"][three_phase], any_known)
-        covered = np.minimum(at - then, self.LONGEST_SECONDS) / self.FADE_SECONDS
-        weight = np.where(then > 0, covered, 0).astype(np.float32)
-        loaded = current > self.LOAD_SHARE * columns["ib"][rows]
-        busy[:, rows] = passes.scan(self.cells["busy"], _grown, weight * known, loaded)
-        self.cells["then"][three_phase[any_known]] = at[any_known]
-        return {"busy": busy}
-
-
-def _pushed(before: Array, now: Array) -> Array:
-    """The latest values of each row, oldest first, with one more."""
-    return np.concatenate([before[1:], now[None]])
+        passes = UniquePasses(slots)
+        then = self.cells["then"][slots]
+        then = passes.earlier(at, then, any_known)
+        seconds = np.minimum(at - then, self.LONGEST_SECONDS)
+        covered = np.where(then > 0, seconds / self.FADE_SECONDS, 0)
+        weight = covered.astype(np.float32) * known
+        busy[:, rows] = passes.scan(self.cells["busy"], _grown, weight, loaded)
+        self.cells["then"][slots[any_known]] = at[any_known]
+        return PhaseLoadColumns(busy=busy)
 
 
 def _grown(share: Column, weight: Column, loaded: Mask) -> Column:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from models.state.owners import Owner, Schema, State, same_length
 from models.state.runs import ascending
-from schemas.columns import Codes
+from schemas.columns import Codes, Mask
 
 Array = NDArray[Any]
+Columns = dict[str, Array]
 
 
 class Cells(Owner):
@@ -51,16 +52,22 @@ class Cells(Owner):
                 fresh = self._fresh(name, capacity - size)
                 self.arrays[name] = np.concatenate([array, fresh], axis=-1)
 
-    def read(self, slots: Codes) -> dict[str, Array]:
+    def read(self, slots: Codes) -> Columns:
         """Copies of the cells of slots."""
         return {
             name: np.take(array, slots, axis=-1) for name, array in self.arrays.items()
         }
 
-    def write(self, slots: Codes, columns: dict[str, Array]) -> None:
+    def write(self, slots: Codes, columns: Columns) -> None:
         """Writes cells back that `read` gave."""
         for name, array in columns.items():
             self.arrays[name][..., slots] = array
+
+    def write_where(self, slots: Codes, mask: Mask, columns: Columns) -> None:
+        """Writes the cells of the rows of a mask."""
+        written = slots[mask]
+        for name, array in columns.items():
+            self.arrays[name].T[written] = array.T[mask]
 
     def clear(self, slots: Codes) -> None:
         """Makes the cells of slots fresh."""
@@ -93,3 +100,12 @@ def add_to(array: Array, slots: Codes, values: Array) -> None:
         array[slots] += values
     else:
         np.add.at(array, slots, values.astype(array.dtype))
+
+
+def pushed(latest: Array, now: Array) -> Array:
+    """The latest values, oldest first, with one more in place of the oldest.
+
+    >>> pushed(np.array([[1, 4], [2, 5]]), np.array([3, 6])).tolist()
+    [[2, 5], [3, 6]]
+    """
+    return np.concatenate([latest[1:], now[None]])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.columns import Column, constant
+from models.state.cells import Array
+from schemas.columns import Column, Mask, constant
 
 
 def unknown(column: Column) -> bool:
@@ -26,3 +27,12 @@ def zeroed(column: Column) -> Column:
 def total(phases: Column) -> Column:
     """The sum over the phases, in double precision."""
     return zeroed(phases).sum(axis=0, dtype=np.float64)
+
+
+def only(mask: Mask, values: Array | float) -> Array:
+    """Values where a mask is true, else NaN.
+
+    >>> only(np.array([True, False]), np.array([1, 2])).tolist()
+    [1.0, nan]
+    """
+    return np.where(mask, values, np.nan)

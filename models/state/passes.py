@@ -10,17 +10,17 @@ import numpy as np
 
 from models.state.cells import Array
 from models.state.runs import ascending, runs, sizes_of
-from schemas.columns import Codes, Column, Mask
+from schemas.columns import Codes, Mask
 
 
 def unique_passes(slots: Codes) -> Iterator[Codes]:
     """Row numbers in passes with each slot at most once, every slot's rows in order of arrival."""
     if len(slots):
         order, ends = _in_passes(slots)
-        yield from (order[start:end] for start, end in pairwise([0, *ends.tolist()]))
+        yield from (order[start:end] for start, end in pairwise([0, *ends]))
 
 
-def _in_passes(slots: Codes) -> tuple[Codes, Codes]:
+def _in_passes(slots: Codes) -> tuple[Codes, list[int]]:
     """Rows by pass, then by arrival, and the end of each pass.
 
     A row's pass is the number of rows of its slot before it.
@@ -28,17 +28,17 @@ def _in_passes(slots: Codes) -> tuple[Codes, Codes]:
     count = len(slots)
     rows = np.arange(count)
     if ascending(slots):
-        return rows, np.array([count])
+        return rows, [count]
     by_slot = np.argsort(slots, kind="stable")
     starts = runs(slots[by_slot])
     if len(starts) == count:
-        return rows, np.array([count])
+        return rows, [count]
 
     first = np.repeat(starts, sizes_of(starts, count))
     passes = np.empty(count, np.int64)
     passes[by_slot] = rows - first
     ends = np.cumsum(np.bincount(passes))
-    return np.argsort(passes, kind="stable"), ends
+    return np.argsort(passes, kind="stable"), ends.tolist()
 
 
 class UniquePasses:
@@ -56,9 +56,7 @@ class UniquePasses:
         sizes = sizes_of(starts, len(by_slot))
         return by_slot, np.repeat(starts, sizes)
 
-    def earlier(
-        self, values: Column, first: Column, mask: Mask | None = None
-    ) -> Column:
+    def earlier(self, values: Array, first: Array, mask: Mask | None = None) -> Array:
         """The value of the row of the same slot before each, among rows of `mask`; else `first`.
 
         >>> passes = UniquePasses(np.array([7, 5, 7]))
@@ -99,7 +97,7 @@ class UniquePasses:
         slots = slots[self._order]
         ordered = [column[..., self._order] for column in columns]
         known = np.empty((*cells.shape[:-1], len(slots)), cells.dtype)
-        for start, end in pairwise([0, *self._ends.tolist()]):
+        for start, end in pairwise([0, *self._ends]):
             here = slots[start:end]
             before = cells.take(here, axis=-1)
             known[..., start:end] = before

@@ -52,7 +52,8 @@ def spread(begins: Codes, sizes: Codes) -> Codes:
 
 def ascending(codes: Codes) -> bool:
     """True if every code is greater than the code before, so that none occurs twice."""
-    return bool((codes[1:] > codes[:-1]).all())
+    steps = codes[1:] > codes[:-1]
+    return np.count_nonzero(steps) == len(steps)
 
 
 def grouped(codes: Codes) -> Iterator[tuple[int, Codes]]:
