@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from detectors.curve import Curve, OfficeTimeline
 from models.meters.use_class import UseClass
 from models.signature import signature_of
 from schemas.columns import (
@@ -104,6 +105,8 @@ class Rule:
     # of a whole area: its alert is this explanation of its meters' alerts
     explains: Explanation | None = None
     strengthened_by: tuple[SecondEvidence, ...] = ()  # with which an alert is grave
+    # what shows its alerts; None if nothing that a report keeps does
+    curve: Curve | OfficeTimeline | None = None
 
     def __post_init__(self) -> None:
         for segment, settings in self.segments.items():
@@ -115,6 +118,11 @@ class Rule:
                 raise ValueError(
                     f"{self.name} has no setting {', '.join(sorted(unknown))}"
                 )
+        drawn_settings = self.curve.settings if isinstance(self.curve, Curve) else ()
+        if unknown := {*drawn_settings} - self.settings.keys():
+            raise ValueError(
+                f"{self.name}: its curve draws {', '.join(sorted(unknown))}, no setting of it"
+            )
 
     @property
     def family(self) -> str:
@@ -187,6 +195,7 @@ def rule(
     *,
     title: tuple[str, str],
     text: tuple[str, str],
+    curve: Curve | OfficeTimeline | None,
     explained_by: tuple[Explanation, ...],
     severity: int,
     hold: int = 0,
@@ -203,9 +212,9 @@ def rule(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the decorated function to ALL_RULES under its own name. Raises ValueError if the name is taken.
 
-    `explained_by` says what may account for its alerts, () if nothing does. `segments` holds the settings of the rows
-    that belong to a segment: `segments={"residential": {"days": 30}}`. A `chronic` rule clears after CHRONIC_CALM at
-    the earliest.
+    `curve` shows its alerts, None if nothing that a report keeps does. `explained_by` says what may account for them,
+    () if nothing does. `segments` holds the settings of the rows that belong to a segment: `segments={"residential":
+    {"days": 30}}`. A `chronic` rule clears after CHRONIC_CALM at the earliest.
     """
 
     def register(judge: Callable[..., Any]) -> Callable[..., Any]:
@@ -232,6 +241,7 @@ def rule(
             ends=ends,
             explains=explains,
             strengthened_by=strengthened_by,
+            curve=curve,
             optional_reads=optional_reads,
         )
         return judge

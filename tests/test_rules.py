@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 import detectors
+from detectors.curves import voltages
 from detectors.judge import _evidence_of
 from detectors.rule import (
     ALL_RULES,
@@ -33,7 +34,7 @@ from detectors.rule import (
     sentence,
 )
 from models.master.records import AREA_COLUMNS, METER_COLUMNS
-from schemas.columns import AreaDays, Intervals, Readings
+from schemas.columns import AreaDays, Backlogs, Intervals, Readings
 from schemas.units import DAY_SECONDS
 from tests.casebook import casebook, run
 
@@ -268,6 +269,11 @@ def is_short(judged, columns):
     assert lines <= BODY_LINES, f"{lines} lines"
 
 
+def says_what_shows_it(judged, columns):
+    """Only rows that count over a whole area or section may be without a picture."""
+    assert judged.curve or judged.kind in {AreaDays, Backlogs}, "nothing shows it"
+
+
 def is_monotone(judged, columns, worse):
     more = np.linspace(0, 3, 200)
     for name, direction in worse.items():
@@ -324,6 +330,7 @@ RULE_CHECKS = (
     does_not_accuse,
     has_sane_levels,
     is_short,
+    says_what_shows_it,
     does_not_chatter,
     says_what_explains_it,
 )
@@ -351,6 +358,7 @@ def test_titles_are_unique():
 FINE_RULE: dict[str, Any] = {
     "title": ("Voltage loss", "失压"),
     "text": ("Phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"),
+    "curve": voltages,
     "severity": 2,
     "release": 60,
     "explained_by": (Explanation.OUTAGE,),
@@ -487,6 +495,7 @@ BAD_RULES = [
     (has_sane_levels, unregistered(fine, worse=(Level(0.5, 1, 0),))),
     (has_sane_levels, unregistered(fine, clear=1.1)),
     (is_short, unregistered(long)),
+    (says_what_shows_it, unregistered(fine, curve=None)),
     (does_not_chatter, unregistered(wavering)),
     (does_not_chatter, unregistered(gated_off)),
     (says_what_explains_it, unregistered(fine, explained_by=("an outage",))),
@@ -525,6 +534,12 @@ def test_a_rule_that_forgives_the_worst_fails():
 def test_a_fine_rule_passes(check):
     columns = {name: samples("voltage_loss")[name] for name in ("u", "i", "un", "ib")}
     check(unregistered(fine), picked(columns, slice(None)))
+
+
+def test_a_rule_must_say_what_shows_it():
+    how = {name: value for name, value in FINE_RULE.items() if name != "curve"}
+    with pytest.raises(TypeError, match="curve"):
+        rule(Readings, **how)(fine)
 
 
 def test_a_rule_that_does_not_say_what_explains_it_is_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.curves import area_loss, daily_energy
 from detectors.rule import NOT_KNOWN, Explanation, Level, rule
 from schemas.columns import AreaDays, Column, Days
 from schemas.units import DAY_SECONDS
@@ -18,6 +19,7 @@ from schemas.units import DAY_SECONDS
         "Of 7 days 3 lost {loss_third:.1%} or more, 3 {loss_least_third:.1%} or less (usual {usual_loss:.1%}).",
         "近七天中三天线损不低于{loss_third:.1%},三天不高于{loss_least_third:.1%}(平时{usual_loss:.1%})。",
     ),
+    curve=area_loss,
     explained_by=(Explanation.OUTAGE,),
 )
 def area_loss_high(
@@ -59,6 +61,7 @@ def area_loss_high(
         "[当日采集成功率{read_share:.1%},]除缺数最多的一户外{others_share:.1%},低于{limit:.1%}。",
     ),
     explains=Explanation.UNREAD_AREA,
+    curve=None,
     explained_by=(Explanation.OUTAGE,),
 )
 def read_success_rate(
@@ -98,6 +101,7 @@ def read_success_rate(
         ),
     ),
     strengthened_by=("openings", "fields"),
+    curve=daily_energy,
     explained_by=(Explanation.OUTAGE, Explanation.VACANCY, Explanation.METER_CHANGE),
 )
 def area_loss_correlation(

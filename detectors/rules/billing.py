@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.rule import rule
+from detectors.timelines import payments_of_customer
 from schemas.columns import Column, Invoices
 from schemas.units import DAY_SECONDS
 
@@ -24,6 +25,7 @@ from schemas.units import DAY_SECONDS
             "24小时内未补抄。"
         ),
     ),
+    curve=payments_of_customer,
     explained_by=(),
 )
 def read_date_wrong(
@@ -51,6 +53,7 @@ def read_date_wrong(
         "The bill is {difference:+.2f} yuan off the {recomputed:.2f} that its energy, demand and tariff give.",
         "账单与按其电量、需量和电价复算的{recomputed:.2f}元相差{difference:+.2f}元。",
     ),
+    curve=payments_of_customer,
     explained_by=(),
 )
 def bill_recalc_mismatch(

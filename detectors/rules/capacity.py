@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.curves import (
+    area_currents,
+    contract_load,
+    currents,
+    daily_energy,
+    expanded_load,
+    suspended_load,
+    transformer_load,
+)
 from detectors.rule import Level, gated, rule
 from schemas.columns import Column, Days, Intervals, Readings
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
@@ -30,6 +39,7 @@ OVERLOAD_LEVELS = (
         ),
         "用电{kva:.1f}kVA[(功率因数{power_factor:.2f})]超过合同容量{contract_kva:.0f}kVA(暂停{suspended_kva:.0f}kVA)。",
     ),
+    curve=contract_load,
     explained_by=(),
 )
 def over_contract_capacity(
@@ -62,6 +72,7 @@ def over_contract_capacity(
             "[;近30天中第五高日达合同容量的{share_fifth:.0%}]。"
         ),
     ),
+    curve=expanded_load,
     explained_by=(),
 )
 def capacity_expansion(
@@ -94,6 +105,7 @@ def capacity_expansion(
         "Suspected: {kva:.1f} kVA used although {suspended_kva:.0f} of {contract_kva:.0f} kVA are suspended.",
         "疑似启用暂停设备:合同容量{contract_kva:.0f}kVA中暂停{suspended_kva:.0f}kVA,仍用电{kva:.1f}kVA。",
     ),
+    curve=suspended_load,
     explained_by=(),
 )
 def suspended_use(
@@ -128,6 +140,7 @@ def suspended_use(
         "{kva:.0f} of {own_kva:.0f} kVA[ at power factor {power_factor:.2f}] are heavy load (from {heavy:.0%}).",
         "专变负载{kva:.0f}kVA[(功率因数{power_factor:.2f})],额定{own_kva:.0f}kVA(重载线{heavy:.0%})。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def customer_transformer_overload(
@@ -152,6 +165,7 @@ def customer_transformer_overload(
         "Phase {phase} carries {i:.2f} A, over {limit:.1f} times the rating (meter {imax:.3g} A, CT ratio {ct:.0f}).",
         "过流:{phase}相电流{i:.2f}A,超过额定的{limit:.1f}倍(电表{imax:.3g}A,电流互感器变比{ct:.0f})。",
     ),
+    curve=currents,
     explained_by=(),
 )
 def meter_overcurrent(
@@ -176,6 +190,7 @@ def meter_overcurrent(
         "The transformer carries {kva:.0f} kVA of its {rating_kva:.0f} kVA (heavy from {heavy:.0%}).",
         "变压器负载{kva:.0f}kVA,额定{rating_kva:.0f}kVA(重载线{heavy:.0%})。",
     ),
+    curve=transformer_load,
     explained_by=(),
 )
 def transformer_overload(
@@ -208,6 +223,7 @@ def transformer_overload(
             "(热点限值{hot:.0f}℃、顶层油限值{oil:.0f}℃;无气温时按{ambient:.0f}℃)。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def transformer_thermal(
@@ -245,6 +261,7 @@ def transformer_thermal(
         "Phase loads {current_a:.0f}, {current_b:.0f}, {current_c:.0f} A differ over {limit:.0%} at {kva:.0f} kVA.",
         "台区三相负荷不平衡超过{limit:.0%}:{current_a:.0f}/{current_b:.0f}/{current_c:.0f}A,负载{kva:.0f}kVA。",
     ),
+    curve=area_currents,
     explained_by=(),
 )
 def area_load_unbalance(
@@ -278,6 +295,7 @@ def area_load_unbalance(
         "A demand of {demand:.2f} kW x {ratio:g} is above the {declared_kw:.0f} kW that are declared.",
         "最大需量{demand:.2f}kW×{ratio:g},超过核定需量{declared_kw:.0f}kW。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def demand_over_contract(
@@ -297,6 +315,7 @@ def demand_over_contract(
         "{total_p:.2f} kW x {ratio:g} of {kva:.1f} kVA: a power factor below {least:.2f}.",
         "有功{total_p:.2f}kW×{ratio:g},视在{kva:.1f}kVA,功率因数低于{least:.2f}。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def low_power_factor(
@@ -334,6 +353,7 @@ def low_power_factor(
         ),
         "月功率因数{month_factor:.2f},合同容量{contract_kva:.0f}kVA(标准{least:.2f},{large:.0f}kVA及以上{least_large:.2f})。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def monthly_power_factor(

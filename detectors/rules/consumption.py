@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.curves import daily_energy
 from detectors.rule import NOT_KNOWN, Explanation, Level, gated, rule
 from schemas.columns import Column, Days
 from schemas.units import DAY_SECONDS
@@ -26,6 +27,7 @@ from schemas.units import DAY_SECONDS
             "[;本台区日损失电量超常{lost_kwh:.1f}kWh]。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(
         Explanation.OUTAGE,
         Explanation.VACANCY,
@@ -69,6 +71,7 @@ def zero_usage(
             "空置亦如此。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(
         Explanation.OUTAGE,
         Explanation.VACANCY,
@@ -115,6 +118,7 @@ def near_zero_usage(
         "The change of daily use is more unusual than that of {peer_score:.2%} of its peers in the area.",
         "日用电变化比本台区{peer_score:.2%}的同类用户更异常。",
     ),
+    curve=daily_energy,
     explained_by=(Explanation.OUTAGE, Explanation.VACANCY),
 )
 def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
@@ -139,6 +143,7 @@ def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
             "[,已走低{slide_days:.0f}天];基础负荷也降至{kept_standing:.0%},不像单纯空置。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(
         Explanation.VACANCY,
         Explanation.METER_CHANGE,
@@ -204,6 +209,7 @@ def step_drop(
             "日电量与应有值相差{times:.1f}倍以上,已扣除同类用户的共同变化:[{used_kwh:.1f}kWh,]应有{expected_kwh:.1f}kWh。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(
         Explanation.VACANCY,
         Explanation.METER_CHANGE,
@@ -269,6 +275,7 @@ def usage_fluctuation(
             "电压正常,其余时段照常用电。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(Explanation.VACANCY, Explanation.METER_CHANGE),
 )
 def timed_zero_block(
@@ -311,6 +318,7 @@ def timed_zero_block(
             "平时高峰为{usual_high_kwh:.3f}kWh。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(Explanation.VACANCY, Explanation.METER_CHANGE),
 )
 def clipped_profile(
@@ -354,6 +362,7 @@ def clipped_profile(
             "总电量与以往相近。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(Explanation.VACANCY, Explanation.METER_CHANGE),
 )
 def flat_profile(
@@ -409,6 +418,7 @@ def flat_profile(
             "总电量为平时的{kept_lately:.0%}。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(Explanation.VACANCY,),
 )
 def tou_inversion(
@@ -447,6 +457,7 @@ def tou_inversion(
             "低{below_peers:.1f}个离差(限值{deviations:.1f})。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(Explanation.VACANCY,),
 )
 def peer_shortfall(
@@ -486,6 +497,7 @@ def peer_shortfall(
             "或不足同类按合同容量用电的{peer:.0%}。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(Explanation.VACANCY, Explanation.SAME_TROUBLE),
 )
 def low_usage(
@@ -524,6 +536,7 @@ def low_usage(
             "[:档案为{filed_class:类别},疑似{other_class:类别}]。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def tariff_misuse(
@@ -556,6 +569,7 @@ def tariff_misuse(
         ),
         "[新装{unread_days:.0f}天无有效示数(限值{days:.0f}天)。][首月负荷率{first_load:.2%}(限值{load:.1%})。]",
     ),
+    curve=daily_energy,
     explained_by=(Explanation.UNREAD_AREA,),
 )
 def new_install_check(
@@ -587,6 +601,7 @@ def new_install_check(
             "无法解释的部分为平时的{unexplained:.1f}倍。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def voltage_current_decoupling(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.curves import daily_energy
 from detectors.rule import Explanation, Level, between, rule
 from schemas.columns import Column, Incidents
 from schemas.units import DAY_SECONDS
@@ -19,6 +20,7 @@ from schemas.units import DAY_SECONDS
         "Suspected opening of cover or terminals without an order: {openings:.0f}[; use fell by {use_drop:.0%}].",
         "疑似无工单开启表盖、端钮盒或计量门,共{openings:.0f}次[;此后用电下降{use_drop:.0%}]。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def seal_or_cover_event(
@@ -43,6 +45,7 @@ def seal_or_cover_event(
         "Suspected magnetic field at the meter, {field_s:.0f} s (limit {least:.0f} s)[; use fell by {use_drop:.0%}].",
         "疑似恒定磁场作用于电表{field_s:.0f}s(限值{least:.0f}s)[;此后用电下降{use_drop:.0%}]。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def magnetic_field(
@@ -67,6 +70,7 @@ def magnetic_field(
         "Suspected setting of the meter's parameters without a work order, {changes:.0f} in all (limit {least:.0f}).",
         "疑似无工单修改电表参数,共{changes:.0f}次(限值{least:.0f}次)。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def param_change_unordered(changes: Column, *, least: float = 1.0) -> Column:
@@ -82,6 +86,7 @@ def param_change_unordered(changes: Column, *, least: float = 1.0) -> Column:
         "The relay did not carry out {relay_failures:.0f} commands in a row (limit {times:.0f}).",
         "费控命令连续{relay_failures:.0f}次执行失败(限值{times:.0f}次)。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def relay_unanswered(relay_failures: Column, *, times: float = 3.0) -> Column:
@@ -98,6 +103,7 @@ def relay_unanswered(relay_failures: Column, *, times: float = 3.0) -> Column:
         "{disturbances:.0f} short disturbances in a day (limit {least:.0f}), last {residual:.2f} pu {seconds:.2f} s.",
         "24小时内短时电压扰动{disturbances:.0f}次(限值{least:.0f}次),末次{residual:.2f}pu、{seconds:.2f}s。",
     ),
+    curve=daily_energy,
     explained_by=(Explanation.OUTAGE,),
 )
 def voltage_sag(
@@ -123,6 +129,7 @@ def voltage_sag(
         "{outages:.0f} unplanned outages within 30 days (limit {times:.0f}).",
         "30天内非计划停电{outages:.0f}次(限值{times:.0f}次)。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def frequent_outage(outages: Column, *, times: float = 3.0) -> Column:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.curves import daily_energy
 from detectors.rule import Level, rule
 from schemas.columns import Column, Days, MasterRecords
 from schemas.units import DAY_SECONDS
@@ -18,6 +19,7 @@ from schemas.units import DAY_SECONDS
         "The meter has been due for calibration for {calibration_days:.0f} days.",
         "电表周期轮换已超期{calibration_days:.0f}天。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def calibration_due(calibration_days: Column, *, grace: float = 0.0) -> Column:
@@ -43,6 +45,7 @@ def calibration_due(calibration_days: Column, *, grace: float = 0.0) -> Column:
             "类别{bad_class:.0f}、关口{no_gateway:.0f}。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def file_inconsistency(
@@ -75,6 +78,7 @@ def file_inconsistency(
         ),
         "供用电合同缺{gaps:.0f}项[,签约容量与档案相差{signed_off:.0%}(限值{limit:.0%})]。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def contract_gap(gaps: Column, signed_off: Column, *, limit: float = 0.01) -> Column:
@@ -94,6 +98,7 @@ def contract_gap(gaps: Column, signed_off: Column, *, limit: float = 0.01) -> Co
         "{contract_days:.0f} days are left of the contract (notice {first:.0f} days before).",
         "合同距到期{contract_days:.0f}天(提前{first:.0f}天提示)。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def contract_expiry(
@@ -122,6 +127,7 @@ def contract_expiry(
             "与档案相相差{filed_apart:.2f}V。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def phase_mismatch(
@@ -159,6 +165,7 @@ def phase_mismatch(
             "疑由其他变压器供电。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def area_mismatch(

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.curves import (
+    clock_offset,
+    daily_energy,
+    daily_readings,
+    power_and_register,
+    register,
+)
 from detectors.rule import (
     DISPROVED_SCORE,
     NOT_KNOWN,
@@ -26,6 +33,7 @@ from schemas.units import DAY_SECONDS, HOUR_SECONDS
         "Suspected stopped meter: the register stands still although {still_kwh:.2f} kWh have flowed since.",
         "疑似停走:示值不变,其间按功率已用电{still_kwh:.2f}kWh。",
     ),
+    curve=power_and_register,
     explained_by=(Explanation.OUTAGE, Explanation.METER_CHANGE),
 )
 def meter_stopped(
@@ -44,6 +52,7 @@ def meter_stopped(
         "Suspected backward register: it fell by {register_drop:.2f} kWh, confirmed by a second reading.",
         "疑似倒走:示值下降{register_drop:.2f}kWh,经再次抄读确认。",
     ),
+    curve=register,
     explained_by=(Explanation.METER_CHANGE,),
 )
 def register_decrease(register_drop: Column, *, least: float = 0.01) -> Column:
@@ -66,6 +75,7 @@ def register_decrease(register_drop: Column, *, least: float = 0.01) -> Column:
         "The meter's clock is {offset:.0f} s away from the head-end's (warning at {warn:.0f} s).",
         "电表时钟偏差{offset:.0f}s(预警{warn:.0f}s)。",
     ),
+    curve=clock_offset,
     explained_by=(),
 )
 def clock_drift(offset: Column, *, warn: float = 300.0) -> Column:
@@ -88,6 +98,7 @@ def clock_drift(offset: Column, *, warn: float = 300.0) -> Column:
         " The meter is gone: still nothing, though its area is read.",
         "该表已失联,台区其他表均有数据,按拆除处理。",
     ),
+    curve=daily_readings,
     explained_by=(
         Explanation.OUTAGE,
         Explanation.METER_CHANGE,
@@ -114,6 +125,7 @@ def read_failure(
         "The tariffs' registers are {tariff_gap:.2f} kWh off the total, on a day of {register_kwh:.1f} kWh.",
         "各费率示值之和与总示值相差{tariff_gap:.2f}kWh,当日电量{register_kwh:.1f}kWh。",
     ),
+    curve=daily_energy,
     explained_by=(Explanation.METER_CHANGE,),
 )
 def register_sum_mismatch(
@@ -139,6 +151,7 @@ def register_sum_mismatch(
         "Suspected runaway: the register moved {register_kwh:.1f} kWh; power or contract make {explained_kwh:.1f}.",
         "疑似飞走:示值走{register_kwh:.1f}kWh,按功率或合同容量应为{explained_kwh:.1f}kWh。",
     ),
+    curve=daily_energy,
     explained_by=(Explanation.METER_CHANGE,),
 )
 def meter_runaway(
@@ -169,6 +182,7 @@ def meter_runaway(
         "Of 3 days 2 counted {ratio_under:.0%} or less of what power makes, 2 {ratio_over:.0%} or more.",
         "三天中两天示值电量不高于功率电量{ratio_under:.0%},两天不低于{ratio_over:.0%}。",
     ),
+    curve=daily_energy,
     explained_by=(Explanation.METER_CHANGE,),
 )
 def energy_ratio_error(
@@ -190,6 +204,7 @@ def energy_ratio_error(
         "The register moved {register_kwh:.2f} kWh from midnight to midnight, the intervals add up to {kwh:.2f} kWh.",
         "零点示值差{register_kwh:.2f}kWh,当日曲线电量合计{kwh:.2f}kWh。",
     ),
+    curve=daily_energy,
     explained_by=(Explanation.METER_CHANGE,),
 )
 def register_interval_sum(
@@ -216,6 +231,7 @@ def register_interval_sum(
         "The meter is set to a ratio of {meter_ratio:g}, the file says {ratio:g}: energy is billed by the wrong one.",
         "电表设置倍率{meter_ratio:g},档案倍率{ratio:g},电量可能按错误倍率计算。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def ct_ratio_mismatch(
@@ -244,6 +260,7 @@ def ct_ratio_mismatch(
         "The ratio on file became {ratio_factor:.2f} times as high, what the meter shows {shown_factor:.2f} times.",
         "档案倍率变为原来的{ratio_factor:.2f}倍,电表日电量为原来的{shown_factor:.2f}倍。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def ct_ratio_step(
@@ -280,6 +297,7 @@ def ct_ratio_step(
         "日反向电量{export_kwh:.1f}kWh(一次侧,限值{least:.1f}kWh或示值两个末位),档案无分布式电源。",
     ),
     ends=(" It is on file now.", "现已有档案。"),
+    curve=daily_energy,
     explained_by=(Explanation.METER_CHANGE,),
 )
 def unregistered_reverse(
@@ -315,6 +333,7 @@ def unregistered_reverse(
         ),
         "停电或销户后仍用电{stopped_kwh:.2f}kWh(一次侧,限值{least:.2f}kWh或示值两个末位)。",
     ),
+    curve=daily_energy,
     explained_by=(Explanation.METER_CHANGE,),
 )
 def use_after_stop(
@@ -336,6 +355,7 @@ def use_after_stop(
         "The demand register shows {demand:.3f} kW; the highest mean power since its reset is {demand_floor:.3f} kW.",
         "需量示值{demand:.3f}kW,复零以来最大平均功率{demand_floor:.3f}kW。",
     ),
+    curve=daily_energy,
     explained_by=(Explanation.METER_CHANGE,),
 )
 def demand_register_error(

@@ -5,6 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.rule import Level, between, rule
+from detectors.timelines import (
+    messages_of_transfer,
+    payments_of_channel,
+    payments_of_customer,
+)
 from schemas.columns import Attempts, Column, Invoices, Payments, Transfers
 from schemas.units import HOUR_SECONDS, MINUTE_SECONDS
 
@@ -19,6 +24,7 @@ from schemas.units import HOUR_SECONDS, MINUTE_SECONDS
         "{failed_share:.0%} of the latest payment attempts failed; usually {usual_share:.1%} do.",
         "该渠道近期缴费失败率{failed_share:.0%},平时{usual_share:.1%}。",
     ),
+    curve=payments_of_channel,
     explained_by=(),
 )
 def payment_failure_burst(
@@ -50,6 +56,7 @@ def payment_failure_burst(
         "{failures_24h:.0f} payment attempts of this customer failed within 24 hours.",
         "该客户24小时内缴费失败{failures_24h:.0f}次。",
     ),
+    curve=payments_of_customer,
     explained_by=(),
 )
 def payment_failure_repeat(failures_24h: Column, *, times: float = 3.0) -> Column:
@@ -65,6 +72,7 @@ def payment_failure_repeat(failures_24h: Column, *, times: float = 3.0) -> Colum
         "{balance:.2f} yuan are left; {daily_yuan:.2f} yuan a day are used.",
         "预付费余额{balance:.2f}元,日均用电{daily_yuan:.2f}元。",
     ),
+    curve=payments_of_customer,
     explained_by=(),
 )
 def low_balance(
@@ -92,6 +100,7 @@ def low_balance(
             "[,提前{notice_days:.0f}天通知后,最早{cutoff_days:.0f}天后可停电]。"
         ),
     ),
+    curve=payments_of_customer,
     explained_by=(),
 )
 def arrears_tier(
@@ -121,6 +130,7 @@ def arrears_tier(
         "{overpaid:.2f} yuan more were paid on the bill than it is for (limit {least:.2f}).",
         "该账单多缴{overpaid:.2f}元(限值{least:.2f}元)。",
     ),
+    curve=payments_of_customer,
     explained_by=(),
 )
 def bill_overpaid(overpaid: Column, *, least: float = 1.0) -> Column:
@@ -142,6 +152,7 @@ def bill_overpaid(overpaid: Column, *, least: float = 1.0) -> Column:
         ),
         "对账单边已{unmatched_hours:.0f}小时[:已缴{paid:.2f}元,渠道未到账][:渠道结算{settled:.2f}元,无对应成功缴费]。",
     ),
+    curve=messages_of_transfer,
     explained_by=(),
 )
 def payment_reconcile(unmatched_hours: Column, *, hours: float = 24.0) -> Column:
@@ -165,6 +176,7 @@ def payment_reconcile(unmatched_hours: Column, *, hours: float = 24.0) -> Column
         ),
         "同一渠道流水号下[缴费{paid:.2f}元,][结算{settled:.2f}元,]相差{difference:+.2f}元。",
     ),
+    curve=messages_of_transfer,
     explained_by=(),
 )
 def payment_conflict(difference: Column, *, least: float = 0.01) -> Column:

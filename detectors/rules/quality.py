@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.curves import daily_energy
 from detectors.rule import rule
 from schemas.columns import Column, Days, Intervals, Readings
 from schemas.units import DAY_SECONDS, MINUTE_SECONDS
@@ -25,6 +26,7 @@ from schemas.units import DAY_SECONDS, MINUTE_SECONDS
         "Harmonics distort the voltage of phase {phase} by {thd:.2f} % (limit {limit:.0f} %).",
         "谐波超限:{phase}相电压总谐波畸变率{thd:.2f}%(限值{limit:.0f}%)。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def harmonics_thd(thd: Column, un: Column, *, limit: float = 5.0) -> Column:  # noqa: ARG001 - the class is that of un
@@ -51,6 +53,7 @@ def harmonics_thd(thd: Column, un: Column, *, limit: float = 5.0) -> Column:  # 
             "(限值{limit:.0%}、短时{brief:.0%};其中{by_magnitude:.0%}仅由幅值近似,限值按{stand_in:.0f}倍)。"
         ),
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def pq_voltage_unbalance(
@@ -85,6 +88,7 @@ def pq_voltage_unbalance(
         ),
         "台区内第三高的电表频率高于额定{hz_above:+.2f}Hz,第三低的低于额定{hz_below:+.2f}Hz(限值{limit:.1f}Hz)。",
     ),
+    curve=daily_energy,
     explained_by=(),
 )
 def frequency_deviation(

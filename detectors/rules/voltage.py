@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.curves import (
+    broken_phase,
+    current_unbalance,
+    lost_current,
+    lost_voltage,
+    phase_powers,
+    supply_band,
+    voltages,
+)
 from detectors.rule import Explanation, Level, between, gated, rule
 from schemas.columns import Column, Readings
 from schemas.units import HOUR_SECONDS, MINUTE_SECONDS
@@ -21,6 +30,7 @@ WIDE_LIMITS = {"under": 0.90, "over": 1.10}
         "Suspected voltage loss on phase {phase}: {u:.1f} V is below {lost:.0%} of {un:.0f} V while {i:.2f} A flow.",
         "疑似失压:{phase}相电压{u:.1f}V低于额定{un:.0f}V的{lost:.0%},仍有电流{i:.2f}A。",
     ),
+    curve=lost_voltage,
     explained_by=(Explanation.OUTAGE,),
 )
 def voltage_loss(
@@ -47,6 +57,7 @@ def voltage_loss(
         "Suspected phase break on phase {phase}: {u:.1f} V is below {broken:.0%} of {un:.0f} V and no current flows.",
         "疑似断相:{phase}相电压{u:.1f}V低于额定{un:.0f}V的{broken:.0%},且无电流。",
     ),
+    curve=broken_phase,
     explained_by=(Explanation.OUTAGE,),
 )
 def phase_break(
@@ -77,6 +88,7 @@ def phase_break(
         "Suspected current loss on phase {phase}: {i:.3f} A at {u:.1f} V while another phase carries {most_i:.2f} A.",
         "疑似失流:{phase}相电压{u:.1f}V正常而电流仅{i:.3f}A,另一相电流{most_i:.2f}A。",
     ),
+    curve=lost_current,
     explained_by=(Explanation.OUTAGE,),
 )
 def current_loss(
@@ -106,6 +118,7 @@ def current_loss(
         "Suspected loss of all voltages: at most {highest_u:.1f} V, under {lost:.0%} of {un:.0f}, at {most_i:.2f} A.",
         "疑似全失压:各相电压不超过{highest_u:.1f}V,低于额定{un:.0f}V的{lost:.0%},仍有电流{most_i:.2f}A。",
     ),
+    curve=lost_voltage,
     explained_by=(Explanation.OUTAGE,),
 )
 def all_voltage_loss(
@@ -137,6 +150,7 @@ def all_voltage_loss(
         "Suspected open current circuit: phase {phase}, usually loaded ({busy:.0%}), carries {i:.3f} A at {u:.1f} V.",
         "疑似断流:{phase}相电压{u:.1f}V而电流仅{i:.3f}A,此前{busy:.0%}的时间带载。",
     ),
+    curve=lost_current,
     explained_by=(Explanation.OUTAGE, Explanation.VACANCY),
 )
 def current_break(
@@ -170,6 +184,7 @@ def current_break(
         "Suspected broken neutral: phase {phase} over {limit:.0%} off the mean: {u_a:.0f}, {u_b:.0f}, {u_c:.0f} V.",
         "疑似中性线断线:{phase}相偏离三相平均超过{limit:.0%}({u_a:.0f}/{u_b:.0f}/{u_c:.0f}V)。",
     ),
+    curve=voltages,
     explained_by=(Explanation.OUTAGE,),
 )
 def meter_voltage_unbalance(
@@ -203,6 +218,7 @@ def meter_voltage_unbalance(
         "Suspected reverse polarity on phase {phase}: {p:.3f} kW flow back at a point without registered generation.",
         "疑似反极性:{phase}相有功{p:.3f}kW反向,该点无发电备案。",
     ),
+    curve=phase_powers,
     explained_by=(),
 )
 def reverse_polarity(
@@ -233,6 +249,7 @@ def reverse_polarity(
         "Phase currents differ: phase {phase} carries {i:.2f} A beside a mean of {mean_i:.2f} A (limit {limit:.0%}).",
         "电流不平衡:{phase}相{i:.2f}A,三相平均{mean_i:.2f}A(限值{limit:.0%})。",
     ),
+    curve=current_unbalance,
     explained_by=(),
 )
 def meter_current_unbalance(
@@ -266,6 +283,7 @@ def meter_current_unbalance(
         "Supply voltage of phase {phase} outside its band: {u:.1f} V, not {under:.0%} to {over:.0%} of {un:.0f} V.",
         "电压越限:{phase}相电压{u:.1f}V,不在额定{un:.0f}V的{under:.0%}至{over:.0%}之间。",
     ),
+    curve=supply_band,
     explained_by=(Explanation.OUTAGE,),
 )
 def voltage_deviation(

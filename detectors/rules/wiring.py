@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.curves import (
+    meter_and_terminal,
+    phase_and_neutral,
+    phase_angles,
+    phase_sequence,
+    relay_current,
+    transformer_neutral,
+)
 from detectors.rule import Level, between, rule
 from schemas.columns import Column, Intervals, Readings
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
@@ -19,6 +27,7 @@ from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
         "Suspected reversed phase sequence: the meter says so, every phase is live ({lowest_u:.1f} V or more).",
         "疑似逆相序:电表状态字报逆相序,各相有压(不低于{lowest_u:.1f}V)。",
     ),
+    curve=phase_sequence,
     explained_by=(),
 )
 def reverse_sequence(
@@ -47,6 +56,7 @@ def reverse_sequence(
         "Suspected wrong wiring: currents lag {lag_a:.0f}, {lag_b:.0f}, {lag_c:.0f} deg, over {sector:.0f}.",
         "疑似错接线:三相电流滞后{lag_a:.0f}/{lag_b:.0f}/{lag_c:.0f}度,负荷不超过±{sector:.0f}度。",
     ),
+    curve=phase_angles,
     explained_by=(),
 )
 def wrong_wiring_vector(
@@ -84,6 +94,7 @@ def wrong_wiring_vector(
         "Suspected wrong wiring: phase {most_i:.2f} A, neutral {neutral:.2f} A, repeatedly over {limit:.0%} apart.",
         "疑似接线异常:火线{most_i:.2f}A、零线{neutral:.2f}A,多次相差超过{limit:.0%}。",
     ),
+    curve=phase_and_neutral,
     explained_by=(),
 )
 def neutral_phase_mismatch(
@@ -110,6 +121,7 @@ def neutral_phase_mismatch(
         "The neutral carries {neutral:.0f} A, over {limit:.0%} of the rated current of {rating_kva:.0f} kVA.",
         "变压器中性线电流{neutral:.0f}A,超过{rating_kva:.0f}kVA额定电流的{limit:.0%}。",
     ),
+    curve=transformer_neutral,
     explained_by=(),
 )
 def neutral_current_high(
@@ -138,6 +150,7 @@ def neutral_current_high(
         "Suspected wrong metering: meter {whole_p:.3f} kW, terminal {terminal_p:.3f} kW, over {limit:.0%} apart.",
         "疑似计量异常:电表有功{whole_p:.3f}kW,终端交采{terminal_p:.3f}kW,相差超过{limit:.0%}。",
     ),
+    curve=meter_and_terminal,
     explained_by=(),
 )
 def power_differential(
@@ -169,6 +182,7 @@ def power_differential(
         "Suspected relay fault: it says open, yet {most_i:.2f} A flow (limit {load:.1%} of {ib:.1f} A).",
         "疑似费控继电器拒动:状态为断开,仍有电流{most_i:.2f}A(限值为{ib:.1f}A的{load:.1%})。",
     ),
+    curve=relay_current,
     explained_by=(),
 )
 def relay_mismatch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.rule import Level, between, rule
+from detectors.timelines import stages_beside, stages_of_item
 from schemas.columns import Backlogs, Column, Overdue, Traces
 
 
@@ -17,6 +18,7 @@ from schemas.columns import Backlogs, Column, Overdue, Traces
         "The stage has taken {share:.0%} of its {limit_hours:.0f} hours.",
         "该环节已用{limit_hours:.0f}小时时限的{share:.0%}。",
     ),
+    curve=stages_beside,
     explained_by=(),
 )
 def stage_overdue(share: Column, limit_hours: Column, *, warn: float = 0.80) -> Column:  # noqa: ARG001 - evidence
@@ -32,6 +34,7 @@ def stage_overdue(share: Column, limit_hours: Column, *, warn: float = 0.80) -> 
         "It has stood for {stalled:.1f} times the {usual_hours:.1f} hours in which 95 % of such stages that end do.",
         "该环节停留时间已达同类已办结环节95%完成时长({usual_hours:.1f}小时)的{stalled:.1f}倍,无进展。",
     ),
+    curve=stages_beside,
     explained_by=(),
 )
 def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> Column:  # noqa: ARG001 - evidence
@@ -52,6 +55,7 @@ def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> 
         "It has entered a stage and not finished those before it: {unfinished:.0f}.",
         "已进入后续环节,前序未完成环节数:{unfinished:.0f}。",
     ),
+    curve=stages_of_item,
     explained_by=(),
 )
 def stage_disorder(unfinished: Column, *, stages: float = 1.0) -> Column:
@@ -70,6 +74,7 @@ def stage_disorder(unfinished: Column, *, stages: float = 1.0) -> Column:
         ),
         "零点时该环节有{stuck:.0f}件超时或停滞,占本班组[{open_items:.0f}件]在办的{stuck_share:.0%}。",
     ),
+    curve=None,
     explained_by=(),
 )
 def stage_batch_stuck(

@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 from rich.console import Console
 
 from detectors.publication import SHADOW_STATUS
-from detectors.rulebook import EMPTY_RULEBOOK, rules_of
+from detectors.rule import Rule
+from detectors.rulebook import EMPTY_RULEBOOK, applied, rules_of
 from replay.history import Source, nothing_read
 from replay.sources import open_sources
 from schemas.alert import Alert
@@ -27,7 +28,8 @@ from streams.local.progress import Progress
 from streams.local.progress_display import ProgressDisplay
 from streams.local.store import STORE_ADVICE, Store, StoreError
 from streams.local.summary import show_summary, summarise
-from streams.report.page import Watched, page, pictured
+from streams.report.page import Picture, Watched, page, pictured
+from streams.report.subjects import JudgedBy
 from streams.settings import Settings
 
 
@@ -85,7 +87,9 @@ def run(
         judged = kept.alerts(shadow=True)
         alerts = [alert for alert in judged if alert.suppressed_by != SHADOW_STATUS]
         if report:
-            html = page(_report_input(progress, alerts, source, paths))
+            rules = applied(rulebook, rules_of(settings.voltage_limits))
+            pictures = _pictures(alerts, source, paths, rules)
+            html = page(_report_input(progress, alerts, source, pictures))
             report.write_text(html, encoding="utf-8")
         summary = summarise(progress, judged, source)
         if as_json:
@@ -127,13 +131,25 @@ def _show_start(
         console.print(f"going on after {before.rows:,} rows that {store.path} holds")
 
 
-def _report_input(
-    progress: Progress, alerts: Sequence[Alert], source: Source, paths: Sequence[str]
-) -> Watched:
-    """The input of the report; reads the source a second time for the curves."""
+def _pictures(
+    alerts: Sequence[Alert],
+    source: Source,
+    paths: Sequence[str],
+    rules: Sequence[Rule],
+) -> list[Picture]:
+    """Alerts with their curves, from a second reading of the source."""
+    judged_by = JudgedBy(source.areas, rules, source.zone, source.interval)
     shown = gravest(alerts, len(alerts))
-    pictures = pictured(shown, source.areas, source.zone, open_sources(paths).batches)
+    return pictured(shown, open_sources(paths).batches, judged_by)
 
+
+def _report_input(
+    progress: Progress,
+    alerts: Sequence[Alert],
+    source: Source,
+    pictures: Sequence[Picture],
+) -> Watched:
+    """The input of the report."""
     counts = {}
     readings = 0
     for kind, outcomes in progress.counts.items():
@@ -142,6 +158,7 @@ def _report_input(
                 counts[kind, outcome, reason] = count
                 if (kind, outcome) == ("readings", "in"):
                     readings += count
+
     return Watched(
         title=f"What the watch saw in {source.name}",
         zone=source.zone,

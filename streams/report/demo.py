@@ -32,6 +32,7 @@ from streams.report.page import (
     pictured,
     waited,
 )
+from streams.report.subjects import JudgedBy
 
 SCREEN_ALERTS = 14  # alerts on the screen
 REDRAW_SECONDS = 0.12  # between two pictures of the screen
@@ -83,7 +84,8 @@ class Watch:
     def __init__(self, town: Town, rulebook: Rulebook = EMPTY_RULEBOOK) -> None:
         self.town = town
         self._zone = ZoneInfo(town.zone)
-        self._engine = Engine(applied(rulebook), zone=town.zone, interval=town.interval)
+        self._rules = applied(rulebook)
+        self._engine = Engine(self._rules, zone=town.zone, interval=town.interval)
         self._engine.enroll(town.areas)
         self.alerts: dict[str, Alert] = {}  # by id
         self._latest: deque[Alert] = deque(maxlen=SCREEN_ALERTS)
@@ -172,7 +174,10 @@ class Watch:
             *result.false,
             *result.true,
         ]
-        pictures = pictured(shown, self.town.areas, self.town.zone, self.town.batches())
+        judged_by = JudgedBy(
+            self.town.areas, self._rules, self.town.zone, self.town.interval
+        )
+        pictures = pictured(shown, self.town.batches(), judged_by)
         middle, high = np.percentile(self.waits, (50, 99)) * 1000
 
         return Watched(

@@ -1,552 +1,213 @@
-"""Curves around alerts: the values an alert was judged on, and the lines it was judged by.
+"""The rows around alerts, and the pictures that their rules draw from them.
 
 A second reading of the history keeps only the rows of the subjects that are shown.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.rule import ALL_RULES
+from detectors.curve import DRAWN_COLUMNS, Curve, OfficeTimeline, TimelineChart
 from models.master.calendar import day_of, midnights
+from models.state.runs import grouped
 from schemas.alert import Alert
 from schemas.columns import (
-    PHASE_NAMES,
+    AreaDays,
     Batch,
-    Flag,
-    Payment,
+    Column,
+    Days,
+    Mask,
+    Names,
     Payments,
     Readings,
-    StageProgress,
     Stages,
 )
-from schemas.master import Area, Meter
-from schemas.units import DAY_SECONDS, HOUR_SECONDS
+from streams.report.subjects import JudgedBy, Subjects
 
-LOSS_RULE = "area_loss_high"
-MONEY_KINDS = {"payments", "attempts", "invoices", "transfers"}  # kinds of alerts
-WORK_KINDS = {"overdue", "traces"}  # kinds of alerts
-READING_COLUMNS = (
-    "at",
-    "register",
-    "kwh",
-    "u",
-    "i",
-    "p",
-    "q",
-    "neutral",
-    "terminal_p",
-    "flags",
-    "clock_offset",
-)
-Numbers = NDArray[np.float64]
-NamedValues = Mapping[str, Any]
+Columns = dict[str, Column]
 
 
 @dataclass(frozen=True)
-class Curve:
+class CurveChart:
     """Values over time, and the limit lines they were judged by."""
 
     unit: str
-    at: Numbers  # Unix seconds; the middle of the day when daily
-    series: Mapping[str, Numbers]
+    at: Column  # Unix seconds; the middle of the day when daily
+    series: Mapping[str, Column]
     lines: Mapping[str, float] = field(default_factory=dict)
     daily: bool = False
-
-
-class TimelineSpan(NamedTuple):
-    """A stage or a bill: how long it lasted, and how long it was allowed to."""
-
-    name: str
-    start: int
-    end: int  # 0 while it lasts
-    limit: int = 0  # when it should have ended, 0 if nothing says so
-
-
-class TimelineMark(NamedTuple):
-    """A payment, refund or the like."""
-
-    at: int
-    name: str
-    succeeded: bool
-
-
-@dataclass(frozen=True)
-class TimelineChart:
-    """The spans and marks of a work item, a bill or a payment channel."""
-
-    spans: Sequence[TimelineSpan] = ()
-    marks: Sequence[TimelineMark] = ()
-
-
-@dataclass(frozen=True)
-class _AlertReadings:
-    """An alert with the readings of its meter, or of its area's gateway meter."""
-
-    alert: Alert
-    area: Area
-    rows: NamedValues  # columns of readings in order of time
-    zone: str
-
-    @property
-    def meter(self) -> Meter:
-        """The meter that the readings are of."""
-        name = self.alert.subject or self.area.gateway
-        return next(
-            (meter for meter in self.area.meters if meter.meter == name),
-            Meter(meter=name),
-        )
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The settings of the alert's rule."""
-        return ALL_RULES[self.alert.rule].settings
-
-    def near(
-        self, before: float = 18 * HOUR_SECONDS, after: float = 12 * HOUR_SECONDS
-    ) -> NamedValues:
-        """The readings from `before` seconds before the episode to `after` seconds after the alert."""
-        at = self.rows["at"]
-        near = (at >= self.alert.since - before) & (at <= self.alert.raised + after)
-        return {name: column[..., near] for name, column in self.rows.items()}
-
-    def by_phase(
-        self, column: str, unit: str, times: float = 1, **lines: float
-    ) -> Curve:
-        """A phase column around the alert, times a factor; phases without values are left out."""
-        rows = self.near()
-        values = rows[column].astype(float) * times
-        measured = {
-            phase: values[k]
-            for k, phase in enumerate(PHASE_NAMES)
-            if not np.isnan(values[k]).all()
-        }
-        series = measured if len(measured) > 1 else {"": values[0]}
-        levels = {name.replace("_", " "): level for name, level in lines.items()}
-        return Curve(unit, rows["at"], series, levels)
-
-    def by_day(
-        self, unit: str, values: Callable[[NamedValues, NDArray[np.bool_]], float]
-    ) -> Curve:
-        """A number for each local day, from two weeks before the episode to five days after the alert."""
-        rows = self.near(14 * DAY_SECONDS, 5 * DAY_SECONDS)
-        row_days = day_of(rows["at"], self.zone)
-        raised_day = int(day_of(np.array([self.alert.raised]), self.zone)[0])
-        last = max(int(row_days.max(initial=0)), raised_day)
-        days = np.arange(row_days.min(initial=last), last + 1)
-
-        totals = np.array([values(rows, row_days == day) for day in days])
-        return Curve(unit, _middles(days, self.zone), {"": totals}, daily=True)
-
-    def load(self) -> tuple[NamedValues, Numbers]:
-        """The readings around the alert, and the apparent power in kVA, primary."""
-        rows = self.near()
-        P = np.nansum(rows["p"], axis=0)
-        Q = np.nansum(rows["q"], axis=0)
-        kva = np.hypot(P, Q) * self.meter.ct * self.meter.pt
-        return rows, np.where(np.isnan(rows["p"][0]), np.nan, kva)
-
-
-def _middles(days: NDArray[np.int64], zone: str) -> Numbers:
-    """Unix seconds in the middle of local days."""
-    starts = midnights(zone)
-    return (starts[days] + starts[days + 1]) / 2
-
-
-def _total_power(rows: NamedValues) -> Numbers:
-    """Active power of all phases in kW, NaN where the first has none."""
-    return np.where(np.isnan(rows["p"][0]), np.nan, np.nansum(rows["p"], axis=0))
-
-
-def _unbalance(case: _AlertReadings) -> Curve:
-    curve = case.by_phase("i", "%")
-    mean = np.mean(list(curve.series.values()), axis=0)
-    off = {phase: 100 * np.abs(I - mean) / mean for phase, I in curve.series.items()}
-    lines = {"limit": 100 * case.settings["limit"]}
-    return Curve("% off the mean current", curve.at, off, lines)
-
-
-def _deviation(case: _AlertReadings) -> Curve:
-    nominal = case.meter.un_v
-    return case.by_phase(
-        "u",
-        "V",
-        highest=case.settings["over"] * nominal,
-        lowest=case.alert.evidence["under"] * nominal,
-    )
-
-
-def _angles(case: _AlertReadings) -> Curve:
-    rows = case.near(24 * HOUR_SECONDS)
-    sector = case.settings["sector"]
-    lags = {
-        phase: np.degrees(np.arctan2(rows["q"][k], rows["p"][k]))
-        for k, phase in enumerate(PHASE_NAMES)
-    }
-    lines = {"lagging": sector, "leading": -sector}
-    return Curve("degrees of lag", rows["at"], lags, lines)
-
-
-def _neutral(case: _AlertReadings) -> Curve:
-    rows = case.near()
-    currents = {"phase": np.abs(rows["i"][0]), "neutral": np.abs(rows["neutral"])}
-    return Curve("A", rows["at"], currents)
-
-
-def _transformer_neutral(case: _AlertReadings) -> Curve:
-    rows = case.near()
-    rating_kva = case.area.transformers[-1].rating_kva
-    rated = rating_kva * 1000 / np.sqrt(3) / case.settings["line_volts"]  # A
-    neutral = np.abs(rows["neutral"]) * case.meter.ct
-    return Curve(
-        "% of the rated current",
-        rows["at"],
-        {"neutral": 100 * neutral / rated},
-        {"limit": 100 * case.alert.evidence["limit"]},
-    )
-
-
-def _differential(case: _AlertReadings) -> Curve:
-    rows = case.near()
-    powers = {
-        "meter": _total_power(rows),
-        "terminal": rows["terminal_p"].astype(float),
-    }
-    return Curve("kW", rows["at"], powers)
-
-
-def _sequence(case: _AlertReadings) -> Curve:
-    rows = case.near()
-    known = np.isfinite(rows["flags"])
-    flag = np.where(known, rows["flags"], 0).astype(int) & Flag.REVERSED_SEQUENCE
-    return Curve("sequence reversed", rows["at"], {"": np.where(known, flag, np.nan)})
-
-
-# The limit lines of the rules on contracts, by the setting each is drawn from.
-CONTRACT_LINES = {
-    "over_contract_capacity": {"warning": "warn"},
-    "suspended_use": {"limit": "margin"},
-    "capacity_expansion": {"on five days": "share", "for two hours": "times"},
-}
-
-
-def _contract(case: _AlertReadings) -> Curve:
-    rows, kva = case.load()
-    contract = (case.meter.contract_kva or np.nan) - case.meter.suspended_kva
-    share = 100 * kva / max(contract, case.settings["least"])
-    lines = {
-        name: 100 * case.settings[setting]
-        for name, setting in CONTRACT_LINES[case.alert.rule].items()
-    }
-    return Curve("% of the contract", rows["at"], {"": share}, lines)
-
-
-def _overload(case: _AlertReadings) -> Curve:
-    rows, kva = case.load()
-    rating = case.area.transformers[-1].rating_kva
-    lines = {"heavy": 100 * case.settings["heavy"], "overload": 100.0}
-    return Curve("% of the rating", rows["at"], {"": 100 * kva / rating}, lines)
-
-
-def _area_unbalance(case: _AlertReadings) -> Curve:
-    rating_kva = case.area.transformers[-1].rating_kva
-    half = rating_kva * case.settings["loaded"] * 1000 / 3 / case.meter.un_v
-    return case.by_phase("i", "A", case.meter.ct, half_load=half)
-
-
-def _stopped(case: _AlertReadings) -> Curve:
-    rows = case.near()
-    counted = rows["kwh"] * 4.0  # kWh of a quarter of an hour, as kW
-    return Curve("kW", rows["at"], {"flows": _total_power(rows), "counted": counted})
-
-
-def _clock(case: _AlertReadings) -> Curve:
-    rows = case.near()
-    warn = case.settings["warn"]
-    lines = {"warning": warn, "alarm": 2 * warn}
-    return Curve("s ahead", rows["at"], {"": rows["clock_offset"]}, lines)
-
-
-def _register(case: _AlertReadings) -> Curve:
-    rows = case.near(12 * HOUR_SECONDS, 12 * HOUR_SECONDS)
-    return Curve("kWh on the register", rows["at"], {"": rows["register"]})
-
-
-def _daily_kwh(case: _AlertReadings) -> Curve:
-    return case.by_day(
-        "kWh a day",
-        lambda rows, day: float(np.nansum(rows["kwh"][day]) * case.meter.ct),
-    )
-
-
-def _voltages(case: _AlertReadings, setting: str, line: str) -> Curve:
-    """Phase voltages with the levels of a setting and of the setting `back`, shares of nominal."""
-    nominal = case.meter.un_v
-    lines = {
-        line: case.settings[setting] * nominal,
-        "back": case.settings["back"] * nominal,
-    }
-    return case.by_phase("u", "V", **lines)
-
-
-def _lost_voltage(case: _AlertReadings) -> Curve:
-    return _voltages(case, "lost", "lost")
-
-
-def _broken_phase(case: _AlertReadings) -> Curve:
-    return _voltages(case, "broken", "broken")
-
-
-def _lost_current(case: _AlertReadings) -> Curve:
-    return case.by_phase("i", "A", load=case.settings["some"] * case.meter.ib_a)
-
-
-def _relay(case: _AlertReadings) -> Curve:
-    return case.by_phase("i", "A", none=case.settings["load"] * case.meter.ib_a)
-
-
-def _polarity(case: _AlertReadings) -> Curve:
-    return case.by_phase("p", "kW", turned_round=0.0)
-
-
-def _daily_readings(case: _AlertReadings) -> Curve:
-    return case.by_day("readings a day", lambda _, day: float(day.sum()))
-
-
-RULE_CURVES: dict[str, Callable[[_AlertReadings], Curve]] = {
-    "voltage_loss": _lost_voltage,
-    "phase_break": _broken_phase,
-    "current_loss": _lost_current,
-    "reverse_polarity": _polarity,
-    "all_voltage_loss": _lost_voltage,
-    "current_break": _lost_current,
-    "relay_mismatch": _relay,
-    "wrong_wiring_vector": _angles,
-    "neutral_phase_mismatch": _neutral,
-    "neutral_current_high": _transformer_neutral,
-    "power_differential": _differential,
-    "reverse_sequence": _sequence,
-    "meter_current_unbalance": _unbalance,
-    "voltage_deviation": _deviation,
-    **dict.fromkeys(CONTRACT_LINES, _contract),
-    "transformer_overload": _overload,
-    "area_load_unbalance": _area_unbalance,
-    "meter_stopped": _stopped,
-    "clock_drift": _clock,
-    "register_decrease": _register,
-    "zero_usage": _daily_kwh,
-    "read_failure": _daily_readings,
-}
-
-
-def _default_curve(case: _AlertReadings) -> Curve:
-    """For a rule without its own curve: the first phase column it reads, else the energy by day."""
-    units = {"u": "V", "i": "A", "p": "kW", "q": "kvar"}
-    for name in ALL_RULES[case.alert.rule].reads:
-        if name in units:
-            return case.by_phase(name, units[name])
-    return _daily_kwh(case)
 
 
 class Evidence:
     """Keeps the rows that the pictures of the given alerts need."""
 
-    def __init__(
-        self, alerts: Iterable[Alert], areas: Iterable[Area], zone: str
-    ) -> None:
-        chosen = list(alerts)
-        self._zone = zone
-        self._areas = {area.area: area for area in areas}
-        self._office_areas = {
-            alert.area for alert in chosen if alert.kind in MONEY_KINDS | WORK_KINDS
-        }
+    def __init__(self, alerts: Iterable[Alert], judged_by: JudgedBy) -> None:
+        alerts = list(alerts)
+        self._rules = {rule.name: rule for rule in judged_by.rules}
+        self._zone = judged_by.zone
+        self._subjects = Subjects(alerts, judged_by)
 
-        # An alert of an area is shown by its gateway meter.
-        known = [alert for alert in chosen if alert.area in self._areas]
-        self._meters = {
-            alert.subject or self._areas[alert.area].gateway for alert in known
-        } - {""}
-        self._loss_areas = {alert.area for alert in known if alert.rule == LOSS_RULE}
-        self._ratios: dict[str, float] = {}
-        for name in self._loss_areas:
-            for meter in self._areas[name].meters:
-                self._ratios[meter.meter] = meter.ct * meter.pt
+        # What is shown: meters, whole areas, and rows of the office by kind and area.
+        self._meters: set[tuple[str, str]] = set()
+        self._balanced: set[str] = set()
+        self._offices: dict[type[Batch], set[str]] = defaultdict(set)
+        self._reading_columns = {"at", "kwh"}
+        for alert in alerts:
+            curve = self._rules[alert.rule].curve
+            if isinstance(curve, OfficeTimeline):
+                self._offices[curve.kind].add(alert.area)
+            elif curve is None or not self._subjects.is_known(alert):
+                continue
+            elif curve.kind is AreaDays:
+                self._balanced.add(alert.area)
+            else:
+                self._meters.add(self._subjects.meter(alert))
+                self._reading_columns |= {*curve.reads} & DRAWN_COLUMNS[Readings]
 
-        self._readings: dict[str, list[tuple[Any, ...]]] = {}
-        # kWh by area, by True for the gateway meter and False for the others, and by day
-        self._energy: Counter[tuple[str, bool, int]] = Counter()
-        self._payments: list[NamedValues] = []
-        self._stages: list[NamedValues] = []
-        self._names: tuple[str, ...] = ()
+        self._names: Names = ()  # of the latest readings
+        self._is_shown: Mask = np.zeros(0, bool)  # by name
+        self._readings: dict[tuple[str, str], list[Columns]] = defaultdict(list)
+        # kWh in and out by area and day
+        self._energy: dict[str, dict[int, Column]] = defaultdict(dict)
+        self._office_rows: dict[type[Batch], list[Batch]] = defaultdict(list)
 
     def collect(self, batch: Batch) -> None:
         """Keeps the rows of a batch that are needed."""
         if isinstance(batch, Readings):
-            self._collect_readings(batch)
+            self._keep_readings(batch)
+            if self._balanced:
+                self._balance(batch.select(_in_areas(batch, self._balanced)))
         elif isinstance(batch, Payments | Stages):
-            kept = self._payments if isinstance(batch, Payments) else self._stages
-            wanted = np.array([name in self._office_areas for name in batch.areas])
-            kept += _rows(batch.select(wanted[batch.area]))
+            shown = _in_areas(batch, self._offices[type(batch)])
+            if shown.any():
+                self._office_rows[type(batch)].append(batch.select(shown))
 
-    def _collect_readings(self, batch: Readings) -> None:
+    def _keep_readings(self, batch: Readings) -> None:
+        """Keeps the readings of the meters that are shown."""
         if batch.names is not self._names:
             self._names = batch.names
-            self._shown = np.array([name in self._meters for name in batch.names])
-            self._factors = np.array(
-                [self._ratios.get(name, np.nan) for name in batch.names]
+            shown_names = {name for _, name in self._meters}
+            self._is_shown = np.array(
+                [name in shown_names for name in batch.names], bool
             )
 
-        shown = batch.select(self._shown[batch.subject])
-        for code in np.unique(shown.subject).tolist():
-            rows = shown.subject == code
-            columns = tuple(getattr(shown, name)[..., rows] for name in READING_COLUMNS)
-            self._readings.setdefault(batch.names[code], []).append(columns)
-        if self._loss_areas:
-            self._balance(batch)
+        shown = batch.select(self._is_shown[batch.subject])
+        # An id may stand in more than one area.
+        meters = shown.area.astype(np.int64) * len(batch.names) + shown.subject
+        for code, rows in grouped(meters):
+            area, subject = divmod(code, len(batch.names))
+            meter = batch.areas[area], batch.names[subject]
+            if meter in self._meters:
+                columns = {
+                    name: getattr(shown, name)[..., rows].astype(np.float64)
+                    for name in self._reading_columns
+                }
+                self._readings[meter].append(columns)
 
     def _balance(self, batch: Readings) -> None:
-        """Adds the energy of a batch to the days of the areas with a loss alert."""
-        metered = batch.select(~np.isnan(self._factors[batch.subject]))
-        energy = np.nan_to_num(metered.kwh) * self._factors[metered.subject]
-        days = day_of(metered.at, self._zone)
+        """Adds the primary energy of whole areas to their days."""
+        energy, is_gateway = self._subjects.energy(batch)
+        days = day_of(batch.at, self._zone)
 
-        for code in np.unique(metered.area).tolist():
-            area = metered.areas[code]
-            gateway = metered.names.index(self._areas[area].gateway)
-            for day in np.unique(days).tolist():
-                rows = (metered.area == code) & (days == day)
-                whole = energy[rows].sum()
-                through = energy[rows & (metered.subject == gateway)].sum()
-                self._energy[area, True, day] += through
-                self._energy[area, False, day] += whole - through
+        for area, rows in grouped(batch.area):
+            by_day = self._energy[batch.areas[area]]
+            for day, of_day in grouped(days[rows]):
+                some = rows[of_day]
+                energy_in = energy[some][is_gateway[some]].sum()
+                energy_out = energy[some].sum() - energy_in
+                balance = by_day.setdefault(day, np.zeros(2))
+                balance += energy_in, energy_out
 
-    def picture(self, alert: Alert) -> Curve | TimelineChart | None:
+    def picture(self, alert: Alert) -> CurveChart | TimelineChart | None:
         """The values the alert was judged on; None if none were kept."""
-        if alert.kind == "area_days":
-            has_energy = alert.rule == LOSS_RULE and self._energy
-            return self._loss(alert) if has_energy else None
-        if alert.kind in WORK_KINDS:
-            return self._work(alert)
-        if alert.kind in MONEY_KINDS:
-            return self._paid(alert)
-
-        area = self._areas.get(alert.area)
-        batches = self._readings.get(alert.subject or (area.gateway if area else ""))
-        if not batches or area is None:
+        rule = self._rules[alert.rule]
+        if isinstance(rule.curve, OfficeTimeline):
+            return self._timeline(rule.curve, alert)
+        if rule.curve is None or not self._subjects.is_known(alert):
             return None
-        columns = {
-            name: np.concatenate([batch[k] for batch in batches], axis=-1)
-            for k, name in enumerate(READING_COLUMNS)
+        columns = self._columns_near(rule.curve, alert)
+        if not len(columns["at"]):
+            return None
+
+        values = columns | self._subjects.master(alert)
+        drawn = rule.curve.drawn(values, self._subjects.settings(alert, rule))
+        if not any(np.isfinite(values).any() for values in drawn.series.values()):
+            return None
+        lines = {
+            name: float(level)
+            for name, level in drawn.lines.items()
+            if np.isfinite(level)
         }
-        case = _AlertReadings(alert, area, columns, self._zone)
-        curve = RULE_CURVES.get(alert.rule, _default_curve)(case)
-        is_drawn = any(np.isfinite(values).any() for values in curve.series.values())
-        return curve if is_drawn else None
+        is_daily = rule.curve.kind is not Readings
+        at = columns["at"]
+        return CurveChart(rule.curve.unit, at, drawn.series, lines, daily=is_daily)
 
-    def _loss(self, alert: Alert) -> Curve:
-        """The share of the area's energy that is lost, by day."""
-        days = np.array(
-            sorted({day for area, _, day in self._energy if area == alert.area})
-        )
-        supplied = np.array([self._energy[alert.area, True, day] for day in days])
-        used = np.array([self._energy[alert.area, False, day] for day in days])
-        lost = 100 * (supplied - used) / supplied
+    def _timeline(self, timeline: OfficeTimeline, alert: Alert) -> TimelineChart:
+        """The timeline of an alert, from the rows of its area."""
+        batches = self._office_rows[timeline.kind]
+        if not batches:
+            return TimelineChart()
+        rows = timeline.kind.join(batches)
+        in_area = rows.select(_in_areas(rows, {alert.area}))
+        return timeline.draw(in_area, alert.subject)
 
-        settings = ALL_RULES[alert.rule].settings
-        lines = {"limit": 100 * settings["limit"], "hard limit": 100 * settings["hard"]}
-        return Curve(
-            "% of the energy lost",
-            _middles(days, self._zone),
-            {"": lost},
-            lines,
-            daily=True,
-        )
+    def _columns_near(self, curve: Curve, alert: Alert) -> Columns:
+        """The rows near an alert, of the kind that a curve is drawn from."""
+        if curve.kind is AreaDays:
+            return self._area_days(alert.area)
+        batches = self._readings[self._subjects.meter(alert)]
+        if not batches:
+            return {"at": np.zeros(0)}
+        columns = {
+            name: np.concatenate([batch[name] for batch in batches], axis=-1)
+            for name in self._reading_columns
+        }
 
-    def _work(self, alert: Alert) -> TimelineChart:
-        """The stages of the alert's work item."""
-        item = alert.subject
-        if alert.kind == "overdue":
-            item = alert.subject.rpartition("/")[0]
+        at = columns["at"]
+        first = alert.since - curve.near.before
+        last = alert.raised + curve.near.after
+        near = (at >= first) & (at <= last)
+        rows = {name: column[..., near] for name, column in columns.items()}
+        return self._days(rows, alert.raised) if curve.kind is Days else rows
 
-        spans: dict[str, TimelineSpan] = {}
-        for row in self._stages:
-            if row["subject"] != item or row["area"] != alert.area:
-                continue
-            stage = row["stage"]
-            if row["progress"] == StageProgress.STARTED:
-                has_limit = not np.isnan(row["limit"])
-                limit = int(row["at"] + row["limit"]) if has_limit else 0
-                spans[stage] = TimelineSpan(stage, row["at"], 0, limit)
-            elif row["progress"] == StageProgress.FINISHED and stage in spans:
-                spans[stage] = spans[stage]._replace(end=row["at"])
-        return TimelineChart(spans=list(spans.values()))
+    def _days(self, rows: Columns, raised: int) -> Columns:
+        """The local days of readings, up to the day of the alert at least."""
+        row_days = day_of(rows["at"].astype(np.int64), self._zone)
+        raised_day = int(day_of(np.array([raised]), self._zone)[0])
+        last = max(int(row_days.max(initial=0)), raised_day)
+        days = np.arange(row_days.min(initial=last), last + 1)
+        places = row_days - days[0]
+        energy = np.nan_to_num(rows["kwh"])
+        return {
+            "at": _middles(days, self._zone),
+            "kwh": np.bincount(places, energy, len(days)).astype(np.float64),
+            "reads": np.bincount(places, minlength=len(days)).astype(np.float64),
+        }
 
-    def _paid(self, alert: Alert) -> TimelineChart:
-        """The payments of the alert's channel, transfer or bill."""
-        rows = [row for row in self._payments if row["area"] == alert.area]
-        attempts = [
-            row for row in rows if row["payment"] in (Payment.PAYMENT, Payment.TOPUP)
-        ]
-        if alert.kind == "attempts":
-            marks = [
-                TimelineMark(row["at"], row["subject"], bool(row["succeeded"]))
-                for row in attempts
-                if row["channel"] == alert.subject
-            ]
-            return TimelineChart(marks=marks)
-
-        customer, _, bill = alert.subject.partition("/")
-        if alert.kind == "transfers":
-            return _transfer(rows, customer, bill)
-
-        marks = [
-            TimelineMark(row["at"], row["channel"], bool(row["succeeded"]))
-            for row in attempts
-            if row["subject"] == customer
-        ]
-        paid = next((mark.at for mark in marks if mark.succeeded), 0)
-        bills = [
-            TimelineSpan(
-                f"bill of {row['amount']:.2f} yuan", row["at"], paid, row["due"]
-            )
-            for row in rows
-            if row["payment"] == Payment.BILL
-            and (row["subject"], row["bill"]) == (customer, bill)
-        ]
-        return TimelineChart(bills, marks)
+    def _area_days(self, area: str) -> Columns:
+        """The days of an area with its energy."""
+        by_day = self._energy[area]
+        days = np.array(sorted(by_day), np.int64)
+        energy = np.array([by_day[day] for day in days.tolist()]).reshape(-1, 2)
+        return {
+            "at": _middles(days, self._zone),
+            "energy_in": energy[:, 0],
+            "energy_out": energy[:, 1],
+        }
 
 
-def _transfer(
-    rows: Iterable[NamedValues], customer: str, reference: str
-) -> TimelineChart:
-    """The messages about one transfer; a settlement counts as succeeded."""
-    marks = []
-    for row in rows:
-        if (row["subject"], row["reference"]) == (customer, reference):
-            name = Payment(row["payment"]).name.lower()
-            succeeded = name == "settlement" or bool(row["succeeded"])
-            marks.append(TimelineMark(row["at"], name, succeeded))
-    return TimelineChart(marks=marks)
+def _in_areas(batch: Batch, areas: set[str]) -> Mask:
+    """The rows of a batch that are of some areas."""
+    is_wanted = np.array([name in areas for name in batch.areas], bool)
+    return is_wanted[batch.area]
 
 
-def _rows(batch: Payments | Stages) -> list[NamedValues]:
-    """The rows of a batch by column name, with codes replaced by the names they stand for."""
-    encodings = batch.encodings()
-    columns = {
-        column.name: getattr(batch, column.name).tolist()
-        for column in fields(batch)
-        if column.name not in encodings
-    }
-    for names, codes in encodings.items():
-        code_names = getattr(batch, names)
-        columns[codes] = [code_names[code] for code in columns[codes]]
-    return [
-        dict(zip(columns, values, strict=True))
-        for values in zip(*columns.values(), strict=True)
-    ]
+def _middles(days: NDArray[np.int64], zone: str) -> Column:
+    """Unix seconds in the middle of local days."""
+    starts = midnights(zone)
+    return (starts[days] + starts[days + 1]) / 2
