@@ -21,7 +21,7 @@ from detectors.pipelines import (
 from detectors.policy import Policy
 from detectors.publication import SHADOW_STATUS, Publication
 from detectors.readings import ReadingWatch
-from detectors.reorder import ReorderBuffer
+from detectors.reorder.buffer import ReorderBuffer
 from detectors.revisable import FINAL_SUFFIX
 from detectors.rule import ALL_RULES, Rule
 from detectors.snapshots import (

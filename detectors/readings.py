@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from detectors.area_times import AreaTimes
-from detectors.buffered_clocks import ClockObservation
 from detectors.outcomes import RowOutcomes
-from detectors.reorder import ReorderBuffer
+from detectors.reorder.buffer import ReorderBuffer
+from detectors.reorder.buffered_clocks import ClockObservation
 from detectors.windows import WindowJudges
 from models.days.facts import Facts, facts_of
 from models.days.open_days import OpenDays

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from detectors.curve import Curve, OfficeTimeline
+from detectors.curves.contract import Curve, OfficeTimeline
 from models.meters.use_class import UseClass
 from models.signature import signature_of
 from schemas.columns import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.area_times import AreaTimes
-from detectors.reorder import ReorderBuffer
+from detectors.reorder.buffer import ReorderBuffer
 from models.days.open_days import OpenDays
 from models.master.registry import Registry
 from schemas.columns import Codes, Column, Readings, Times

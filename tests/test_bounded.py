@@ -16,7 +16,7 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.policy.events import by_time
-from detectors.reorder import EXPIRED_ROWS
+from detectors.reorder.buffer import EXPIRED_ROWS
 from detectors.rule import ALL_RULES
 from detectors.step_cost import AMENDED_ROWS, STEP_DAYS, UNPACKED_MEMBERS
 from schemas.columns import (

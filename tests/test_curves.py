@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from detectors.curve import (
+from detectors.curves.contract import (
     ALL_DAYS,
     MASTER_COLUMNS,
     Curve,

@@ -181,10 +181,10 @@ def test_every_reason_produced_is_in_the_table():
 
     refused = {
         word
-        for call in calls("detectors/*.py", "reject")
+        for call in calls("detectors/**/*.py", "reject")
         for word in words(call.args[-1])
     }
-    for node in nodes("detectors/*.py"):
+    for node in nodes("detectors/**/*.py"):
         if isinstance(node, ast.For) and ".reject(" in ast.unparse(node):
             refused |= words(node.iter)
 

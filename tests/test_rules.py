@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import detectors
-from detectors.curves import voltages
+from detectors.curves.measured import voltages
 from detectors.judge import _evidence_of
 from detectors.rule import (
     ALL_RULES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.curves import area_loss, daily_energy
+from detectors.curves.measured import area_loss, daily_energy
 from detectors.rule import NOT_KNOWN, Explanation, Level, rule
 from schemas.columns import AreaDays, Column, Days
 from schemas.units import DAY_SECONDS

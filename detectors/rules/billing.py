@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.curves.office import payments_of_customer
 from detectors.rule import rule
-from detectors.timelines import payments_of_customer
 from schemas.columns import Column, Invoices
 from schemas.units import DAY_SECONDS
 

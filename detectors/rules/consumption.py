@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.curves import daily_energy
+from detectors.curves.measured import daily_energy
 from detectors.rule import NOT_KNOWN, Explanation, Level, gated, rule
 from schemas.columns import Column, Days
 from schemas.units import DAY_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.curves import (
+from detectors.curves.measured import (
     clock_offset,
     daily_energy,
     daily_readings,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import Level, between, rule
-from detectors.timelines import (
+from detectors.curves.office import (
     messages_of_transfer,
     payments_of_channel,
     payments_of_customer,
 )
+from detectors.rule import Level, between, rule
 from schemas.columns import Attempts, Column, Invoices, Payments, Transfers
 from schemas.units import HOUR_SECONDS, MINUTE_SECONDS
 

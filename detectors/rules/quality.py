@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.curves import daily_energy
+from detectors.curves.measured import daily_energy
 from detectors.rule import rule
 from schemas.columns import Column, Days, Intervals, Readings
 from schemas.units import DAY_SECONDS, MINUTE_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.curves import (
+from detectors.curves.measured import (
     broken_phase,
     current_unbalance,
     lost_current,

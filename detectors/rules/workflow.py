@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.curves.office import stages_beside, stages_of_item
 from detectors.rule import Level, between, rule
-from detectors.timelines import stages_beside, stages_of_item
 from schemas.columns import Backlogs, Column, Overdue, Traces
 
 

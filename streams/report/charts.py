@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from detectors.curve import TimelineChart, TimelineSpan
+from detectors.curves.contract import TimelineChart, TimelineSpan
 from schemas.alert import Alert
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from streams.report.evidence import CurveChart

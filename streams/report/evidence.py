@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.curve import DRAWN_COLUMNS, Curve, OfficeTimeline, TimelineChart
+from detectors.curves.contract import (
+    DRAWN_COLUMNS,
+    Curve,
+    OfficeTimeline,
+    TimelineChart,
+)
 from models.master.calendar import day_of, midnights
 from models.state.runs import grouped
 from schemas.alert import Alert

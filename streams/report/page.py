@@ -13,7 +13,7 @@ from html import escape
 from importlib.resources import files
 from zoneinfo import ZoneInfo
 
-from detectors.curve import TimelineChart
+from detectors.curves.contract import TimelineChart
 from detectors.rule import ALL_RULES
 from replay.scoring import Finding, Score
 from replay.simulation.happenings import Planted

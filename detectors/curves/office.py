@@ -6,7 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from detectors.curve import TimelineChart, TimelineMark, TimelineSpan, timeline
+from detectors.curves.contract import (
+    TimelineChart,
+    TimelineMark,
+    TimelineSpan,
+    timeline,
+)
 from schemas.columns import Codes, Mask, Names, Payment, Payments, StageProgress, Stages
 
 PAYMENT_ATTEMPTS = (Payment.PAYMENT, Payment.TOPUP)

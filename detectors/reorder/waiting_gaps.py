@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from detectors.row_log import RowLog
+from detectors.reorder.row_log import RowLog
 from models.master.registry import Registry
 from models.state.cells import Cells, Columns
 from models.state.index import Index

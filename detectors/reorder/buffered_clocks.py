@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detectors.reorder.row_log import RowLog
+from detectors.reorder.waiting_gaps import WaitingGaps
 from detectors.revisable import JudgeInput, RevisableJudge
-from detectors.row_log import RowLog
-from detectors.waiting_gaps import WaitingGaps
 from schemas.alert import Alert
 from schemas.columns import Clocks, Codes, Column, Mask, Readings, Times
 

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detectors.buffered_clocks import BufferedClocks, ClockObservation
-from detectors.buffered_readings import BufferedReadings, Correction
+from detectors.reorder.buffered_clocks import BufferedClocks, ClockObservation
+from detectors.reorder.buffered_readings import BufferedReadings, Correction
+from detectors.reorder.waiting_gaps import WaitingGaps, rows_before_gap
 from detectors.revisable import RevisableJudge
-from detectors.waiting_gaps import WaitingGaps, rows_before_gap
 from models.days.facts import Facts
 from models.master.registry import Registry
 from models.state.cells import Columns

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detectors.reading_columns import (
+from detectors.reorder.reading_columns import (
     ValidatedReadings,
     validated_facts,
     validated_readings,
 )
+from detectors.reorder.row_log import RowLog
+from detectors.reorder.waiting_gaps import WaitingGaps
 from detectors.revisable import JudgeInput, RevisableJudge
-from detectors.row_log import RowLog
-from detectors.waiting_gaps import WaitingGaps
 from models.days.facts import Facts, apparent_power
 from models.master.registry import Registry
 from models.meters.validation import Validation

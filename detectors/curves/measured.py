@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.curve import ALL_DAYS, NEAR_DAYS, Drawn, Near, curve
+from detectors.curves.contract import ALL_DAYS, NEAR_DAYS, Drawn, Near, curve
 from schemas.columns import PHASE_NAMES, AreaDays, Column, Days, Flag, Readings
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 

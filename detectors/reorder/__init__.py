@@ -1,0 +1,1 @@
+"""Readings that arrive out of order, judged in order of time."""
