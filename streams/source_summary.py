@@ -25,6 +25,8 @@ from streams.times import local_time
 RECORD_NAMES = {
     topic.kind.kind: topic.payloads[0].name for topic in ALL_TOPICS if topic.kind
 }
+# By kind, as the JSON output has them: programs may read it.
+SUBJECT_NAMES = SUBJECT_NOUNS | {DeviceEvents.kind: "devices"}
 MASTER_SUFFIX = " of the master data"
 
 
@@ -144,7 +146,7 @@ def _plain(kind: str, rows: _KindRows, zone: str) -> dict[str, Any]:
         "rows": rows.rows,
         "from": local_time(rows.first, zone),
         "to": local_time(rows.last, zone),
-        SUBJECT_NOUNS[kind]: len(rows.subjects),
+        SUBJECT_NAMES[kind]: len(rows.subjects),
         "areas": len(rows.areas),
         "ids": _shape_of(rows.subjects),
         "words": dict(rows.words.most_common()),
@@ -187,7 +189,7 @@ def _origin(name: str) -> str:
 
 def _show_kind(kind: str, rows: dict[str, Any], console: Console) -> None:
     """Prints the rows of a kind: how many, of whom, when, and the values of their columns."""
-    subjects = SUBJECT_NOUNS[kind]
+    subjects = SUBJECT_NAMES[kind]
     console.print(
         f"\n{kind}: {rows['rows']:,} rows of {rows[subjects]:,} {subjects} in {rows['areas']:,} areas, "
         f"{rows['from']} to {rows['to']}; ids like {rows['ids']}",

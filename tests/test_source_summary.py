@@ -76,6 +76,14 @@ def test_json_output_is_only_json(inspected):
     assert json.loads(inspected("--json"))["kinds"]["readings"]["rows"] == 3
 
 
+def test_subjects_of_events_are_devices(tmp_path):
+    (tmp_path / "events.csv").write_text(
+        "meter,area,at,event\nM1,A1,2026-03-02T01:00:00Z,cover_open\n", "utf-8"
+    )
+    summary = source_summary([str(tmp_path)], Settings(zone="UTC", interval=3600))
+    assert summary["kinds"]["events"]["devices"] == 1
+
+
 def test_curve_exports_and_households_are_summarised():
     files = sorted(map(str, DATA_FOLDER.glob("garden4_*")))
     summary = source_summary(files, Settings())
