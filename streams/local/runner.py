@@ -66,6 +66,7 @@ def run(
     """
     out = Console(highlight=False)
     err = Console(stderr=True, highlight=False)
+    rules = rules_of(settings.voltage_limits)
     with Store(store) as kept, kept.claimed():
         source = _opened(paths, settings)
         name = identity(paths)
@@ -79,7 +80,7 @@ def run(
                 on_progress=bar,
                 notify=err.print,
                 rulebook=rulebook,
-                rules=rules_of(settings.voltage_limits),
+                rules=rules,
             )
         if not progress.rows:
             raise nothing_read(source.name, source.tally)
@@ -87,8 +88,7 @@ def run(
         judged = kept.alerts(shadow=True)
         alerts = [alert for alert in judged if alert.suppressed_by != SHADOW_STATUS]
         if report:
-            rules = applied(rulebook, rules_of(settings.voltage_limits))
-            pictures = _pictures(alerts, source, paths, rules)
+            pictures = _pictures(alerts, source, paths, applied(rulebook, rules))
             html = page(_report_input(progress, alerts, source, pictures))
             report.write_text(html, encoding="utf-8")
         summary = summarise(progress, judged, source)

@@ -20,17 +20,6 @@ ROW_OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "implausible")
 REASONED_OUTCOMES = ("rejected", "implausible")
 
 
-def _notes_of(progress: Progress) -> list[str]:
-    """Notes on the meters for a reader of the result."""
-    if not progress.shared:
-        return progress.strangers
-    shared = (
-        f"ids of meters that stand in more than one area: {progress.shared:,}; "
-        "each is judged there as another meter"
-    )
-    return [*progress.strangers, shared]
-
-
 def summarise(
     progress: Progress, alerts: Sequence[Alert], source: Source
 ) -> dict[str, Any]:
@@ -68,6 +57,17 @@ def summarise(
             for rule, count in sorted(rules.items())
         },
     }
+
+
+def _notes_of(progress: Progress) -> list[str]:
+    """Notes on the meters for a reader of the result."""
+    if not progress.shared:
+        return progress.strangers
+    shared = (
+        f"ids of meters that stand in more than one area: {progress.shared:,}; "
+        "each is judged there as another meter"
+    )
+    return [*progress.strangers, shared]
 
 
 def _outcome_counts(outcomes: Mapping[str, dict[str, int]]) -> dict[str, Any]:
