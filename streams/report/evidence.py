@@ -121,10 +121,10 @@ class Evidence:
 
         for area, rows in grouped(batch.area):
             by_day = self._energy[batch.areas[area]]
-            for day, of_day in grouped(days[rows]):
-                some = rows[of_day]
-                energy_in = energy[some][is_gateway[some]].sum()
-                energy_out = energy[some].sum() - energy_in
+            for day, places in grouped(days[rows]):
+                day_rows = rows[places]
+                energy_in = energy[day_rows][is_gateway[day_rows]].sum()
+                energy_out = energy[day_rows].sum() - energy_in
                 balance = by_day.setdefault(day, np.zeros(2))
                 balance += energy_in, energy_out
 
@@ -141,7 +141,7 @@ class Evidence:
 
         values = columns | self._subjects.master(alert)
         drawn = rule.curve.drawn(values, self._subjects.settings(alert, rule))
-        if not any(np.isfinite(values).any() for values in drawn.series.values()):
+        if not any(np.isfinite(series).any() for series in drawn.series.values()):
             return None
         lines = {
             name: float(level)
