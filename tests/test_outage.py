@@ -35,12 +35,12 @@ from streams.kafka import answers, deliveries, log_limit
 from streams.kafka.answers import answered
 from streams.kafka.broker import Broker, BrokerUnavailableError
 from streams.kafka.deliveries import Deliveries
+from streams.kafka.engine_thread import EngineThread
 from streams.kafka.liveness import Liveness
 from streams.kafka.log_limit import LIBRARY_LINES, WINDOW_SECONDS, LogLimit
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
 from streams.kafka.readers import UnansweredError
-from streams.kafka.thread import EngineThread
 from streams.kafka.topics import ensure
 from streams.kafka.worker import Worker
 from streams.settings import Settings, load

@@ -37,11 +37,11 @@ from schemas.wire import (
 from streams.kafka import checkpoints
 from streams.kafka.checkpoints import WrittenCheckpoint
 from streams.kafka.deliveries import Deliveries
+from streams.kafka.engine_thread import EngineThread
 from streams.kafka.holdings import Holdings
 from streams.kafka.liveness import Liveness
 from streams.kafka.metrics import Metrics
 from streams.kafka.partitions import Partition
-from streams.kafka.thread import EngineThread
 from streams.kafka.worker import Worker
 from streams.settings import Settings, load
 from tests.workers import (

@@ -14,12 +14,12 @@ from schemas.topics import CHECKPOINTS_TOPIC, SOURCE_TOPICS
 from streams.kafka import checkpoints
 from streams.kafka.checkpoints import Mark
 from streams.kafka.deliveries import Deliveries, Producer
+from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import fatal
 from streams.kafka.liveness import Liveness
 from streams.kafka.memory import give_back
 from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import Partition
-from streams.kafka.thread import EngineThread
 from streams.settings import Settings
 
 

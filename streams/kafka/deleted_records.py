@@ -12,13 +12,13 @@ from aiokafka.errors import KafkaError
 from schemas.topics import REGISTRY_TOPIC, TOPIC_KINDS
 from streams.kafka.answers import answered
 from streams.kafka.backlog import GapError
+from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import fatal
 from streams.kafka.holdings import Holdings
 from streams.kafka.liveness import BEAT_SECONDS
 from streams.kafka.metrics import Metrics
 from streams.kafka.partitions import Partition
 from streams.kafka.readers import UnansweredError, reader
-from streams.kafka.thread import EngineThread
 from streams.settings import Settings
 
 log = logging.getLogger("meterwatch")

@@ -12,6 +12,7 @@ from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.topics import REGISTRY_TOPIC, TOPIC_KINDS
 from schemas.wire import Rejection
+from streams.kafka.engine_thread import EngineThread
 from streams.kafka.holdings import Holdings
 from streams.kafka.intake import Intake, rejections_of, split_damage
 from streams.kafka.liveness import BEAT_SECONDS, Liveness
@@ -19,7 +20,6 @@ from streams.kafka.metrics import Metrics
 from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import Partition
 from streams.kafka.records import Record
-from streams.kafka.thread import EngineThread
 from streams.settings import Settings
 
 PARTITIONS_AT_ONCE = 2  # partitions that are judged at once

@@ -18,6 +18,7 @@ from faust.types import TP
 from schemas.topics import RULES_TOPIC
 from streams.kafka.answers import answered
 from streams.kafka.deleted_records import DeletedRecords
+from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import fatal
 from streams.kafka.holdings import Holdings
 from streams.kafka.intake import Intake
@@ -25,7 +26,6 @@ from streams.kafka.liveness import BEAT_SECONDS, Liveness
 from streams.kafka.metrics import Metrics
 from streams.kafka.partitions import Partition
 from streams.kafka.readers import UnansweredError, reader
-from streams.kafka.thread import EngineThread
 from streams.kafka.topic_identity import created_anew
 from streams.settings import Settings
 

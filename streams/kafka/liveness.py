@@ -9,10 +9,10 @@ from collections.abc import Awaitable
 from typing import Any, NoReturn
 
 from streams.kafka.deliveries import Deliveries
+from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
-from streams.kafka.thread import EngineThread
 from streams.settings import Settings
 
 BEAT_SECONDS = 1.0  # seconds between looks at progress, lag and clock

@@ -15,13 +15,13 @@ from detectors.rulebook import applied, rules_of
 from schemas.alert import Alert
 from streams.kafka.alerts import alert_of, alert_partition
 from streams.kafka.checkpoint_writer import CheckpointWriter
+from streams.kafka.engine_thread import EngineThread
 from streams.kafka.holdings import Holdings
 from streams.kafka.judging import Judging
 from streams.kafka.liveness import BEAT_SECONDS
 from streams.kafka.partitions import Partition
 from streams.kafka.readers import UnansweredError, read_to_end, reader
 from streams.kafka.rulebooks import PublishedRulebook
-from streams.kafka.thread import EngineThread
 from streams.settings import Settings
 
 log = logging.getLogger("meterwatch")

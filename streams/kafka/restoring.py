@@ -21,13 +21,13 @@ from streams.kafka.checkpoints import (
     WrittenCheckpoint,
 )
 from streams.kafka.deleted_records import DeletedRecords
+from streams.kafka.engine_thread import EngineThread
 from streams.kafka.holdings import Holdings
 from streams.kafka.judging import Judging
 from streams.kafka.metrics import Metrics
 from streams.kafka.partitions import Partition
 from streams.kafka.readers import read_to_end
 from streams.kafka.rulebooks import PublishedRulebook
-from streams.kafka.thread import EngineThread
 from streams.kafka.topic_identity import created_anew
 from streams.settings import Settings
 

@@ -23,6 +23,7 @@ from streams.kafka.checkpoint_writer import CheckpointWriter
 from streams.kafka.checkpoints import CheckpointError
 from streams.kafka.deleted_records import DeletedRecords
 from streams.kafka.deliveries import Deliveries
+from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import fatal
 from streams.kafka.holdings import Holdings
 from streams.kafka.intake import Intake
@@ -37,7 +38,6 @@ from streams.kafka.readers import UnansweredError, reader
 from streams.kafka.records import FetchedRange
 from streams.kafka.restoring import Restoring
 from streams.kafka.rulebooks import PublishedRulebook
-from streams.kafka.thread import EngineThread
 from streams.settings import Settings
 
 WAITING_BYTES = 32 << 20  # bytes of backlog at which a worker stops fetching

@@ -8,14 +8,16 @@ import time
 
 import pytest
 
+from streams.kafka.engine_thread import EngineThread
 from streams.kafka.metrics import Metrics
-from streams.kafka.thread import EngineThread
 
 
 def wedged_message(engines: EngineThread, call, used: float, monkeypatch) -> str:
     """The message on a call that lasts 100 s and uses `used` seconds of CPU, with a limit of 60 s."""
     clock = [0.0]
-    monkeypatch.setattr("streams.kafka.thread.time.process_time", lambda: clock[0])
+    monkeypatch.setattr(
+        "streams.kafka.engine_thread.time.process_time", lambda: clock[0]
+    )
 
     async def judge() -> str:
         running = asyncio.create_task(engines.run("step", call))
