@@ -18,6 +18,7 @@ from bench.load import LOAD_ZONE, Load
 from detectors import judge
 from detectors.engine import Engine
 from detectors.judge import Judge
+from models import feature
 
 FEATURES_FAMILY = "features"  # what rules read beside the batch
 REST_FAMILY = "all else"  # clocks, validation, windows, policy
@@ -52,7 +53,7 @@ def shares(meters: int, slots: int) -> dict[str, float]:
         patch.object(
             judge,
             "feature_columns_of",
-            timed(lambda *_: FEATURES_FAMILY, judge.feature_columns_of),
+            timed(lambda *_: FEATURES_FAMILY, feature.feature_columns_of),
         ),
     ):
         for slot in load.slots(slots):

@@ -5,94 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
 import numpy as np
 
+from detectors.episode_alerts import Trouble, cleared_alert, raised_alert
 from detectors.episodes import Episodes
-from detectors.rule import Rule, sentence
-from models.feature import Feature
+from detectors.relearning import Relearning
+from detectors.rule import Rule
+from models.feature import Feature, feature_columns_of
 from models.state.cells import Array, Cells, Columns
 from models.state.index import Index
-from models.state.owners import Owner, Schema, State, within
+from models.state.owners import Owner, within
 from models.state.passes import unique_passes
-from schemas.alert import Alert, Change, alert_id
-from schemas.columns import PHASE_NAMES, Batch, Codes, Column, Mask, Status, Times
-from schemas.events import IEC_CODES
-from schemas.units import HOUR_SECONDS
+from schemas.alert import Alert
+from schemas.columns import Batch, Codes, Column, Mask, Times
 
 Missing = Mapping[str, Mask | None]  # the NaN rows of a column; None if there are none
 Enrich = Callable[[Codes, Any], Columns]
 EvidenceOf = Callable[[int, int], dict[str, float]]
-NEW_CUSTOMER_TEXT = (
-    "[ The customer was connected {installed_days:.0f} days ago.]",
-    "[该用户{installed_days:.0f}天前新装。]",
-)
-WEEK_TEXT = (
-    "[ It was so for {week_hours:.1f} hours of the last seven days.]",
-    "[近七天累计{week_hours:.1f}小时。]",
-)
 TIED_SHARE = 1e-6  # of the highest score, within which phases are equally bad
 SubjectState = list[tuple[dict[str, Array], dict[int, Alert]]]
-
-
-class Trouble(NamedTuple):
-    """The trouble that raises or escalates an episode: its beginning, severity, row, phase, score."""
-
-    since: int
-    severity: int
-    row: int
-    phase: int
-    score: float
-    week_s: int = 0  # seconds of trouble in the last seven days, of a chronic state
-
-
-class Relearning(Owner):
-    """Subjects for which features that started afresh cannot tell yet, though their rules knew them."""
-
-    missed = False
-
-    def __init__(self) -> None:
-        self.cells = Cells(rows=np.uint8(0))  # rows to come before features answer
-        self.features: list[str] = []
-
-    def start(self, features: Iterable[Feature]) -> None:
-        """Let all subjects wait for `features`."""
-        for feature in features:
-            self.features = sorted({*self.features, type(feature).__name__})
-            self.cells["rows"][:] = np.maximum(self.cells["rows"], feature.relearns)
-
-    def hide(self, feature: Feature, slots: Codes, columns: Columns) -> Columns:
-        """The columns of a feature, NaN for subjects that wait for it."""
-        if type(feature).__name__ not in self.features:
-            return columns
-        waits = self.cells["rows"][slots] > 0
-        return {
-            name: np.where(waits, np.nan, column) for name, column in columns.items()
-        }
-
-    def count_rows(self, slots: Codes) -> None:
-        """Count the rows of subjects."""
-        if not self.features:
-            return
-        rows = self.cells["rows"]
-        places, counts = np.unique(slots, return_counts=True)
-        rows[places] -= np.minimum(rows[places], counts).astype(np.uint8)
-        self.features = self.features if rows.any() else []
-
-    def schema(self) -> Schema:
-        """How many rows of each subject are to come, and the features."""
-        return {**self.cells.schema(), "features": list[str]}
-
-    def state(self) -> State:
-        """The whole state."""
-        return {**self.cells.state(), "features": self.features}
-
-    def load(self, state: State) -> None:
-        """Replace the state by that of `state`."""
-        self.cells.load(state)
-        self.features = state.get("features", [])
 
 
 class Judge:
@@ -248,8 +181,9 @@ class Judge:
             row = change.row
             slot = int(slots[row])
             if not change.severity:
-                yield self._cleared(
-                    episodes, slot, int(at[row]), disproved=change.disproved
+                last = episodes.open.pop(slot)
+                yield cleared_alert(
+                    rule, last, int(at[row]), disproved=change.disproved
                 )
                 continue
 
@@ -263,66 +197,20 @@ class Judge:
                 float(score[phase] if score.ndim else score),
                 change.week_s,
             )
-            yield self._raised(episodes, slot, trouble, columns)
+            alert = raised_alert(
+                rule,
+                self.index.pairs[slot],
+                trouble,
+                columns,
+                self._known_of(slot, int(at[row])),
+                episodes.open.get(slot),
+            )
+            episodes.open[slot] = alert
+            yield alert
 
-    def _cleared(
-        self, episodes: Episodes, slot: int, at: int, *, disproved: bool
-    ) -> Alert:
-        """End the episode of a slot."""
-        last = episodes.open.pop(slot)
-        rule = episodes.rule
-        en, zh = rule.ends if disproved else ("", "")
-        return msgspec.structs.replace(
-            last,
-            state="cleared",
-            change="cleared",
-            revision=last.revision + 1,
-            at=at,
-            version=rule.version,
-            en=last.en + en,
-            zh=last.zh + zh,
-        )
-
-    def _raised(
-        self, episodes: Episodes, slot: int, trouble: Trouble, columns: Columns
-    ) -> Alert:
-        """Raise or escalate the episode of a slot, on one row's evidence."""
-        rule, last = episodes.rule, episodes.open.get(slot)
-        row, phase = trouble.row, trouble.phase
-        area, subject = self.index.pairs[slot]
-        at = int(columns["at"][row])
-
-        evidence, shown = _evidence_of(rule, columns, row, phase)
-        known = self._subject_evidence(slot, at) if self._subject_evidence else {}
-        if last and rule.chronic:
-            known = {"week_hours": round(trouble.week_s / HOUR_SECONDS, 2)} | known
-        evidence, shown = evidence | known, shown | known
-        if "status" in columns and columns["status"][row] == Status.EDITED:
-            evidence["edited"] = 1.0
-
-        episodes.open[slot] = alert = Alert(
-            id=alert_id(rule.name, area, subject, trouble.since),
-            rule=rule.name,
-            version=rule.version,
-            kind=rule.kind.kind,
-            area=area,
-            subject=subject,
-            state="raised",
-            change=_change_of(trouble.severity, last),
-            revision=last.revision + 1 if last else 0,
-            severity=trouble.severity,
-            since=trouble.since,
-            raised=last.raised if last else at,
-            at=at,
-            score=rounded(trouble.score),
-            phase=PHASE_NAMES[phase] if phase >= 0 else "",
-            evidence=evidence,
-            suppressed_by=last.suppressed_by if last else "",
-            en=sentence(rule.text[0] + WEEK_TEXT[0] + NEW_CUSTOMER_TEXT[0], shown),
-            zh=sentence(rule.text[1] + WEEK_TEXT[1] + NEW_CUSTOMER_TEXT[1], shown),
-            code=IEC_CODES.get(columns["event"][row], "") if "event" in columns else "",
-        )
-        return alert
+    def _known_of(self, slot: int, at: int) -> dict[str, float]:
+        """What is known of a subject beside its rows."""
+        return self._subject_evidence(slot, at) if self._subject_evidence else {}
 
     def read(self, slots: Codes) -> SubjectState:
         """The whole state of `slots`."""
@@ -391,13 +279,6 @@ def _same_meaning(old: Rule, new: Rule) -> bool:
     return (old.levels, old.status) == (new.levels, new.status)
 
 
-def _change_of(severity: int, last: Alert | None) -> Change:
-    """The change of an alert against the last published one of its episode."""
-    if last is None:
-        return "raised"
-    return "escalated" if severity < last.severity else "revised"
-
-
 def _missing(column: Column) -> Mask | None:
     """Which rows of a column are NaN; None if there are none."""
     if column.dtype.kind != "f":
@@ -440,58 +321,3 @@ def _worst_of(scores: Column, clear: float, elements: Column) -> Column:
     worst = np.fmax(np.fmax(scores[0], scores[1]), scores[2])
     undecided = (worst < clear) & (3 - np.isnan(scores).sum(axis=0) < elements)
     return np.where(undecided, np.nan, worst) if undecided.any() else worst
-
-
-def feature_columns_of(
-    feature: Feature, slots: Codes, columns: Columns, passes: list[Codes]
-) -> Columns:
-    """A feature's columns for a whole batch, folded pass by pass where it must be."""
-    if len(passes) == 1 or not feature.distinct:
-        return feature.columns_for(slots, columns)
-
-    used = {name: columns[name] for name in feature.uses}
-    joined: Columns = {}
-    for rows in passes:
-        given = feature.columns_for(
-            slots[rows], {name: column[..., rows] for name, column in used.items()}
-        )
-        for name, column in given.items():
-            if name not in joined:
-                joined[name] = np.empty((*column.shape[:-1], len(slots)), column.dtype)
-            joined[name][..., rows] = column
-    return joined
-
-
-def rounded(value: Any) -> float:
-    """A float of at most nine significant digits, six if it was of single precision."""
-    return float(f"{value:.6g}" if isinstance(value, np.float32) else f"{value:.9g}")
-
-
-def _evidence_of(
-    rule: Rule, columns: Columns, row: int, phase: int
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """The finite values of one row that a rule reads, and the values that its sentences may name.
-
-    Sentences may also name settings and the worst phase. A setting that segments change is evidence too.
-    """
-    codes = columns.get("segments")
-    settings = rule.in_force(None if codes is None else codes[[row]])
-    shown: dict[str, Any] = {"phase": PHASE_NAMES[phase] if phase >= 0 else ""}
-    for name, setting in settings.items():
-        shown[name] = float(np.asarray(setting).flat[row % np.size(setting)])
-    evidence: dict[str, float] = {name: shown[name] for name in rule.tables}
-
-    for name in (*rule.reads, *rule.beside):
-        column = columns[name]
-        if column.ndim == 2:
-            values = {
-                f"{name}_{letter.lower()}": column[n, row]
-                for n, letter in enumerate(PHASE_NAMES)
-            }
-            shown[name] = rounded(column[max(phase, 0), row])
-        else:
-            values = {name: column[row]}
-        evidence |= {
-            key: rounded(value) for key, value in values.items() if np.isfinite(value)
-        }
-    return evidence, shown | evidence

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple, get_type_hints
 
+import numpy as np
+
 from models.signature import signature_of
 from models.state.cells import Cells, Columns
 from models.state.owners import Owner, Schema
@@ -67,6 +69,26 @@ class Feature(Owner):
     def load(self, columns: Columns) -> None:
         """Replaces everything by the result of `state`."""
         self.cells.load(columns)
+
+
+def feature_columns_of(
+    feature: Feature, slots: Codes, columns: Columns, passes: list[Codes]
+) -> Columns:
+    """A feature's columns for a whole batch, folded pass by pass where it must be."""
+    if len(passes) == 1 or not feature.distinct:
+        return feature.columns_for(slots, columns)
+
+    used = {name: columns[name] for name in feature.uses}
+    joined: Columns = {}
+    for rows in passes:
+        given = feature.columns_for(
+            slots[rows], {name: column[..., rows] for name, column in used.items()}
+        )
+        for name, column in given.items():
+            if name not in joined:
+                joined[name] = np.empty((*column.shape[:-1], len(slots)), column.dtype)
+            joined[name][..., rows] = column
+    return joined
 
 
 def _fields_of(result: object) -> tuple[str, ...]:

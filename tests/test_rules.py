@@ -22,7 +22,7 @@ import pytest
 
 import detectors
 from detectors.curves.measured import voltages
-from detectors.judge import _evidence_of
+from detectors.episode_alerts import evidence_of
 from detectors.rule import (
     ALL_RULES,
     OPTIONAL_TEXT,
@@ -192,7 +192,7 @@ def has_text_in_both_languages(judged, columns):
     score = scored(judged, columns)
     for row in np.flatnonzero(worst(score) >= 1)[:20]:
         phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
-        shown = _evidence_of(judged, columns, row, phase)[1]
+        shown = evidence_of(judged, columns, row, phase)[1]
         for text in judged.text:
             missing = fields_of(OPTIONAL_TEXT.sub("", text)) - shown.keys()
             assert not missing, f"the sentence names {missing}, which it does not read"
@@ -215,7 +215,7 @@ def names_no_number_but_evidence(judged, columns):
     score = scored(judged, columns)
     for row in np.flatnonzero(worst(score) >= 1)[:20]:
         phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
-        evidence, shown = _evidence_of(judged, columns, row, phase)
+        evidence, shown = evidence_of(judged, columns, row, phase)
         assert all(np.isfinite(value) for value in evidence.values())
 
         named = {name for text in judged.text for name in fields_of(text)}
