@@ -1,0 +1,93 @@
+"""The data that flows: batches of columns, in which row i of every column is one observation of one subject.
+
+Subjects and areas are dictionary-encoded: ``names[subject[i]]`` is the subject of row i. Phase columns have the
+shape (3, rows), phases A, B and C, a curve (intervals, rows). A missing value is NaN. Times are Unix seconds, UTC.
+Electrical values are as the meter shows them (secondary); the master data's ``ct`` and ``pt`` make them primary.
+"""
+
+from schemas.columns.batch import (
+    ALL_COLUMNS,
+    ALL_KINDS,
+    COLUMN_TYPES,
+    EARLIEST_TIME,
+    KIND_COLUMNS,
+    LATEST_TIME,
+    PHASE_COLUMNS,
+    PHASE_NAMES,
+    Batch,
+    Codes,
+    Column,
+    Mask,
+    Names,
+    Times,
+    concatenated,
+    constant,
+    picked,
+)
+from schemas.columns.derived import (
+    AreaDays,
+    Attempts,
+    Backlogs,
+    Clocks,
+    Days,
+    Incidents,
+    Intervals,
+    Invoices,
+    MasterRecords,
+    Overdue,
+    Traces,
+    Transfers,
+)
+from schemas.columns.enumerations import (
+    METER_SEGMENTS,
+    SEGMENT_NAMES,
+    Event,
+    Flag,
+    Payment,
+    StageProgress,
+    Status,
+)
+from schemas.columns.outside import DeviceEvents, Payments, Readings, Stages
+
+__all__ = [
+    "ALL_COLUMNS",
+    "ALL_KINDS",
+    "COLUMN_TYPES",
+    "EARLIEST_TIME",
+    "KIND_COLUMNS",
+    "LATEST_TIME",
+    "METER_SEGMENTS",
+    "PHASE_COLUMNS",
+    "PHASE_NAMES",
+    "SEGMENT_NAMES",
+    "AreaDays",
+    "Attempts",
+    "Backlogs",
+    "Batch",
+    "Clocks",
+    "Codes",
+    "Column",
+    "Days",
+    "DeviceEvents",
+    "Event",
+    "Flag",
+    "Incidents",
+    "Intervals",
+    "Invoices",
+    "Mask",
+    "MasterRecords",
+    "Names",
+    "Overdue",
+    "Payment",
+    "Payments",
+    "Readings",
+    "StageProgress",
+    "Stages",
+    "Status",
+    "Times",
+    "Traces",
+    "Transfers",
+    "concatenated",
+    "constant",
+    "picked",
+]
