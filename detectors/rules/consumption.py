@@ -6,8 +6,13 @@ import numpy as np
 
 from detectors.curves.measured import daily_energy
 from detectors.rule import NOT_KNOWN, Explanation, Level, gated, rule
-from schemas.columns import Column, Days
+from schemas.columns import Column, Days, Mask
 from schemas.units import DAY_SECONDS
+
+
+def _established(known_days: Column, pv_kva: Column, history: float) -> Mask:
+    """Whether enough days of a customer are known, and no generator is beside the load."""
+    return (known_days >= history) & (pv_kva == 0)
 
 
 @rule(
@@ -101,9 +106,8 @@ def near_zero_usage(
     """
     score = nothing / np.maximum(left, 0.001)
     fell = (used_kwh > 0) & ~(suspended_kva > 0) & ~(used_kwh > season * year_least_kwh)
-    judged = gated(
-        score, fell & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0)
-    )
+    known = _established(known_days, pv_kva, history) & (expected_kwh >= usual)
+    judged = gated(score, fell & known)
     return np.where((lossy > 0) & (judged >= 1), 1 + judged, np.minimum(judged, 1.9))
 
 
@@ -188,9 +192,8 @@ def step_drop(
         & ~(suspended_kva > 0)
     )
     lives &= kept_standing <= np.minimum(standing, in_step * kept)
-    return gated(
-        score, lives & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0)
-    )
+    known = _established(known_days, pv_kva, history) & (expected_kwh >= usual)
+    return gated(score, lives & known)
 
 
 @rule(
@@ -256,7 +259,7 @@ def usage_fluctuation(
     fell = lives & (kept_standing <= np.minimum(standing, in_step * kept))
     rose = (excess > 0) & ~(used_kwh <= times * before_kwh)
 
-    known = (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0)
+    known = _established(known_days, pv_kva, history) & (expected_kwh >= usual)
     return gated(score, (rose | fell) & known)
 
 
@@ -294,13 +297,9 @@ def timed_zero_block(
 
     Four hours are the length of the attacks in catalogue 2.1; the rest are defaults of this project.
     """
-    return gated(
-        dark_days / days,
-        (dark_before <= before)
-        & (live >= alive)
-        & (known_days >= history)
-        & (pv_kva == 0),
-    )
+    lit = (dark_before <= before) & (live >= alive)
+    known = _established(known_days, pv_kva, history)
+    return gated(dark_days / days, lit & known)
 
 
 @rule(
@@ -342,8 +341,8 @@ def clipped_profile(
     than 3 kWh a day says little. Defaults of this project.
     """
     score = np.minimum(clipped_days / days, usual_high_kwh / (high * clip_kwh))
-    known = (known_days >= history) & (expected_kwh >= usual)
-    return gated(score, (excess >= np.log(level)) & known & (pv_kva == 0))
+    known = _established(known_days, pv_kva, history) & (expected_kwh >= usual)
+    return gated(score, (excess >= np.log(level)) & known)
 
 
 @rule(
@@ -397,9 +396,8 @@ def flat_profile(
         & (excess <= np.log(most))
         & (usual_variation >= varied)
     )
-    return gated(
-        score, fed & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0)
-    )
+    known = _established(known_days, pv_kva, history) & (expected_kwh >= usual)
+    return gated(score, fed & known)
 
 
 @rule(
@@ -438,8 +436,8 @@ def tou_inversion(
     The form of less than 3 kWh a day says little. Defaults of this project.
     """
     same = np.abs(np.log(np.maximum(kept_lately, 0.01))) <= np.log1p(within)
-    known = (known_days >= history) & (expected_kwh >= usual)
-    return gated(valley_rise / rise, same & known & (pv_kva == 0))
+    known = _established(known_days, pv_kva, history) & (expected_kwh >= usual)
+    return gated(valley_rise / rise, same & known)
 
 
 @rule(
@@ -553,7 +551,7 @@ def tariff_misuse(
 
     It cannot tell with less than two weeks or 1 kWh a day, beside a generator, or without a model.
     """
-    known = (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0)
+    known = _established(known_days, pv_kva, history) & (expected_kwh >= usual)
     return np.where(known, other_chance / chance, np.nan)
 
 
