@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -25,14 +25,12 @@ from detectors.reorder.buffer import ReorderBuffer
 from detectors.revisable import FINAL_SUFFIX
 from detectors.rule import ALL_RULES, Rule
 from detectors.snapshots import (
-    RESTART_ADVICE,
-    RESTORE_ADVICE,
     Capture,
-    SnapshotError,
     capture_owners,
     load_owners,
     pack_snapshot,
-    unpack_snapshot,
+    refused_if_unusable,
+    saved_owners,
 )
 from detectors.step_cost import StepCost
 from detectors.timeline_judges import TimelineJudges
@@ -41,8 +39,7 @@ from models.days.open_days import OpenDays
 from models.master.registry import Registry
 from models.meters.peers import Peers
 from models.meters.use_class import Fleet
-from models.state.index import Index
-from models.state.owners import Attributes, Owner, Saved, StateError, within
+from models.state.owners import Owner, Saved
 from schemas.alert import Alert
 from schemas.columns import (
     Batch,
@@ -59,8 +56,6 @@ from schemas.use_class import UseClassModel
 
 GRACE_SECONDS = 3 * DAY_SECONDS
 QUIET_DELAY = 2 * 3600  # s by which a silent area's watermark stays behind wall time
-# owners without which no snapshot can be restored
-NEEDED_OWNERS = ("index/meters", "index/areas", "watermarks", "open_days", "order")
 
 
 class Engine:
@@ -329,26 +324,10 @@ class Engine:
 
     def restore(self, data: bytes) -> list[str]:
         """Go on from a snapshot; the owners that start afresh. Raises SnapshotError and changes nothing."""
-        saved, settings = unpack_snapshot(data)
-        if settings != self.settings._asdict():
-            raise SnapshotError(
-                f"the snapshot was made with {settings}, this engine runs with {self.settings._asdict()}: "
-                f"use the same settings, or {RESTART_ADVICE}"
-            )
-
+        saved = saved_owners(data, self.settings._asdict())
         restored = Engine(self.rules, *self.settings)
-        try:
+        with refused_if_unusable():
             afresh = restored._take_over(saved, self.registry.areas.values())
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ) as error:
-            raise SnapshotError(
-                f"the snapshot cannot be used: {error}; {RESTORE_ADVICE}"
-            ) from error
         vars(self).update(vars(restored))
         return afresh
 
@@ -356,20 +335,17 @@ class Engine:
         self, saved: Mapping[str, Saved], areas: Iterable[Area]
     ) -> list[str]:
         """Load every owner; the names of those starting afresh. A StateError leaves the engine unusable."""
-        if missing := [name for name in NEEDED_OWNERS if name not in saved]:
-            raise StateError(f"{missing[0]} is missing")
-
         # the indexes, then the areas, then all that refers to them
-        owners = self.owners()
-        indexes = {
-            name: owner for name, owner in owners.items() if isinstance(owner, Index)
-        }
-        others = {name: owner for name, owner in owners.items() if name not in indexes}
-        afresh = load_owners(indexes, saved)
+        afresh = load_owners(self.indexes.owners(), saved)
         self.registry.enroll(areas)
         self.judges.reserve()
-        afresh += load_owners(others, saved)
-        self._resume(afresh)
+        afresh += load_owners(self._owners_beside_indexes(), saved)
+
+        # what was loaded must agree
+        self.areas.check()
+        self.timelines.check(len(self.indexes.areas))
+        self.reorder.resume()
+        self.judges.resume(afresh)
 
         # open alerts of rules that start afresh or are no longer judged, are withdrawn
         names_afresh = {name.partition("/")[2] for name in afresh}
@@ -377,27 +353,16 @@ class Engine:
         self._publication.withdraw_unless_judged(kept)
         return list(dict.fromkeys(name.removesuffix(FINAL_SUFFIX) for name in afresh))
 
-    def _resume(self, afresh: Sequence[str]) -> None:
-        """Go on after all owners were loaded. Raises StateError if they disagree with one another."""
-        self.areas.check()
-        ordered = self.reorder.live.order.used
-        within("the number of meters in order", ordered, 0, self.meters)
-        for timelines in self.timelines:
-            areas = timelines.cells["area"]
-            within("an area of a timeline", areas, -1, len(self.indexes.areas) - 1)
-
-        self.reorder.resume()
-        self.judges.resume(afresh)
-
     def owners(self) -> dict[str, Owner]:
         """Every owner of state by its name; the indexes before the owners that refer to them."""
-        indexes = self.indexes._asdict()
-        counted = list[tuple[tuple[str, str, str], int]]
+        return {**self.indexes.owners(), **self._owners_beside_indexes()}
+
+    def _owners_beside_indexes(self) -> dict[str, Owner]:
+        """The owners whose state refers to slots of the indexes."""
         return {
-            **{f"index/{name}": index for name, index in indexes.items()},
             "watermarks": self.areas.owner(),
             **self._office.owners(),
-            "counts": Attributes(self._outcomes, counts=counted),
+            "counts": self._outcomes.owner(),
             **self._publication.owners(),
             "open_days": self.open_days,
             "order": self.reorder.live.order,

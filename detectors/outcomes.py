@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from models.state.owners import Attributes
 from schemas.columns import EARLIEST_TIME, LATEST_TIME, Batch, Codes, Mask
 
 Records = TypeVar("Records", bound=Batch)
@@ -18,6 +19,11 @@ class RowOutcomes:
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.rejected: list[tuple[Batch, str]] = []
+
+    def owner(self) -> Attributes:
+        """The counts."""
+        counted = list[tuple[tuple[str, str, str], int]]
+        return Attributes(self, counts=counted)
 
     def count(self, batch: Batch, outcome: str, rows: int) -> None:
         """Count rows of a batch."""

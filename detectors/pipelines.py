@@ -33,7 +33,7 @@ from models.meters.use_class import Fleet, UseClass
 from models.meters.wiring import NeutralMismatch, PhaseLoad
 from models.state.index import Index
 from models.state.lost_rows import Holes
-from models.state.owners import Owner
+from models.state.owners import Owner, within
 from models.timelines.backlog import Backlog
 from models.timelines.base import Timelines
 from models.timelines.bills import Bills
@@ -92,6 +92,10 @@ class Indexes(NamedTuple):
     references: Index
     reporting: Index
 
+    def owners(self) -> dict[str, Owner]:
+        """Every index by the name of its owner."""
+        return {f"index/{name}": index for name, index in self._asdict().items()}
+
 
 class AllTimelines(NamedTuple):
     """The timelines that pipelines judge."""
@@ -102,6 +106,12 @@ class AllTimelines(NamedTuple):
     bills: Bills
     ledger: Ledger
     reports: Reports
+
+    def check(self, areas: int) -> None:
+        """Raises StateError if a loaded timeline belongs to none of so many areas."""
+        for timelines in self:
+            own = timelines.cells["area"]
+            within("an area of a timeline", own, -1, areas - 1)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
@@ -17,6 +18,9 @@ Capture = dict[str, Any]  # settings, and the saved state of every owner
 SNAPSHOT_LAYOUT = 10  # of the whole snapshot; each owner has a version of its own
 RESTART_ADVICE = "remove the checkpoint to judge the history again from its beginning"
 RESTORE_ADVICE = f"run the version that wrote it, or {RESTART_ADVICE}"
+
+# owners without which no snapshot can be restored
+NEEDED_OWNERS = ("index/meters", "index/areas", "watermarks", "open_days", "order")
 
 
 class SnapshotError(ValueError):
@@ -57,7 +61,39 @@ def pack_snapshot(captured: Capture) -> bytes:
     )
 
 
-def unpack_snapshot(data: bytes) -> tuple[dict[str, Saved], dict[str, Any]]:
+def saved_owners(data: bytes, settings: dict[str, Any]) -> dict[str, Saved]:
+    """The saved owners of a snapshot that was made with `settings`. Raises SnapshotError."""
+    saved, found = _unpacked(data)
+    if found != settings:
+        raise SnapshotError(
+            f"the snapshot was made with {found}, this engine runs with {settings}: "
+            f"use the same settings, or {RESTART_ADVICE}"
+        )
+    if missing := [name for name in NEEDED_OWNERS if name not in saved]:
+        raise SnapshotError(
+            f"the snapshot cannot be used: {missing[0]} is missing; {RESTORE_ADVICE}"
+        )
+    return saved
+
+
+@contextmanager
+def refused_if_unusable() -> Iterator[None]:
+    """Raises SnapshotError for whatever loading a snapshot raises."""
+    try:
+        yield
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise SnapshotError(
+            f"the snapshot cannot be used: {error}; {RESTORE_ADVICE}"
+        ) from error
+
+
+def _unpacked(data: bytes) -> tuple[dict[str, Saved], dict[str, Any]]:
     """The saved owners of a snapshot, and the settings it was made with. Raises SnapshotError."""
     try:
         snapshot = msgspec.msgpack.decode(data, type=Snapshot)

@@ -306,6 +306,7 @@ class ReorderBuffer(Owner):
     def resume(self) -> None:
         """Go on after all owners were loaded. Raises StateError if they disagree with the index."""
         meters = len(self.index)
+        within("the number of meters in order", self.live.order.used, 0, meters)
         for cells in (self.gap_starts, self.live.cells, self.final.cells):
             within("the number of meters in the reorder buffer", cells.used, 0, meters)
         for buffered in (self.buffered_readings, self.buffered_clocks):
