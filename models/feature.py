@@ -86,7 +86,8 @@ def feature_columns_of(
         )
         for name, column in given.items():
             if name not in joined:
-                joined[name] = np.empty((*column.shape[:-1], len(slots)), column.dtype)
+                shape = (*column.shape[:-1], len(slots))
+                joined[name] = np.empty(shape, column.dtype)
             joined[name][..., rows] = column
     return joined
 

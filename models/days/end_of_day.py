@@ -191,10 +191,12 @@ def _power_columns(power: Array, expected: Column) -> dict[str, Column]:
     known = np.maximum(count, 1)
     half_known = count >= expected / 2
     mean = np.where(half_known, milli / known / 1e6, np.nan)
-    squares_left = np.maximum(squares / 1e6 - known * mean**2, 0)
+    squares_left = squares / 1e6 - known * mean**2
+    squares_left = np.maximum(squares_left, 0)
     variance = squares_left / np.maximum(count - 1, 1)
     mean_reactive = reactive / known / 1e6
     reactive_known = (reactive_count == count) & ~np.isnan(mean)
+
     return {
         "mean_kw": mean,
         "mean_kw_error": np.sqrt(variance / known),

@@ -56,7 +56,8 @@ class WindowRows:
 
         others: list[tuple[int, int, OpenDay]] = []
         for n in np.flatnonzero(~found).tolist():
-            wanted = range(max(first[n], sealed[n] + 1), last[n] + 1)
+            begin = max(first[n], sealed[n] + 1)
+            wanted = range(begin, last[n] + 1)
             open_days = self._places.open_days[int(slots[n])]
             others += [
                 (n, day, open_days[day]) for day in sorted(open_days) if day in wanted

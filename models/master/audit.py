@@ -93,7 +93,7 @@ class MasterDataAudit:
     def records(
         self, names: Sequence[str], ends: Times
     ) -> tuple[Codes, Codes, dict[str, Column]]:
-        """The meters of areas in force at the end of a day each: counts, slots, columns of Files.
+        """The meters of areas in force at the end of a day each: counts, slots, columns of MasterRecords.
 
         Also the gateway of an area that names one.
         """
@@ -164,7 +164,8 @@ def _record_faults(
     lacks: dict[str, Column] = {}
     for name in EXPECTED_FIELDS:
         empty = np.isnan(records[name]) | (records[name] == 0)
-        any_filled = np.repeat(whole_sums(users & ~empty, sizes) > 0, sizes)
+        filled = whole_sums(users & ~empty, sizes)
+        any_filled = np.repeat(filled > 0, sizes)
         lacks[name] = (users & empty & any_filled).astype(float)
 
     with np.errstate(invalid="ignore", divide="ignore"):

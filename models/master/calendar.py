@@ -85,7 +85,8 @@ def _worked_seconds(zone: str) -> Times:
     if zone in CHINA_ZONES:
         off = _days_off()[: len(lengths)]
     else:
-        off = (np.arange(len(lengths)) + FIRST_DATE.weekday()) % 7 > 4
+        weekday = (np.arange(len(lengths)) + FIRST_DATE.weekday()) % 7
+        off = weekday > 4
     return np.concatenate([[0], np.cumsum(lengths * ~off)])
 
 
@@ -98,8 +99,10 @@ def worked_after(at: int, seconds: float, zone: str) -> int:
     """
     nights, work = midnights(zone), _worked_seconds(zone)
     day = int(np.searchsorted(nights, at, side="right")) - 1
-    worked_today = min(at - int(nights[day]), int(work[day + 1] - work[day]))
-    target = int(work[day]) + worked_today + round(seconds)
+    since_midnight = at - int(nights[day])
+    workday = int(work[day + 1] - work[day])
+    worked = int(work[day]) + min(since_midnight, workday)
+    target = worked + round(seconds)
     last = int(np.searchsorted(work, target, side="left")) - 1
     return int(nights[last]) + target - int(work[last])
 
@@ -124,7 +127,8 @@ def from_month_end(at: int, zone: str) -> int:
     >>> from_month_end(946684800 - 7200, "UTC")
     7200
     """
-    return min(abs(at - midnight(first, zone)) for first in months_around(at, zone))
+    ends = [midnight(first, zone) for first in months_around(at, zone)]
+    return min(abs(at - end) for end in ends)
 
 
 def from_day_of_month(at: int, day: int, zone: str) -> int:

@@ -139,7 +139,8 @@ class FailureShare(Feature):
         total = attempts[:, slots].sum(axis=0)
         usual = fails[:, slots].sum(axis=0) / np.maximum(total, 1)
 
-        most = np.where(total > 0, tried * (2 * usual + 0.02), np.inf)
+        twice_usual = 2 * usual + 0.02
+        most = np.where(total > 0, tried * twice_usual, np.inf)
         failed = np.minimum(cells["failed"][slots], most)
         keep = np.where(tried > 0, self.WEEKLY_FADE, 1)
         attempts[hour, slots] = keep * attempts[hour, slots] + tried

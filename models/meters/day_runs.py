@@ -114,9 +114,11 @@ class DayRuns(Feature):
         self.cells["missing"][slots] = missing
 
         # Days without a reading before it belong to the next reading.
-        share = np.where(apart == 0, 1, 1 - 2 ** (-1 / self.GAP_MEMORY))
+        kept = 2 ** (-1 / self.GAP_MEMORY)
+        share = np.where(apart == 0, 1, 1 - kept)
         begins = np.isnan(apart) | (before > limit)
-        later = np.where(begins, 0, apart + share * (before + 1 - apart))
+        moved = apart + share * (before + 1 - apart)
+        later = np.where(begins, 0, moved)
         self.cells["apart"][slots] = np.where(read, later, apart)
         return np.where(missing > limit, -np.inf, missing), unread
 

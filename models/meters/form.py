@@ -79,7 +79,8 @@ class Form(Feature):
 
         # The valley hours' share of the last few days.
         valley_share = only(ordinary, valley_share)
-        comparable = ~np.isnan(valley_share) & ~np.isnan(only(ordinary, excess))
+        comparable = ~np.isnan(valley_share)
+        comparable &= ~np.isnan(only(ordinary, excess))
         added: dict[str, Column | float] = {
             "late": valley_share,
             "weight": 1,
@@ -122,7 +123,8 @@ class Form(Feature):
         before = memory["top"]
         flat = top_share >= self.CLIPPED_SHARE
         above = top > (1 + self.SAME_SHARE) * before
-        same = flat & ~above & (top >= (1 - self.SAME_SHARE) * before)
+        near = top >= (1 - self.SAME_SHARE) * before
+        same = flat & ~above & near
 
         first = flat & ~same
         clipped = np.where(above, 0, memory["clipped"])

@@ -274,5 +274,6 @@ def _third_highest(values: Array) -> Column:
     >>> _third_highest(np.array([[1.0, np.nan], [3.0, 2.0], [2.0, np.nan], [5.0, 1.0]])).tolist()
     [2.0, nan]
     """
-    high = np.sort(np.where(np.isnan(values), -np.inf, values), axis=0)[-3]
-    return only(np.isfinite(high), high)
+    known = np.where(np.isnan(values), -np.inf, values)
+    third = np.sort(known, axis=0)[-3]
+    return only(np.isfinite(third), third)

@@ -191,7 +191,8 @@ class Heat(Feature):
         By the standard's difference equations, solved for a constant load.
         """
         seconds = np.maximum(seconds, 0)
-        losses = (1 + load**2 * self.LOSS_RATIO) / (1 + self.LOSS_RATIO)
+        losses = 1 + load**2 * self.LOSS_RATIO
+        losses = losses / (1 + self.LOSS_RATIO)
         final_oil = self.OIL_RISE * losses**self.OIL_EXPONENT
         final_winding = self.WINDING_RISE * load**self.WINDING_EXPONENT
         return (

@@ -222,7 +222,8 @@ class RatioChange(Feature):
             "days": days,
         }
         self.cells.write_where(slots, known, after)
-        judged = (days >= self.DAYS) & (days <= self.LAST_DAY) & (before > 0) & known
+        judged = known & (before > 0)
+        judged &= (days >= self.DAYS) & (days <= self.LAST_DAY)
         return RatioChangeColumns(
             ratio_factor=only(judged, ratio / former),
             shown_factor=only(judged, mean / before),
@@ -275,7 +276,8 @@ class Demands(Feature):
 
         # On a complete day its highest demand is among its intervals.
         complete = coverage >= self.LEAST_COVERAGE
-        complete &= ~(interval_s > self.QUARTER_HOUR_SECONDS) & ~np.isnan(top_kw)
+        complete &= ~(interval_s > self.QUARTER_HOUR_SECONDS)
+        complete &= ~np.isnan(top_kw)
         next_day = at - memory["then"] < 1.5 * DAY_SECONDS
         top = np.where(complete & next_day, top_kw, np.inf)
         floor = np.where(first | reset, 0, np.fmax(memory["floor"], top_kw))

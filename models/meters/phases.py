@@ -320,6 +320,8 @@ def _slopes(sums: Array) -> tuple[Column, Column]:
 def _squares_left(sums: Array, dip: Column, network: Column) -> tuple[Column, Column]:
     """Squares of own departures left by load and others, and left by others alone."""
     xx, xm, mm, xy, my, yy, _ = sums
-    whole = np.maximum(yy - 2 * network * my + network**2 * mm, 0)
-    rest = np.maximum(whole + dip**2 * xx - 2 * dip * (xy - network * xm), 0)
-    return rest, whole
+    whole = yy - 2 * network * my + network**2 * mm
+    whole = np.maximum(whole, 0)
+    with_load = xy - network * xm  # products of load and what others leave
+    rest = whole + dip**2 * xx - 2 * dip * with_load
+    return np.maximum(rest, 0), whole

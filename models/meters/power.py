@@ -98,8 +98,8 @@ class Accounts(Feature):
         after = np.where(compared, pushed(before, ratio), before)
         self.cells[name][:, slots] = after
 
-        ranked = np.sort(np.where(np.isnan(after), -np.inf, after), axis=0)
-        second = ranked[-2]
+        known = np.where(np.isnan(after), -np.inf, after)
+        second = np.sort(known, axis=0)[-2]
         return only(compared & np.isfinite(second), second)
 
 

@@ -280,7 +280,8 @@ class Routine(Feature):
             self.cells[name][:, slots] = np.where(known, after, memory[name])
 
         share = teaching_share(memory["seen"])
-        after = np.where(np.isnan(usual), day.degrees, usual + share * off)
+        moved = usual + share * off
+        after = np.where(np.isnan(usual), day.degrees, moved)
         self.cells["degrees"][:, slots] = np.where(known, after, usual)
 
     def _learn(
@@ -319,7 +320,8 @@ class Routine(Feature):
         self.cells["level"][slots] = level
         self.cells["spread"][slots] = np.maximum(spread, LEAST_SPREAD)
         self.cells["standing"][slots] = standing
-        self.cells["seen"][slots] = np.minimum(seen + ~np.isnan(used), 9999)
+        known_days = seen + ~np.isnan(used)
+        self.cells["seen"][slots] = np.minimum(known_days, 9999)
 
 
 def _kind_learned(
@@ -327,7 +329,8 @@ def _kind_learned(
 ) -> Column:
     """The use of the day's kind over the level after the day; it learns faster than the level."""
     usual = memory["kinds"][day.kind, np.arange(len(used))]
-    young_share = np.maximum(1 - kept_share(8), 7 / (memory["seen"] + 14))
+    of_mean = 7 / (memory["seen"] + 14)
+    young_share = np.maximum(1 - kept_share(8), of_mean)
     kind_rate = np.where(day.kind == HOLIDAY_KIND, 1 / 3, young_share)
     share = used / memory["level"]
     tamed = np.clip(share, usual / 2, 2 * usual + 0.1)

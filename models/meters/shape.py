@@ -39,7 +39,8 @@ class Shape(Feature):
         self.cells = Cells()
 
         # The harmonics of a day and of half a day.
-        angles = np.outer(2 * np.pi * np.arange(DAY_HOURS) / DAY_HOURS, (1, 2))
+        hour_angles = 2 * np.pi * np.arange(DAY_HOURS) / DAY_HOURS
+        angles = np.outer(hour_angles, (1, 2))
         self._harmonics = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
 
     def fold(

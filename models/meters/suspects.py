@@ -157,7 +157,8 @@ def rise(loss: Column) -> int:
         squares = np.square(before - mean_before).sum()
         squares += np.square(after - mean_after).sum()
         variance = squares / (days - 2)
-        error = np.sqrt(variance * (1 / day + 1 / (days - day)))
+        both_means = 1 / day + 1 / (days - day)
+        error = np.sqrt(variance * both_means)
 
         risen = mean_after - mean_before
         if risen > most_errors * error:

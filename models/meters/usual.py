@@ -33,13 +33,15 @@ def learned(
     within = np.clip(value, usual / 2, 2 * usual + least)
     tamed = np.where((seen < YOUNG_DAYS) | untamed, value, within)
     share = teaching_share(seen) * rate
-    after = np.where(np.isnan(usual), value, usual + share * (tamed - usual))
+    moved = usual + share * (tamed - usual)
+    after = np.where(np.isnan(usual), value, moved)
     return np.where(np.isnan(value), usual, after)
 
 
 def teaching_share(seen: Column) -> Column:
     """The weight of a day in the usual: of a plain mean at first, later of the half-life."""
-    return np.asarray(np.maximum(1 - kept_share(HALF_LIFE), 1 / (seen + 1)))
+    of_mean = 1 / (seen + 1)
+    return np.asarray(np.maximum(1 - kept_share(HALF_LIFE), of_mean))
 
 
 def remembered(cells: Cells, slots: Codes) -> Columns:

@@ -286,7 +286,8 @@ def _back_on_path(
     since = rows.at - last.before_read
     most = rows.rated_kw * since / 3600 + JUMP_KWH
     beyond = rows.register - last.before
-    in_reach = (beyond >= 0) & ~(beyond > most) & (since <= RETURN_SECONDS)
+    in_reach = (beyond >= 0) & ~(beyond > most)
+    in_reach &= since <= RETURN_SECONDS
 
     # A register that runs on gets there step by step, a return comes at once.
     missing = last.before - last.register

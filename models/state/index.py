@@ -129,7 +129,8 @@ class Index(Owner):
         if run and run[0] == names:
             return run[1]
         known = self.known.get(area, {})
-        slots = np.fromiter(map(known.get, names, repeat(-1)), np.int32, len(names))
+        found = map(known.get, names, repeat(-1))
+        slots = np.fromiter(found, np.int32, len(names))
         if slots.min() >= 0:
             own_names = tuple(self.pairs[slot][1] for slot in slots.tolist())
             self._name_runs[area] = own_names, slots
