@@ -290,7 +290,7 @@ class Engine:
     @property
     def last_read(self) -> Times:
         """The time of each meter's last reading in order, by its slot; 0 if it has none."""
-        return self.reorder.live.order["last"]
+        return self.reorder.validation.order["last"]
 
     @property
     def counts(self) -> Counter[tuple[str, str, str]]:
@@ -365,7 +365,7 @@ class Engine:
             "counts": self._outcomes.owner(),
             **self._publication.owners(),
             "open_days": self.open_days,
-            "order": self.reorder.live.order,
+            "order": self.reorder.validation.order,
             **self.timelines._asdict(),
             "peers": self._peers,
             "policy": self.policy,

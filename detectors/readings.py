@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from detectors.area_times import AreaTimes
 from detectors.outcomes import RowOutcomes
 from detectors.reorder.buffer import ReorderBuffer
-from detectors.reorder.buffered_clocks import ClockObservation
+from detectors.reorder.reading_batch import ClockObservation, ReadingBatch
 from detectors.windows import WindowJudges
 from models.days.facts import Facts, facts_of
 from models.days.open_days import OpenDays
-from models.days.watermarks import WatermarkUpdate
 from models.master.registry import Registry
-from models.state.cells import Columns
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST_TIME,
@@ -27,20 +23,6 @@ from schemas.columns import (
 )
 
 FUTURE_TOLERANCE = 300  # s an event time may be ahead of its receipt, design section 4
-
-
-class ReadingBatch(NamedTuple):
-    """A batch of readings, and what the order of its rows says of each."""
-
-    readings: Readings
-    slots: Codes  # of meters
-    areas: Codes
-    update: WatermarkUpdate
-    accepted: Mask
-    in_order: Mask
-    before: Times  # of the meter's reading in order before each row
-    observation: ClockObservation
-    master: Columns
 
 
 class ReadingWatch:
@@ -59,7 +41,7 @@ class ReadingWatch:
         self._registry = registry
         self._open_days = open_days
         self._reorder = reorder
-        self._validation = reorder.live
+        self._validation = reorder.validation
         self._windows = windows
         self._areas = areas
         self._outcomes = outcomes
@@ -136,14 +118,7 @@ class ReadingWatch:
         readings = self._validation.bounds(batch.readings, batch.master, self._interval)
         facts = facts_of(readings, batch.master, self._interval)
         batch = batch._replace(readings=readings)
-        unsettled = self._reorder.areas_with_late(
-            batch.areas,
-            batch.slots,
-            readings.at,
-            batch.before,
-            batch.in_order,
-            batch.accepted,
-        )
+        unsettled = self._reorder.areas_with_late(batch)
 
         judged: list[Alert] = []
         closed: list[Alert] = []
@@ -151,35 +126,19 @@ class ReadingWatch:
         for rows, ends in self._open_days.rows_until_due(
             batch.update, batch.areas, readings.at, unsettled
         ):
-            alerts, validated = self._judge_rows(batch, rows, facts)
+            alerts, validated = self._reorder.judge(batch, rows, facts)
             judged += alerts
             stored = rows[batch.accepted[rows]]
             duplicate[stored] = self._store(batch, stored, validated)
             if unsettled:
                 behind = stored[~(batch.in_order | duplicate)[stored]]
-                self._add_late(batch, behind, validated)
+                self._reorder.add_late(batch, behind, validated)
 
             judged += self._judge_late(ends)
             for window in self._open_days.due(ends):
                 closed += self._windows.push(window)
         closed += self._windows.flush()
         return judged + closed, duplicate
-
-    def _judge_rows(
-        self, batch: ReadingBatch, rows: Codes, facts: Facts
-    ) -> tuple[list[Alert], Facts]:
-        """Judge some rows; the alerts, and the facts with these rows as validated."""
-        return self._reorder.judge(
-            batch.readings,
-            batch.slots,
-            batch.areas,
-            rows,
-            batch.in_order,
-            batch.before,
-            batch.master,
-            facts,
-            batch.observation,
-        )
 
     def _store(self, batch: ReadingBatch, stored: Codes, facts: Facts) -> Mask:
         """Store some rows in their open days; which of them are duplicates."""
@@ -191,12 +150,6 @@ class ReadingWatch:
             facts,
             stored,
             batch.in_order,
-        )
-
-    def _add_late(self, batch: ReadingBatch, behind: Codes, facts: Facts) -> None:
-        """Let rows that are behind others of their meters be judged in order later."""
-        self._reorder.add_late(
-            batch.readings, batch.slots, batch.areas, batch.update.before, facts, behind
         )
 
     def _judge_late(self, watermarks: dict[int, int]) -> list[Alert]:

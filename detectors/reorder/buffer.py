@@ -11,37 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 
-from detectors.reorder.buffered_clocks import BufferedClocks, ClockObservation
+from detectors.reorder.buffered_clocks import BufferedClocks
 from detectors.reorder.buffered_readings import BufferedReadings, Correction
+from detectors.reorder.reading_batch import ReadingBatch
 from detectors.reorder.waiting_gaps import WaitingGaps, rows_before_gap
 from detectors.revisable import RevisableJudge
 from models.days.facts import Facts
 from models.master.registry import Registry
-from models.state.cells import Columns
 from models.state.index import Index
 from models.state.owners import Owner, Schema, State, within
 from models.state.runs import whole_sums
 from schemas.alert import Alert
-from schemas.columns import LATEST_TIME, Codes, Mask, Readings, Times
+from schemas.columns import LATEST_TIME, Codes, Times
 from schemas.units import HOUR_SECONDS
 
 EXPIRED_ROWS = 100_000  # buffered rows that are released at once
 NONE_LATE = LATEST_TIME, frozenset[int]()  # of an area without late readings
-
-
-class _OrderedBatch(NamedTuple):
-    """A batch, and the order of its rows among those of their meters."""
-
-    readings: Readings
-    slots: Codes
-    in_order: Mask
-    before: Times  # of the reading of its meter before each row
-    master: Columns
-    observation: ClockObservation
 
 
 class ReorderBuffer(Owner):
@@ -63,8 +51,8 @@ class ReorderBuffer(Owner):
         self.gap_starts = self._gaps.starts
         self.buffered_readings = BufferedReadings(readings, self._gaps, registry)
         self.buffered_clocks = BufferedClocks(clocks, self._gaps)
-        self.live = self.buffered_readings.live
-        self.final = self.buffered_readings.final
+        self.validation = self.buffered_readings.live_validation
+        self.final_validation = self.buffered_readings.final_validation
 
         # by area: the hour in which the first late reading joined, and the meters
         self.late: dict[int, tuple[int, set[int]]] = {}
@@ -76,49 +64,38 @@ class ReorderBuffer(Owner):
     def reserve(self) -> None:
         """Make room for every meter."""
         meters = len(self.index)
-        for cells in (self.gap_starts, self.live.cells, self.final.cells):
+        for cells in (
+            self.gap_starts,
+            self.validation.cells,
+            self.final_validation.cells,
+        ):
             cells.reserve(meters)
 
-    def areas_with_late(
-        self,
-        areas: Codes,
-        slots: Codes,
-        at: Times,
-        before: Times,
-        in_order: Mask,
-        accepted: Mask,
-    ) -> set[int]:
+    def areas_with_late(self, batch: ReadingBatch) -> set[int]:
         """The areas that have a late reading to judge, or may have one in this batch."""
         self.reserve()
         unsettled = set(self.late)
-        behind = accepted & ~in_order
+        behind = batch.accepted & ~batch.in_order
         if not behind.any():
             return unsettled
 
-        may_open = self._gaps.may_open(slots, at, before, in_order)
+        slots, at = batch.slots, batch.readings.at
+        may_open = self._gaps.may_open(slots, at, batch.before, batch.in_order)
         awaited = behind & (may_open[slots] | self._gaps.after_gap(slots, at))
-        return unsettled | set(np.unique(areas[awaited]).tolist())
+        return unsettled | set(np.unique(batch.areas[awaited]).tolist())
 
     def judge(
-        self,
-        readings: Readings,
-        slots: Codes,
-        areas: Codes,
-        rows: Codes,
-        in_order: Mask,
-        before: Times,
-        master: Columns,
-        facts: Facts,
-        observation: ClockObservation,
+        self, batch: ReadingBatch, rows: Codes, facts: Facts
     ) -> tuple[list[Alert], Facts]:
         """Judge rows of a batch that are in order of their meters' time, and the clock errors of all `rows`.
 
         Returns the alerts, and the batch's facts with those of the judged rows as validated.
         """
-        batch = _OrderedBatch(readings, slots, in_order, before, master, observation)
+        slots, at, before = batch.slots, batch.readings.at, batch.before
+        in_order = batch.in_order
         sections = [rows]
         set_back = (  # the meter's clock was set back
-            in_order[rows] & (before[rows] > 0) & (readings.at[rows] <= before[rows])
+            in_order[rows] & (before[rows] > 0) & (at[rows] <= before[rows])
         )
         if set_back.any():
             sections = np.split(rows, np.flatnonzero(set_back))
@@ -129,29 +106,26 @@ class ReorderBuffer(Owner):
                 self._drop_buffers(slots[section[:1]])
 
             rest = section
-            opened, first = self._gaps.opening(
-                readings.at, slots, section[in_order[section]], before, master
-            )
+            ordered = section[in_order[section]]
+            opened, first = self._gaps.opening(at, slots, ordered, before, batch.master)
             if len(opened):
                 early = rows_before_gap(opened, first, slots, section)
                 rest = section[~early]
                 found, facts = self._judge_rows(batch, section[early], facts)
                 alerts += found
-                self._open_buffers(opened, areas[first], before[first])
+                self._open_buffers(opened, batch.areas[first], before[first])
 
             found, facts = self._judge_rows(batch, rest, facts)
             alerts += found
         return alerts, facts
 
     def _judge_rows(
-        self, batch: _OrderedBatch, rows: Codes, facts: Facts
+        self, batch: ReadingBatch, rows: Codes, facts: Facts
     ) -> tuple[list[Alert], Facts]:
         """Judge rows of a batch between which no buffer opens."""
-        readings, slots, in_order, before, master, observation = batch
-        alerts, facts = self.buffered_readings.judge(
-            readings, slots, rows[in_order[rows]], before, master, facts
-        )
-        alerts += self.buffered_clocks.judge(readings, slots, rows, observation)
+        ordered = rows[batch.in_order[rows]]
+        alerts, facts = self.buffered_readings.judge(batch, ordered, facts)
+        alerts += self.buffered_clocks.judge(batch, rows)
         return alerts, facts
 
     def _open_buffers(self, slots: Codes, areas: Codes, since: Times) -> None:
@@ -168,16 +142,9 @@ class ReorderBuffer(Owner):
             self.buffered_readings.drop(slots)
             self.buffered_clocks.drop(slots)
 
-    def add_late(
-        self,
-        readings: Readings,
-        slots: Codes,
-        areas: Codes,
-        watermarks: Times,
-        facts: Facts,
-        rows: Codes,
-    ) -> None:
+    def add_late(self, batch: ReadingBatch, rows: Codes, facts: Facts) -> None:
         """Add late rows of a batch to their meters' buffers, where one is missing and awaited."""
+        readings, slots, watermarks = batch.readings, batch.slots, batch.update.before
         rows = rows[self._gaps.after_gap(slots[rows], readings.at[rows])]
         if not len(rows):
             return
@@ -192,7 +159,7 @@ class ReorderBuffer(Owner):
         late, late_slots = readings.select(rows), slots[rows]
         self.buffered_readings.add(late, late_slots, facts.kwh[rows])
         self.buffered_clocks.add_late(late, late_slots)
-        self._note_late(areas[rows], late_slots, watermarks[rows])
+        self._note_late(batch.areas[rows], late_slots, watermarks[rows])
 
     def _note_late(self, areas: Codes, slots: Codes, watermarks: Times) -> None:
         """Note the hour in which an area's first late reading joined, and the meters."""
@@ -279,8 +246,8 @@ class ReorderBuffer(Owner):
         """The gaps, the rows since, and validation as of now and as of the gaps."""
         return {
             "reorder": self,
-            "reorder/live": self.live.cells,
-            "reorder/final": self.final.cells,
+            "reorder/live": self.validation.cells,
+            "reorder/final": self.final_validation.cells,
             "reorder/log": self.buffered_readings.log,
             "reorder/clock_log": self.buffered_clocks.log,
         }
@@ -306,8 +273,12 @@ class ReorderBuffer(Owner):
     def resume(self) -> None:
         """Go on after all owners were loaded. Raises StateError if they disagree with the index."""
         meters = len(self.index)
-        within("the number of meters in order", self.live.order.used, 0, meters)
-        for cells in (self.gap_starts, self.live.cells, self.final.cells):
+        within("the number of meters in order", self.validation.order.used, 0, meters)
+        for cells in (
+            self.gap_starts,
+            self.validation.cells,
+            self.final_validation.cells,
+        ):
             within("the number of meters in the reorder buffer", cells.used, 0, meters)
         for buffered in (self.buffered_readings, self.buffered_clocks):
             rows = buffered.log.columns()

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from detectors.reorder.reading_batch import ReadingBatch
 from detectors.reorder.row_log import RowLog
 from detectors.reorder.waiting_gaps import WaitingGaps
 from detectors.revisable import JudgeInput, RevisableJudge
 from schemas.alert import Alert
-from schemas.columns import Clocks, Codes, Column, Mask, Readings, Times
-
-
-class ClockObservation(NamedTuple):
-    """The errors of meters' clocks that the rows of a batch show."""
-
-    mask: Mask  # rows that show an error
-    order_time: Times  # its place among the meter's readings
-    at: Times  # when it was observed
-    offset: Column  # seconds ahead
+from schemas.columns import Clocks, Codes, Column, Readings, Times
 
 
 class BufferedClocks:
@@ -30,18 +22,13 @@ class BufferedClocks:
         self._gaps = gaps
         self.log = RowLog(("at", "observed_at", "offset"))
 
-    def judge(
-        self,
-        readings: Readings,
-        slots: Codes,
-        rows: Codes,
-        observation: ClockObservation,
-    ) -> list[Alert]:
+    def judge(self, batch: ReadingBatch, rows: Codes) -> list[Alert]:
         """Judge the clock errors that some rows of a batch show, and keep those of meters with a gap."""
+        observation = batch.observation
         rows = rows[observation.mask[rows]]
         if not len(rows):
             return []
-        slots = slots[rows]
+        readings, slots = batch.readings, batch.slots[rows]
         at = observation.at[rows]
         offset = observation.offset[rows]
         order_time = observation.order_time[rows]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detectors.reorder.reading_batch import ReadingBatch
 from detectors.reorder.reading_columns import (
     ValidatedReadings,
     validated_facts,
@@ -18,7 +19,6 @@ from detectors.revisable import JudgeInput, RevisableJudge
 from models.days.facts import Facts, apparent_power
 from models.master.registry import Registry
 from models.meters.validation import Validation
-from models.state.cells import Columns
 from models.state.gaps import total
 from schemas.alert import Alert
 from schemas.columns import Codes, Column, Readings, Times
@@ -60,8 +60,8 @@ class BufferedReadings:
         self._judge = judge
         self._gaps = gaps
         self._registry = registry
-        self.live = Validation()
-        self.final = Validation()
+        self.live_validation = Validation()
+        self.final_validation = Validation()
         self._columns = self._columns_to_log()
         self.log = RowLog((*self._columns, "stored_kwh"))
 
@@ -80,26 +80,23 @@ class BufferedReadings:
         self.log.load(rows)
 
     def judge(
-        self,
-        readings: Readings,
-        slots: Codes,
-        rows: Codes,
-        before: Times,
-        master: Columns,
-        facts: Facts,
+        self, batch: ReadingBatch, rows: Codes, facts: Facts
     ) -> tuple[list[Alert], Facts]:
-        """Judge rows in order, and keep those of meters with a gap; their facts become as validated."""
+        """Judge rows of a batch in order, and keep those of meters with a gap; facts become as validated."""
         if not len(rows):
             return [], facts
+        readings, slots, master = batch.readings, batch.slots, batch.master
         kva = facts.kva
-        before = before[rows]
+        before = batch.before[rows]
         if len(rows) < len(readings):
             readings = readings.select(rows)
             slots = slots[rows]
             kva = kva[rows]
             master = {name: column[rows] for name, column in master.items()}
 
-        validated = validated_readings(self.live, readings, slots, before, master, kva)
+        validated = validated_readings(
+            self.live_validation, readings, slots, before, master, kva
+        )
         alerts = self._judge.live.judge(validated.readings, slots, validated.columns)
         kwh = validated.energy(self._gaps.widest(master["interval_s"]))
 
@@ -119,10 +116,10 @@ class BufferedReadings:
 
     def judge_again(self, slots: Codes) -> tuple[list[Alert], Correction]:
         """Judge the kept readings of meters again; the alerts, and the energy that differs."""
-        self.live.cells.write(slots, self.final.cells.read(slots))
+        self.live_validation.cells.write(slots, self.final_validation.cells.read(slots))
         positions, rows = self.log.select(slots)
         row_slots = rows["slot"]
-        validated = self._validated_again(self.live, rows)
+        validated = self._validated_again(self.live_validation, rows)
         readings, _, columns = validated
         alerts = self._judge.amend(slots, [JudgeInput(readings, row_slots, columns)])
 
@@ -139,7 +136,7 @@ class BufferedReadings:
         """Judge for good the readings of meters before each one's end, and drop them; whose, and of when."""
         positions, rows = self.log.select_before(slots, ends)
         if len(positions):
-            readings, _, columns = self._validated_again(self.final, rows)
+            readings, _, columns = self._validated_again(self.final_validation, rows)
             self._judge.seal(readings, rows["slot"], columns)
             self.log.drop(positions)
         return rows["slot"], rows["at"]
@@ -169,7 +166,7 @@ class BufferedReadings:
     def open(self, slots: Codes) -> None:
         """Begin to keep the readings of meters, from their state now."""
         self._judge.finalise(slots)
-        self.final.cells.write(slots, self.live.cells.read(slots))
+        self.final_validation.cells.write(slots, self.live_validation.cells.read(slots))
 
     def drop(self, slots: Codes) -> None:
         """Drop the kept readings of meters."""
