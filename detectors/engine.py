@@ -273,11 +273,6 @@ class Engine:
     # ---- Views ----
 
     @property
-    def interval(self) -> int:
-        """Seconds between two readings."""
-        return self.settings.interval
-
-    @property
     def meters(self) -> int:
         """How many meters are known."""
         return len(self.indexes.meters)

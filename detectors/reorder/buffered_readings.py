@@ -19,7 +19,7 @@ from detectors.revisable import JudgeInput, RevisableJudge
 from models.days.facts import Facts, apparent_power
 from models.master.registry import Registry
 from models.meters.validation import Validation
-from models.state.gaps import total
+from models.state.missing_values import total
 from schemas.alert import Alert
 from schemas.columns import Codes, Column, Readings, Times
 

@@ -13,7 +13,7 @@ from models.days.facts import Facts, Targets
 from models.days.hourly_voltages import voltage_cells
 from models.days.peaks import keep_highest
 from models.state.cells import Array, Cells
-from models.state.gaps import zeroed
+from models.state.missing_values import zeroed
 from models.state.runs import runs, sizes_of
 from schemas.columns import Codes, Column, Mask
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.days.area_sums import whole
-from models.state.gaps import zeroed
+from models.state.missing_values import zeroed
 from models.state.runs import float_sums, numbered, whole_sums
 from schemas.columns import Codes, Column, Mask, Times
 

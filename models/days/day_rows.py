@@ -17,7 +17,7 @@ from models.days.hourly_voltages import beside_gateway
 from models.days.peaks import peak_columns
 from models.days.stored_days import StoredDays
 from models.state.cells import Array
-from models.state.gaps import zeroed
+from models.state.missing_values import zeroed
 from models.state.passes import unique_passes
 from models.state.runs import float_sums, spread
 from schemas.columns import COLUMN_TYPES, Codes, Column, Mask, Times, concatenated

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.state.cells import Array, Cells
-from models.state.gaps import unknown, zeroed
+from models.state.missing_values import unknown, zeroed
 from models.state.runs import ascending, runs
 from schemas.columns import Codes, Column, Mask, Readings, Times
 from schemas.units import HOUR_SECONDS

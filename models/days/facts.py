@@ -8,7 +8,7 @@ import numpy as np
 
 from models.days.end_of_day import EndOfDayValues, end_of_day_values
 from models.days.peaks import LOST_PHASE_VOLTAGE, spread_of, unbalance_factor
-from models.state.gaps import total, unknown
+from models.state.missing_values import total, unknown
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 from schemas.units import HOUR_SECONDS
 

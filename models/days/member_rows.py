@@ -11,7 +11,7 @@ from models.days.facts import Facts, Targets
 from models.days.hourly_voltages import voltage_cells
 from models.days.peaks import keep_peaks, peak_cells
 from models.state.cells import Cells, add_to
-from models.state.gaps import zeroed
+from models.state.missing_values import zeroed
 from schemas.columns import Codes, Column, Mask
 
 # Marks of a member's interval; an unread interval has 0.

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from models.meters.implausible import replace_implausible, with_columns
-from models.state.gaps import unknown
+from models.state.missing_values import unknown
 from schemas.columns import Column, Readings, Status
 
 # Words that a meter sends for "no value", with any number of decimals.

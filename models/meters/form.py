@@ -11,7 +11,7 @@ from models.meters.fading import kept_share
 from models.meters.peer_days import beyond_peers, peer_median
 from models.meters.usual import learned, ordinary_days, remembered
 from models.state.cells import Cells, Columns
-from models.state.gaps import only
+from models.state.missing_values import only
 from schemas.columns import Codes, Column, Mask
 
 

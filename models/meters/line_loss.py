@@ -10,7 +10,7 @@ from models.feature import Feature
 from models.master.calendar import day_of
 from models.meters.fading import faded
 from models.state.cells import Array, Cells, Columns, pushed
-from models.state.gaps import only
+from models.state.missing_values import only
 from schemas.columns import Codes, Column, Times
 from schemas.units import DAY_SECONDS, WEEK_SECONDS
 

@@ -10,7 +10,7 @@ from models.feature import Feature
 from models.meters.bounds import SPAN_OF_RATING
 from models.meters.validation import JUMP_KWH, ROLLOVER_SHARE
 from models.state.cells import Cells, Columns
-from models.state.gaps import only
+from models.state.missing_values import only
 from schemas.columns import Codes, Column, Mask, Times
 from schemas.units import DAY_HOURS, DAY_SECONDS, HOUR_SECONDS
 

@@ -11,7 +11,7 @@ from models.master.calendar import day_of, month_of
 from models.meters.peer_days import LEAST_PEERS, peer_groups
 from models.meters.usual import remembered
 from models.state.cells import Cells, Columns
-from models.state.gaps import only
+from models.state.missing_values import only
 from models.state.runs import crowded
 from schemas.columns import Codes, Column, Mask, Times
 

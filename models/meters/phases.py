@@ -15,7 +15,7 @@ from models.feature import Feature
 from models.meters.fading import faded
 from models.meters.usual import remembered
 from models.state.cells import Array, Cells
-from models.state.gaps import only
+from models.state.missing_values import only
 from models.state.runs import crowded
 from schemas.columns import Codes, Column, Mask, Times
 from schemas.units import DAY_SECONDS, HOUR_SECONDS

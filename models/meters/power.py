@@ -9,7 +9,7 @@ import numpy as np
 from models.feature import Feature
 from models.master.calendar import day_of, month_of
 from models.state.cells import Cells, pushed
-from models.state.gaps import only
+from models.state.missing_values import only
 from schemas.columns import Codes, Column, Mask, Times
 from schemas.units import DAY_HOURS, HOUR_SECONDS
 

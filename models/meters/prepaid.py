@@ -9,7 +9,7 @@ import numpy as np
 from models.feature import Feature
 from models.meters.fading import faded
 from models.state.cells import Cells
-from models.state.gaps import only
+from models.state.missing_values import only
 from schemas.columns import Codes, Column, Payment, Times
 from schemas.units import DAY_SECONDS
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.feature import Feature
 from models.state.cells import Array, Cells, Columns
-from models.state.gaps import only
+from models.state.missing_values import only
 from models.state.passes import UniquePasses
 from schemas.columns import Codes, Column, Mask, Readings, Times
 from schemas.units import HOUR_SECONDS

@@ -23,7 +23,7 @@ from models.meters.usual import (
     teaching_share,
 )
 from models.state.cells import Cells, Columns
-from models.state.gaps import only
+from models.state.missing_values import only
 from schemas.columns import Codes, Column, Mask
 from schemas.units import DAY_HOURS
 

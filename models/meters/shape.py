@@ -10,7 +10,7 @@ from models.feature import Feature
 from models.master.calendar import day_kinds, day_of
 from models.meters.usual import COVERED_SHARE
 from models.state.cells import Cells
-from models.state.gaps import only
+from models.state.missing_values import only
 from schemas.columns import Codes, Column, Times
 from schemas.units import DAY_HOURS, DAY_SECONDS, HOUR_SECONDS
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.feature import Feature
 from models.state.cells import Array, Cells
-from models.state.gaps import only
+from models.state.missing_values import only
 from models.state.runs import grouped
 from schemas.columns import Codes, Column, Mask, Times
 from schemas.units import DAY_SECONDS

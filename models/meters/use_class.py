@@ -13,7 +13,7 @@ from models.feature import Feature
 from models.master.calendar import HOLIDAY_KIND
 from models.meters.peer_days import use_class_bits
 from models.state.cells import Cells
-from models.state.gaps import only
+from models.state.missing_values import only
 from schemas.columns import METER_SEGMENTS, Codes, Column
 from schemas.units import DAY_HOURS
 from schemas.use_class import UseClassModel

@@ -16,7 +16,7 @@ from models.meters.bounds import (
 from models.meters.implausible import replace_implausible, with_columns
 from models.meters.row_order import RowOrder
 from models.state.cells import Cells
-from models.state.gaps import unknown
+from models.state.missing_values import unknown
 from models.state.passes import unique_passes
 from schemas.columns import Codes, Column, Mask, Readings, Times
 from schemas.units import DAY_SECONDS

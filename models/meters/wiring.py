@@ -8,7 +8,7 @@ import numpy as np
 
 from models.feature import Feature
 from models.state.cells import Cells, Columns, pushed
-from models.state.gaps import only, unknown
+from models.state.missing_values import only, unknown
 from models.state.passes import UniquePasses
 from schemas.columns import Codes, Column, Flag, Mask, Readings, Times
 from schemas.units import DAY_SECONDS, HOUR_SECONDS

@@ -230,7 +230,7 @@ class Partition:
 
     def _rows_ahead(self, topic: str) -> int:
         """Rows of a topic that come in AHEAD_SECONDS, estimated from the rows received so far."""
-        readings = self.engine.meters * AHEAD_SECONDS // self.engine.interval
+        readings = self.engine.meters * AHEAD_SECONDS // self.engine.settings.interval
         if topic == READS_TOPIC:
             return readings
         received = self.engine.counts

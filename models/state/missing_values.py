@@ -1,4 +1,4 @@
-"""Columns with missing values."""
+"""Columns in which values are missing: NaN."""
 
 from __future__ import annotations
 
