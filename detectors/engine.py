@@ -252,7 +252,7 @@ class Engine:
         judges.seal("backlogs", timelines.backlog.seal(areas, by_slot))
         judges.forget_finished(self.settings.grace)
 
-        self.reorder.expire(areas, self.open_days.watermarks["watermark"])
+        self.reorder.expire(areas, self.open_days.reading_watermarks)
         watermarks = self.areas.watermarks_by_name(areas)
         self.policy.forget(watermarks)
         timelines.work.expire(watermarks)

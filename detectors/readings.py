@@ -53,7 +53,7 @@ class ReadingWatch:
         with np.errstate(invalid="ignore", divide="ignore"):
             alerts, duplicate = self._judge(batch)
 
-        watermarks = self._open_days.watermarks["watermark"]
+        watermarks = self._open_days.reading_watermarks
         self._areas.watermarks[areas] = np.maximum(
             self._areas.watermarks[areas], watermarks[areas]
         )

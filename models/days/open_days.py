@@ -97,6 +97,11 @@ class OpenDays(Owner):
             rows,
         )
 
+    @property
+    def reading_watermarks(self) -> Times:
+        """How far each area has come by its readings alone, by its slot."""
+        return self.watermarks["watermark"]
+
     # ---- A batch ----
 
     def unpacking_rows(self, slots: Codes, at: Times) -> tuple[Codes, Codes]:
