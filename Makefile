@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 bin := .venv/bin
 ready := .venv/.ready
 
-.PHONY: demo test fuzz chaos bench soak lint kafka lock clean
+.PHONY: demo test fuzz chaos bench soak lint pages kafka lock clean
 
 demo: $(ready)
 	$(bin)/meterwatch demo
@@ -35,6 +35,11 @@ lint: $(ready)
 	$(bin)/mypy
 	$(bin)/lint-imports
 	$(bin)/python -m tests.house
+
+pages: $(ready)
+	$(bin)/python -m schemas.documents
+	$(bin)/python -m detectors.catalogue
+	$(bin)/python -m tests.examples
 
 kafka: $(ready)
 	$(bin)/python -m streams.kafka.broker

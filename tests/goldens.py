@@ -1,7 +1,8 @@
 """Golden snapshots: the states of older versions of this project, from which every later one must go on.
 
-A file is never written again. `python -m tests.goldens NAME SEED LEFT` writes a new one: today's state in the middle of
-an adversarial stream of which the share LEFT is still to come, its history, and lines in `SHA256SUMS`.
+A file is never written again. `python -m tests.goldens NAME` writes a new one: today's state in the middle of an
+adversarial stream, its history, and lines in `SHA256SUMS`. SEED and LEFT may follow: the seed of another stream, and
+the share of it that is still to come.
 """
 
 from __future__ import annotations
@@ -242,4 +243,6 @@ def encode_batch(batch: Batch) -> tuple[str, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    write(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    golden_name, *stream_choice = sys.argv[1:]
+    seed, left = stream_choice or ("7", "0.4")
+    write(golden_name, int(seed), float(left))

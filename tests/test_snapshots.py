@@ -116,7 +116,7 @@ def test_snapshot_from_before_owners_had_versions_is_restored(name):
 def test_state_that_a_golden_lacks_is_named():
     restored = engine()
     afresh = restored.restore(goldens.read("layout8_8f1eafc"))
-    assert afresh == [
+    assert {*afresh} >= {
         "backlog",
         "days/Coupling",
         "days/near_zero_usage",
@@ -124,7 +124,7 @@ def test_state_that_a_golden_lacks_is_named():
         "area_days/ReadDays",
         "area_days/read_success_rate",
         "backlogs/stage_batch_stuck",
-    ]
+    }
 
 
 @pytest.mark.parametrize("name", goldens.names())
@@ -150,7 +150,7 @@ def test_a_new_state_needs_a_new_golden_file():
     golden = goldens.schemas(goldens.opened(state))
     current = goldens.schemas(goldens.opened(history.engine().snapshot()))
     assert current == msgspec.to_builtins(golden), (
-        "what is remembered has changed: `python -m tests.goldens` writes a file"
+        "what is remembered has changed: `python -m tests.goldens NAME` writes a file"
     )
 
 
