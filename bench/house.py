@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -11,6 +12,10 @@ from statistics import median, quantiles
 
 PACKAGE_NAMES = ("schemas", "models", "detectors", "replay", "streams")
 LONG_LINES = 15  # code lines from which a function needs paragraphs
+WORKED_EXAMPLE = re.compile(
+    r"^### (A [^\n]+: \d+ files?)\n(.*?)(?=^##)", re.MULTILINE | re.DOTALL
+)
+CHANGED_FILE = re.compile(r"^\+\+\+ (\S+)$", re.MULTILINE)
 FUNCTION_NODES = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -134,10 +139,23 @@ def _figures(checkout: Path) -> Iterator[str]:
     yield _row("all", list(chain.from_iterable(packages.values())))
 
 
+def files_per_addition(page: str) -> dict[str, list[str]]:
+    """The files that each worked example of a page changes, by its title."""
+    return {
+        title: list(dict.fromkeys(CHANGED_FILE.findall(example)))
+        for title, example in WORKED_EXAMPLE.findall(page)
+    }
+
+
 def main() -> None:
-    """Prints the table."""
+    """Prints the table, and how many files an addition takes by the examples of CONTRIBUTING.md."""
     checkout = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1]
     print("\n".join(_figures(checkout)))
+
+    page = (checkout / "CONTRIBUTING.md").read_text("utf-8")
+    print("\n| Addition | Files |\n|---|---|")
+    for title, files in files_per_addition(page).items():
+        print(f"| {title.partition(':')[0]} | {len(files)} |")
 
 
 if __name__ == "__main__":
