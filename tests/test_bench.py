@@ -310,7 +310,7 @@ def test_detection_page_has_every_published_rule():
         name
         for name, rule in ALL_RULES.items()
         if rule.status == "published" and f"`{name}`" not in page
-    ]
+    ], "`python -m bench.detection` prints the tables of docs/detection.md"
 
 
 def test_every_family_has_its_share_of_the_time():
