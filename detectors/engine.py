@@ -51,11 +51,13 @@ from schemas.columns import (
     Times,
 )
 from schemas.master import Area
-from schemas.units import DAY_SECONDS
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from schemas.use_class import UseClassModel
 
 GRACE_SECONDS = 3 * DAY_SECONDS
-QUIET_DELAY = 2 * 3600  # s by which a silent area's watermark stays behind wall time
+QUIET_DELAY = (
+    2 * HOUR_SECONDS
+)  # s by which a silent area's watermark stays behind wall time
 
 
 class Engine:

@@ -6,12 +6,12 @@ from collections.abc import Collection
 
 import msgspec
 
-from detectors.policy.events import NEVER_TIME
 from detectors.policy.midnights import Midnights
 from detectors.policy.notices import NAMED_SUBJECTS
 from detectors.policy.recent import RecentAlerts
 from detectors.rule import ALL_RULES, Explanation, explanations_of
 from schemas.alert import Alert
+from schemas.units import NEVER_TIME
 
 FAILURE_REASON = "area_failure"
 EXPLAINED_COUNT = "explained_alerts"  # evidence of a failure that explains others

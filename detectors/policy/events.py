@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from models.timelines.incidents import all_called_off
 from schemas.alert import Alert
 from schemas.columns import DeviceEvents, Event
-from schemas.units import DAY_SECONDS
+from schemas.units import DAY_SECONDS, NEVER_TIME
 
 MEMORY_SECONDS = 40 * DAY_SECONDS
-NEVER_TIME = 2**62
 # seconds that an event lasts if it has no end
 DEFAULT_DURATIONS: dict[int, int] = {Event.METER_CHANGE: 7 * DAY_SECONDS}
 

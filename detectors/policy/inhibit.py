@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 from detectors.policy.events import (
-    NEVER_TIME,
     EventSpan,
     KnownEvents,
     MeterEvent,
@@ -17,7 +16,7 @@ from detectors.policy.recent import RecentAlerts
 from detectors.rule import Explanation, explanations_of
 from schemas.alert import Alert
 from schemas.columns import Event
-from schemas.units import DAY_SECONDS
+from schemas.units import DAY_SECONDS, NEVER_TIME
 
 POWER_EVENTS = frozenset({Event.POWER_OFF, Event.POWER_ON})
 OUTAGE_REASON = "area_outage"

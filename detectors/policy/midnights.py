@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from detectors.policy.events import NEVER_TIME
 from detectors.rule import ALL_RULES
 from schemas.alert import Alert
-from schemas.units import DAY_SECONDS
+from schemas.units import DAY_SECONDS, NEVER_TIME
 
 
 class Midnights:
