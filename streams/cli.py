@@ -31,7 +31,7 @@ from streams.kafka.topics import TopicError, ensure
 from streams.lines import line
 from streams.rule_commands import RulesFile
 from streams.rule_commands import app as rules
-from streams.rulebook_files import load_for_run
+from streams.rulebook_files import load_as_it_stands, load_for_run
 from streams.sending import send_source
 from streams.settings import Settings, load
 
@@ -256,6 +256,31 @@ def run(
 
 
 @app.command()
+def score(
+    context: typer.Context,
+    sources: Sources,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="What was found: CSV, Parquet or JSON lines."),
+    ] = None,
+    rules_file: RulesFile = None,
+    json: Json = False,
+    chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
+) -> None:
+    """Judges a history and shows by rule how often it alerts, how often it is right, and what it misses."""
+    from streams.score_command import score_history  # noqa: PLC0415 - as `run`
+
+    score_history(
+        sources,
+        labels,
+        load_as_it_stands(rules_file),
+        _load_settings(context),
+        as_json=json,
+        chinese=chinese,
+    )
+
+
+@app.command()
 def stalls(sources: Sources, json: Json = False) -> None:
     """Compares the stages of a work history that are flagged as stalled with the stages that took longest."""
     from replay.stalls import compare  # noqa: PLC0415 - as above
@@ -333,11 +358,15 @@ def demo(
         "meterwatch-demo.html"
     ),
     rules_file: RulesFile = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the planted faults as labels, for `score`."),
+    ] = None,
 ) -> None:
     """Shows a simulated town with planted faults, the alerts as they are raised, and which faults were found."""
     from streams.report.demo import demo as show  # noqa: PLC0415 - as above
 
-    show(meters, days, seed, report, load_for_run(rules_file))
+    show(meters, days, seed, report, load_for_run(rules_file), labels)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,12 @@ from typing import Any
 import msgspec
 import typer
 
-from detectors.rulebook import EMPTY_RULEBOOK, problems, unapproved
+from detectors.rulebook import (
+    EMPTY_RULEBOOK,
+    problems,
+    unapproved,
+    unknown_entries,
+)
 from schemas.rules import Rulebook, RulebookError, rulebook_of
 
 
@@ -45,6 +50,16 @@ def load_fitting(path: Path, before: Rulebook) -> Rulebook:
     """A file's rulebook that may follow another, approval apart. Raises RulebookError, which names the file."""
     loaded = load(path)
     if faults := problems(loaded, before):
+        raise RulebookError([f"{path}: {fault}" for fault in faults])
+    return loaded
+
+
+def load_as_it_stands(path: Path | None) -> Rulebook:
+    """The rulebook of a question: neither versions nor approval count. Raises RulebookError for unknown entries."""
+    if path is None:
+        return EMPTY_RULEBOOK
+    loaded = load(path)
+    if faults := unknown_entries(loaded):
         raise RulebookError([f"{path}: {fault}" for fault in faults])
     return loaded
 

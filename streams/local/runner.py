@@ -68,7 +68,7 @@ def run(
     err = Console(stderr=True, highlight=False)
     rules = rules_of(settings.voltage_limits)
     with Store(store) as kept, kept.claimed():
-        source = _opened(paths, settings)
+        source = opened(paths, settings)
         name = identity(paths)
         _show_start(kept, kept.progress(name), source, rulebook, err)
         with ProgressDisplay(err, source, quiet=as_json) as bar:
@@ -103,7 +103,7 @@ def run(
             out.print(f"The report, with the curves: [bold]{report}[/]", soft_wrap=True)
 
 
-def _opened(paths: Sequence[str], settings: Settings) -> Source:
+def opened(paths: Sequence[str], settings: Settings) -> Source:
     """The source of the paths, with a zone and an interval."""
     source = open_sources(paths)
     return replace(

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from detectors.engine import Engine
 from detectors.rulebook import EMPTY_RULEBOOK, applied
+from replay.labels import planted_labels, write_labels
 from replay.scoring import Score, score
 from replay.simulation.town import Town
 from schemas.alert import Alert
@@ -46,10 +47,16 @@ def demo(
     seed: int = 1,
     report: Path = Path("meterwatch-demo.html"),
     rulebook: Rulebook = EMPTY_RULEBOOK,
+    labels: Path | None = None,
 ) -> None:
-    """Watches a simulated town, shows the alerts, writes the report. Raises ValueError for an impossible town."""
+    """Watches a simulated town, shows the alerts, writes the report. Raises ValueError for an impossible town.
+
+    Writes what is planted as labels, if a file is named.
+    """
     console = Console(highlight=False)
     town = Town(meters, days, seed)
+    if labels:
+        write_labels(labels, planted_labels([*town.planted, *town.decoys]))
     watch = Watch(town, rulebook)
     console.print(
         f"[bold]meterwatch[/] watches a simulated town: {len(town.grid):,} meters, {days} days of quarter-hours, "
