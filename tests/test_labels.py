@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ import pytest
 from replay.history import SourceError, Tally
 from replay.labels import (
     GROUP_FAMILIES,
+    LABEL_COLUMNS,
     Label,
     judged_rules,
     known_labels,
@@ -197,3 +199,11 @@ def test_outcomes_judge_families():
     assert {"stage_overdue", "clock_drift"}.isdisjoint(judged_rules("bypass"))
     everything = judged_rules("nothing_found")
     assert all(judged_rules(code) <= everything for code in OUTCOME_CODES)
+
+
+def test_the_page_names_every_outcome_and_column():
+    page = (Path(__file__).parents[1] / "docs" / "data-layout.md").read_text("utf-8")
+    assert all(
+        f"`{code}` {outcome.zh}" in page for code, outcome in OUTCOME_CODES.items()
+    )
+    assert all(f"| `{column}` |" in page for column in LABEL_COLUMNS)
