@@ -94,13 +94,9 @@ class Label:
     where: str = ""  # its file and row
 
     def meets(self, alert: Alert) -> bool:
-        """True if the alert was raised in the label's time; a day after its end at the latest."""
+        """True if the alert was raised after the label began, on trouble from before a day after its end."""
         began_in_time = alert.since <= self.until + DAY_SECONDS
         return began_in_time and self.since <= alert.raised
-
-    def is_on(self, subject: str) -> bool:
-        """True if the label's subject is this one, or the customer or item of this bill or stage."""
-        return subject == self.subject or subject.startswith(f"{self.subject}/")
 
     def overlaps(self, other: Label) -> bool:
         """True if both judge the same rules at the same time; without an answer a label judges none."""

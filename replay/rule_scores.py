@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,7 @@ from replay.intervals import Estimate, median, rate, share
 from replay.labels import Label
 from replay.observed import Observed
 from schemas.alert import Alert
+from schemas.inspection import Verdict
 from schemas.units import DAY_SECONDS
 
 VISIT_HOURS = {1: 2.0, 2: 1.5, 3: 1.0, 4: 0.0}
@@ -91,23 +92,30 @@ def rule_scores(
 
 
 class _Comparison:
-    """Labels by area, to compare alerts with."""
+    """Labels by area and subject, to compare alerts with."""
 
     def __init__(self, labels: Iterable[Label], observed: Observed) -> None:
         self._observed = observed
         self._labels = list(labels)
-        self._by_area: dict[str, list[Label]] = defaultdict(list)
+        self._by_subject: dict[tuple[str, str], list[Label]] = defaultdict(list)
+        self._echoing: dict[str, list[Label]] = defaultdict(list)  # by area
         for label in self._labels:
-            for area in [label.area] if label.area else observed.areas(label.subject):
-                self._by_area[area].append(label)
+            areas = [label.area] if label.area else observed.areas(label.subject)
+            for area in areas:
+                self._by_subject[area, label.subject].append(label)
+                if label.echoes:
+                    self._echoing[area].append(label)
 
     def judged(self, alert: Alert) -> _JudgedAlert:
         """The alert with the verdict of its labels: true if any says so."""
         verdicts = {
             label.verdict
-            for label in self._by_area.get(alert.area, ())
-            if self._judges(label, alert) or self._echoes(label, alert)
+            for label in self._about(alert)
+            if alert.rule in label.rules or alert.rule in label.echoes
         }
+        if alert.subject in ("", alert.area):
+            verdicts |= self._echoed(alert)
+
         verdict: Literal["true", "false", "unknown"] = "unknown"
         if "true" in verdicts:
             verdict = "true"
@@ -116,14 +124,14 @@ class _Comparison:
         segment = self._observed.segment(alert.area, alert.subject, alert.raised)
         return _JudgedAlert(alert, segment, verdict)
 
-    def found(self, alerts: Sequence[Alert]) -> list[_FoundLabel]:
+    def found(self, alerts: Iterable[Alert]) -> list[_FoundLabel]:
         """The true labels with the shown alerts that found them, given as they were raised."""
         first: dict[int, dict[str, Alert]] = defaultdict(dict)
         for alert in alerts:
             if alert.suppressed_by:
                 continue
-            for label in self._by_area.get(alert.area, ()):
-                if self._judges(label, alert):
+            for label in self._about(alert):
+                if alert.rule in label.rules:
                     first[id(label)].setdefault(alert.rule, alert)
 
         found = []
@@ -134,23 +142,23 @@ class _Comparison:
                 found.append(_FoundLabel(label, segment, first[id(label)]))
         return found
 
-    def _judges(self, label: Label, alert: Alert) -> bool:
-        """True if the label is about the rule, the subject and the time of an alert."""
-        is_about = alert.rule in label.rules and label.meets(alert)
-        return is_about and self._is_on(label, alert)
+    def _about(self, alert: Alert) -> Iterator[Label]:
+        """The labels of an alert's time on its subject, on the owner of it, or on its area."""
+        area, subject = alert.area, alert.subject
+        owner, _, _ = subject.partition("/")  # of a bill or stage
+        customers = self._observed.customers(area, subject)
+        for each in {area, subject, owner, *customers}:
+            for label in self._by_subject.get((area, each), ()):
+                if label.meets(alert):
+                    yield label
 
-    def _echoes(self, label: Label, alert: Alert) -> bool:
-        """True if the alert is of a consequence of what a label found, at its subject or its area."""
-        if alert.rule not in label.echoes or not label.meets(alert):
-            return False
-        is_of_area = alert.subject in ("", alert.area)
-        return is_of_area or self._is_on(label, alert)
-
-    def _is_on(self, label: Label, alert: Alert) -> bool:
-        """True if the label's subject is the alert's, its customer or its area."""
-        if label.subject == alert.area or label.is_on(alert.subject):
-            return True
-        return label.subject in self._observed.customers(alert.area, alert.subject)
+    def _echoed(self, alert: Alert) -> set[Verdict]:
+        """The verdicts of labels whose consequences an area's alert may show."""
+        return {
+            label.verdict
+            for label in self._echoing.get(alert.area, ())
+            if alert.rule in label.echoes and label.meets(alert)
+        }
 
 
 def _score(

@@ -274,3 +274,10 @@ def test_an_unknown_rule_is_an_error(command, tmp_path):
     assert code == 2
     assert error.count("\n") == 1
     assert "did you mean zero_usage?" in error
+
+
+def test_a_label_of_a_customer_judges_its_bills(observed):
+    bill = alert("C0/2026-02", "bill_recalc_mismatch")
+    labels = [label("C0", "computed_wrongly"), label("C1/2026-02", "computed_wrongly")]
+    whole, *_ = rule_scores([bill], labels, observed).rules
+    assert (whole.true, whole.found, whole.labels) == (1, 1, 2)
