@@ -264,6 +264,9 @@ def score(
         typer.Option(help="What was found: CSV, Parquet or JSON lines."),
     ] = None,
     rules_file: RulesFile = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Where to write a page of the scores.")
+    ] = None,
     json: Json = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
 ) -> None:
@@ -277,6 +280,7 @@ def score(
         _load_settings(context),
         as_json=json,
         chinese=chinese,
+        report=report,
     )
 
 

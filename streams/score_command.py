@@ -27,6 +27,7 @@ from streams.local.progress import Progress
 from streams.local.progress_display import ProgressDisplay
 from streams.local.runner import opened
 from streams.local.store import Store
+from streams.report.score_page import score_page
 from streams.settings import Settings
 from streams.times import local_time
 
@@ -46,6 +47,8 @@ TABLE_HEADS = (
     ("hours", "工时"),
     ("suppressed", "抑制"),
 )
+PAGE_TITLE = ("Scores of the rules on", "规则评分：")
+PAGE_LANGUAGES = ("en", "zh")
 OF_ALL = ("all", "全部")
 
 
@@ -73,8 +76,12 @@ def score_history(
     *,
     as_json: bool,
     chinese: bool,
+    report: Path | None = None,
 ) -> None:
-    """Judges a history by a rulebook and prints the scores of its rules. Raises ValueError, with advice."""
+    """Judges a history by a rulebook; prints the scores of its rules, and writes the report.
+
+    Raises ValueError, with advice, for a source or labels that cannot be used.
+    """
     file = _LabelFile(str(labels or ""))
     if labels:
         file.labels = read_labels(labels, file.tally)
@@ -90,11 +97,28 @@ def score_history(
     file.check()
 
     scores = rule_scores(alerts, file.labels, observed)
+    span = _span(progress, source.zone, chinese=chinese)
+    table = _table(scores, chinese=chinese)
+    notes = _notes(scores, source, file, chinese=chinese)
+    if report:
+        html = score_page(
+            f"{PAGE_TITLE[chinese]} {source.name}",
+            span,
+            table,
+            notes,
+            words=TEXT_COLUMNS,
+            language=PAGE_LANGUAGES[chinese],
+        )
+        report.write_text(html, encoding="utf-8")
+
     if as_json:
         show_json(_plain(progress, scores, source, file))
-    else:
-        out = Console(highlight=False, markup=False, soft_wrap=True)
-        _show(progress, scores, source, file, out, chinese=chinese)
+        return
+    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out.print(visible(f"{source.name}: {span}"))
+    _show_table(table, out)
+    for note in notes:
+        out.print(visible(note))
 
 
 def _judged(
@@ -156,34 +180,36 @@ def _missed(label: Label, zone: str) -> dict[str, str]:
     }
 
 
-def _show(
-    progress: Progress,
-    scores: Scores,
-    source: Source,
-    file: _LabelFile,
-    out: Console,
-    *,
-    chinese: bool,
-) -> None:
-    """Prints the scores for people."""
-    first, last = (
-        local_time(at, source.zone) for at in (progress.first, progress.last)
-    )
+def _span(progress: Progress, zone: str, *, chinese: bool) -> str:
+    """A sentence on what was judged."""
+    first, last = (local_time(at, zone) for at in (progress.first, progress.last))
     if chinese:
-        span = f"{progress.meters:,}块电能表，{first}至{last}；括号内为90%置信区间"
-    else:
-        span = f"{progress.meters:,} meters, {first} to {last}; in brackets, intervals of 90 %"
-    out.print(visible(f"{source.name}: {span}"))
-    rows = [[head[chinese] for head in TABLE_HEADS]]
-    rows += [_cells(score, chinese=chinese) for score in scores.rules]
-    _show_table(rows, out)
+        return f"{progress.meters:,}块电能表，{first}至{last}；括号内为90%置信区间"
+    return (
+        f"{progress.meters:,} meters, {first} to {last}; in brackets, intervals of 90 %"
+    )
 
-    for label in scores.missed[:MISSED_LINES]:
-        _show_missed(label, source.zone, out, chinese=chinese)
-    if (more := len(scores.missed) - MISSED_LINES) > 0:
-        out.print(f"另有{more:,}条漏报" if chinese else f"and {more:,} more missed")
-    _show_left_out(file.name, file.tally, out)
-    _show_left_out(source.name, source.tally, out)
+
+def _table(scores: Scores, *, chinese: bool) -> list[list[str]]:
+    """The heads and the cells of every score."""
+    heads = [head[chinese] for head in TABLE_HEADS]
+    return [heads, *(_cells(score, chinese=chinese) for score in scores.rules)]
+
+
+def _notes(
+    scores: Scores, source: Source, file: _LabelFile, *, chinese: bool
+) -> list[str]:
+    """Lines on missed labels, and on what was left out of the labels and the history."""
+    listed = scores.missed[:MISSED_LINES]
+    notes = [_missed_line(label, source.zone, chinese=chinese) for label in listed]
+    if more := len(scores.missed) - len(listed):
+        notes.append(f"另有{more:,}条漏报" if chinese else f"and {more:,} more missed")
+
+    for name, tally in ((file.name, file.tally), (source.name, source.tally)):
+        reasons = tally.reasons(tally.rejected)
+        notes += [f"refused of {name}: {reason}" for reason in reasons]
+        notes += tally.notes
+    return notes
 
 
 def _cells(score: RuleScore, *, chinese: bool) -> list[str]:
@@ -249,19 +275,11 @@ def _show_table(rows: Sequence[Sequence[str]], out: Console) -> None:
         out.print("  ".join([*words, *numbers, row[-1]]).rstrip())
 
 
-def _show_missed(label: Label, zone: str, out: Console, *, chinese: bool) -> None:
-    """Prints a true label that no alert found."""
+def _missed_line(label: Label, zone: str, *, chinese: bool) -> str:
+    """A true label that no alert found, in a line."""
     place = label.subject
     if label.area not in ("", label.subject):
         place = f"{label.area} {label.subject}"
     outcome = OUTCOME_CODES[label.outcome].zh if chinese else label.outcome
     head = "漏报" if chinese else "missed"
-    out.print(visible(f"{head}: {local_time(label.since, zone)} {place}, {outcome}"))
-
-
-def _show_left_out(name: str, tally: Tally, out: Console) -> None:
-    """Prints what was refused of a file, and the notes on it."""
-    for reason in tally.reasons(tally.rejected):
-        out.print(visible(f"refused of {name}: {reason}"))
-    for note in tally.notes:
-        out.print(visible(note))
+    return f"{head}: {local_time(label.since, zone)} {place}, {outcome}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -239,7 +240,8 @@ def test_demo_writes_labels_that_score_reads(command, tmp_path):
     assert not list(tmp_path.glob("*.db"))
 
     code, output, error = command(
-        *("score", TOWN_NAME, "--labels", "planted.csv", "--rules", "mine.toml", "--zh")
+        *("score", TOWN_NAME, "--labels", "planted.csv", "--rules", "mine.toml"),
+        *("--zh", "--report", "page.html"),
     )
     assert code == 0
     assert "approved" not in error
@@ -249,6 +251,11 @@ def test_demo_writes_labels_that_score_reads(command, tmp_path):
     assert whole_line.startswith("全部")
     assert any(line.startswith("漏报: ") for line in lines)
     assert not any(line.startswith("失压") for line in lines)
+
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert 'lang="zh"' in page
+    assert page.count("<tr>") == len(lines) + 2 - sum("漏报" in line for line in lines)
+    assert not re.search(r"https?://|src=", page)
 
 
 @pytest.mark.parametrize(

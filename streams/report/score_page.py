@@ -1,0 +1,43 @@
+"""The page of scores: one HTML file that opens offline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+
+
+def score_page(
+    title: str,
+    lede: str,
+    rows: Sequence[Sequence[str]],
+    notes: Iterable[str],
+    *,
+    words: int,
+    language: str,
+) -> str:
+    """The whole page: a table, whose first row has the heads and first columns are words, and notes below it."""
+    head, *body = rows
+    heads = "".join(_cell("th", k, text, head, words) for k, text in enumerate(head))
+    lines = []
+    for row in body:
+        cells = (_cell("td", k, text, row, words) for k, text in enumerate(row))
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    paragraphs = "".join(f"<p>{escape(note)}</p>" for note in notes)
+
+    style = files("streams.report").joinpath("page.css").read_text("utf-8")
+    return (
+        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{style}</style></head><body><main>"
+        f'<h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
+        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+        f"{paragraphs}</main></body></html>"
+    )
+
+
+def _cell(tag: str, number: int, text: str, row: Sequence[str], words: int) -> str:
+    """A cell; all but the first columns and the last are numbers."""
+    is_number = words <= number < len(row) - 1
+    kind = ' class="number"' if is_number else ""
+    return f"<{tag}{kind}>{escape(text)}</{tag}>"
