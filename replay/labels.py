@@ -99,8 +99,10 @@ class Label:
         return began_in_time and self.since <= alert.raised
 
     def overlaps(self, other: Label) -> bool:
-        """True if both judge the same rules at the same time; without an answer a label judges none."""
+        """True if both judge the same rules of a place at the same time; without an answer a label judges none."""
         if "cannot_tell" in (self.verdict, other.verdict):
+            return False
+        if self.area and other.area and self.area != other.area:
             return False
         meets = self.since < other.until and other.since < self.until
         return meets and not self.rules.isdisjoint(other.rules)
@@ -330,9 +332,9 @@ def _chance(text: str) -> float:
 
 def _without_overlaps(labels: Sequence[Label], tally: Tally) -> list[Label]:
     """The labels; one that judges what an earlier row of its subject judges is refused."""
-    kept: dict[tuple[str, str], list[Label]] = {}
+    kept: dict[str, list[Label]] = {}
     for label in labels:
-        others = kept.setdefault((label.area, label.subject), [])
+        others = kept.setdefault(label.subject, [])
         doubled = next((other for other in others if label.overlaps(other)), None)
         if doubled:
             reason = "the label overlaps another of its subject"

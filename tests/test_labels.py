@@ -141,10 +141,12 @@ def test_labels_that_overlap_are_refused(tmp_path):
         "M1,A1,2026-03-08,,nothing_found,false,,,",
         "M1,A1,2026-03-05,,stage_late,true,,,",
         "M1,A1,2026-03-01,,no_access,cannot_tell,,,",
+        "M1,,2026-03-01,,meter_tampered,true,,,",
+        "M1,A2,2026-03-01,,meter_tampered,true,,,",
     )
-    assert [label.where[-1] for label in labels] == ["1", "3", "5"]
+    assert [label.where[-1] for label in labels] == ["1", "3", "5", "7"]
     reason = "the label overlaps another of its subject"
-    assert tally.rejected == {reason: 2}
+    assert tally.rejected == {reason: 3}
     assert tally.first[reason] == "visits.csv row 2: 'M1', visits.csv row 1"
 
 
