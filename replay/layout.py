@@ -82,16 +82,23 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
         for path in paths
         if isinstance(path, Path) and tables.is_parquet(path)
     )
+    return one_history([(path.name, _read(path, tally)) for path in paths], rows, tally)
+
+
+def one_history(
+    named: Sequence[tuple[str, Iterator[Batch]]], rows: int, tally: Tally
+) -> Source:
+    """Histories, each with its name and of one kind, as one with the steps of its readings."""
     histories = []
     steps: dict[tuple[str, str], int] = {}
-    for path in paths:
-        batches = tally.named.note(path.name, _read(path, tally))
+    for name, history in named:
+        batches = tally.named.note(name, history)
         first = list(_first(batches))
         steps |= _steps([batch for batch in first if isinstance(batch, Readings)])
         histories.append(chain(first, batches))
 
     return Source(
-        name=" + ".join(path.name for path in paths),
+        name=" + ".join(name for name, _ in named),
         areas=[],
         batches=merge(histories),
         rows=rows,
@@ -175,7 +182,7 @@ def write(
     with ExitStack() as files:
         writers: dict[str, Any] = {}
         for batch in batches:
-            table = _table(batch)
+            table = table_of(batch)
             if batch.kind not in writers:
                 path = folder / f"{batch.kind}.{form}"
                 writers[batch.kind] = files.enter_context(
@@ -195,6 +202,13 @@ def _writer(path: Path, schema: pa.Schema, form: Literal["parquet", "csv"]) -> A
     )
 
 
+def word_columns(kind: type[Batch]) -> list[str]:
+    """The columns of a file that hold names."""
+    return [
+        KIND_COLUMNS[kind][codes].outside_name for codes in kind.encodings().values()
+    ]
+
+
 def _cells(kind: type[Batch]) -> dict[str, tuple[str, int | None]]:
     """The column of the batch, and the phase, that each column of a file fills."""
     cells: dict[str, tuple[str, int | None]] = {}
@@ -206,7 +220,7 @@ def _cells(kind: type[Batch]) -> dict[str, tuple[str, int | None]]:
     return cells
 
 
-def _table(batch: Batch) -> pa.Table:
+def table_of(batch: Batch) -> pa.Table:
     """The batch as a table of this layout."""
     declared = KIND_COLUMNS[type(batch)]
     columns: dict[str, Any] = {}
@@ -234,12 +248,10 @@ def _read(path: tables.File, tally: Tally) -> Iterator[Batch]:
     if kind is None:
         raise SourceError(f"{path} is not of the project's layout")
 
-    codes = kind.encodings().values()
-    names = {KIND_COLUMNS[kind][code].outside_name for code in codes}
-    known = {"at", *names, *_cells(kind)}
+    known = {"at", *word_columns(kind), *_cells(kind)}
     wanted = tables.wanted(path, known)
     tables.note_unknown(path, known, tally)
-    decoder = _Decoder(kind)
+    decoder = Decoder(kind)
 
     # a file in order streams; any other is read whole and sorted
     if isinstance(path, Path) and tables.is_parquet(path) and (order := _order(path)):
@@ -347,7 +359,7 @@ def _empty(metadata: Any, name: str) -> bool:
     )
 
 
-class _Decoder:
+class Decoder:
     """Rows of files to batches of one kind, whose names keep their numbers from batch to batch."""
 
     def __init__(self, kind: type[Batch]) -> None:

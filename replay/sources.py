@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from replay import contents, curves, delimited, eventlog, layout, tables
+from replay.archive.reading import is_archive, open_archive
 from replay.formats import enedis, green_button, households, nem12, uci, wide, workbook
 from replay.history import Source, SourceError, Tally, merge
 from replay.inferred import with_steps
@@ -123,15 +124,13 @@ def open_source(path: str | Path) -> Source:
 
 
 def open_sources(paths: Iterable[str | Path]) -> Source:
-    """One history of several files, folders and simulated towns, in order of arrival. Raises SourceError.
+    """One history of several files, folders, archives and simulated towns, in order of arrival. Raises SourceError.
 
     Areas in JSON lines replace areas that a layout infers.
     """
     tally = Tally()
-    towns = {
-        path: None if Path(path).exists() else named_town(str(path)) for path in paths
-    }
-    folders = [_files(Path(path)) for path, town in towns.items() if not town]
+    whole = {path: _town_or_archive(path, tally) for path in paths}
+    folders = [_files(Path(path)) for path, source in whole.items() if not source]
     listed: list[Area] = []
     found: dict[_Layout | _Format, list[tables.File]] = {}
     read_as: dict[str, str] = {}
@@ -143,11 +142,19 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
             found.setdefault(kind, []).append(file)
             read_as[file.name] = kind.name
 
-    sources = [town.source() for town in towns.values() if town]
+    sources = [source for source in whole.values() if source]
     sources += [_opened(kind, files, tally) for kind, files in found.items()]
     if not sources:
-        raise SourceError(f"{' '.join(map(str, towns)) or 'nothing'} holds no history")
+        raise SourceError(f"{' '.join(map(str, whole)) or 'nothing'} holds no history")
     return _as_one(sources, listed, read_as, tally)
+
+
+def _town_or_archive(path: str | Path, tally: Tally) -> Source | None:
+    """The source of a simulated town or an archive; None if it is files."""
+    if is_archive(Path(path)):
+        return open_archive(Path(path), tally)
+    town = None if Path(path).exists() else named_town(str(path))
+    return town.source() if town else None
 
 
 def _as_one(

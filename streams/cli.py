@@ -17,12 +17,14 @@ import typer
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
+from replay.archive.manifest import ArchiveManifest
 from replay.history import Source, Tally
 from replay.layout import read_areas
 from replay.send import SendError
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.wire import Shape
+from streams.archive_lines import committed, committed_line
 from streams.json_output import show_json
 from streams.kafka.alerts import last_states, published_alerts
 from streams.kafka.log_limit import LOG_LIMIT
@@ -167,6 +169,39 @@ def alerts(
                 show(alert)
         else:
             asyncio.run(follow())
+    except KeyboardInterrupt:
+        return
+
+
+@app.command()
+def archive(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="New, empty, or an archive.")],
+    once: Annotated[
+        bool, typer.Option("--once", help="End where the topics end now.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Keeps what passes on the topics as Parquet, a history for `run` and `send`."""
+    from streams.kafka.archiver import archive as keep  # noqa: PLC0415 - as `worker`
+
+    settings = _load_settings(context)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+
+    def show(manifest: ArchiveManifest) -> None:
+        if json:
+            print(msgspec.json.encode(committed(manifest)).decode(), flush=True)  # noqa: T201 - for machines
+        else:
+            out.print(committed_line(manifest))
+
+    async def archive_all() -> None:
+        await ensure(settings)
+        logging.getLogger("aiokafka").setLevel(logging.WARNING)
+        await keep(settings, folder, once=once, on_commit=show)
+
+    LOG_LIMIT.install()
+    try:
+        asyncio.run(archive_all())
     except KeyboardInterrupt:
         return
 

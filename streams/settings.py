@@ -75,6 +75,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stall_seconds: Seconds = 120.0
     # Silence after which the group drops a worker.
     session_seconds: Annotated[float, msgspec.Meta(ge=6, le=300)] = 45.0
+    # The archive commits after so many rows or seconds.
+    archive_rows: Positive = 1_000_000
+    archive_seconds: Seconds = 300.0
+    archive_days: Annotated[int, msgspec.Meta(ge=0)] = 0  # kept; 0: for ever
+    # Space on the archive's disk that must stay free.
+    archive_free_gib: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     metrics: bool = True
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9464  # 0 takes a free one
