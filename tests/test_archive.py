@@ -20,7 +20,12 @@ from hypothesis import strategies as st
 
 from detectors.engine import Engine
 from replay.archive import writing
-from replay.archive.manifest import ArchiveError, publish_manifest, read_manifest
+from replay.archive.manifest import (
+    MANIFEST_NAME,
+    ArchiveError,
+    publish_manifest,
+    read_manifest,
+)
 from replay.archive.writing import ArchiveCommit, open_writer
 from replay.history import SourceError, arrivals
 from replay.simulation.network import TOWN_ZONE
@@ -124,7 +129,7 @@ def test_every_row_is_archived_once_whatever_is_killed(days, cuts, kills, kept_s
                 pass
 
             # Whoever reads now sees the rows up to the offsets, each once.
-            if (folder / "manifest.json").exists():
+            if (folder / MANIFEST_NAME).exists():
                 offsets = read_manifest(folder).offsets
                 position = offsets.get(READS_TOPIC, {}).get(0, 0)
                 assert sorted_rows(open_source(folder).batches) == sorted_rows(
@@ -261,7 +266,7 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path):
     publish_manifest(kept, msgspec.structs.replace(read_manifest(kept), version=2))
     with pytest.raises(ArchiveError, match="version 2"):
         open_source(kept)
-    (kept / "manifest.json").write_text("{")
+    (kept / MANIFEST_NAME).write_text("{")
     with pytest.raises(ArchiveError, match="cannot be read"):
         open_source(kept)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-MANIFEST_NAME = "manifest.json"
+MANIFEST_NAME = "meterwatch-archive.json"
 MANIFEST_VERSION = 1
 Counts = dict[str, dict[str, int]]
 

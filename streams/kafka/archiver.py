@@ -5,7 +5,6 @@ The archive itself says where to read on, so no consumer group is needed.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
@@ -98,8 +97,7 @@ async def _archive(
                     unread.discard(tp)
 
         if gathered.is_due() or (once and not unread):
-            addition = gathered.commit()
-            await asyncio.to_thread(writer.commit, addition, time.time())
+            writer.commit(gathered.commit(), time.time())
             on_commit(writer.manifest)
             gathered = Gathered(settings)
 
