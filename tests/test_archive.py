@@ -104,14 +104,17 @@ def test_archive_reads_back_to_the_last_bit(tmp_path):
     assert not source.rejected
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(
     days=st.lists(st.integers(0, 3), min_size=1, max_size=6),
     cuts=st.lists(st.integers(1, 15), min_size=1, max_size=8),
     kills=st.lists(st.integers(1, 40), max_size=6),
     kept_seconds=st.sampled_from([-1, DAY_SECONDS]),
+    large_rows=st.sampled_from([8, 1000]),
 )
-def test_every_row_is_archived_once_whatever_is_killed(days, cuts, kills, kept_seconds):
+def test_every_row_is_archived_once_whatever_is_killed(
+    days, cuts, kills, kept_seconds, large_rows
+):
     stream = readings(days, STREAM_ROWS)
     remaining = iter(kills)
     with (
@@ -119,6 +122,7 @@ def test_every_row_is_archived_once_whatever_is_killed(days, cuts, kills, kept_s
         TemporaryDirectory() as name,
     ):
         patch.setattr(writing, "MOST_FILES", 2)
+        patch.setattr(writing, "LARGE_ROWS", large_rows)
         patch.setattr(writing, "KEPT_SECONDS", kept_seconds)
         folder, position = Path(name) / "kept", 0
         while position < STREAM_ROWS:
@@ -176,6 +180,14 @@ def test_late_rows_go_into_their_day_and_files_of_a_day_become_one(
     last = archived(tmp_path, readings([3], rows=8), now=COMMIT_TIME + 2 * DAY_SECONDS)
     assert files_of(tmp_path) == {file.name for file in last.files}
     assert sum(map(len, open_source(tmp_path).batches)) == 48
+
+
+def test_a_large_file_is_not_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "MOST_FILES", 2)
+    monkeypatch.setattr(writing, "LARGE_ROWS", 10)
+    sizes = (4, 12, 3, 3, 3)
+    manifest = archived(tmp_path, *(readings([0], rows) for rows in sizes))
+    assert [file.rows for file in manifest.files] == [4, 12, 9]
 
 
 def test_files_are_sorted_by_area_and_meter(tmp_path):

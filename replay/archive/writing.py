@@ -40,6 +40,7 @@ from schemas.units import DAY_SECONDS
 
 LOCK_NAME = "archive.lock"
 MOST_FILES = 32  # of a kind and day, before they become one
+LARGE_ROWS = 2_000_000  # rows of a file that is not written again
 KEPT_SECONDS = DAY_SECONDS  # that a replaced file stays for those who read it
 
 
@@ -125,7 +126,7 @@ class ArchiveWriter:
     def _compacted(
         self, files: Sequence[ArchiveFile], number: int
     ) -> tuple[list[ArchiveFile], list[str]]:
-        """The files, those of a kind and day as one where they are many; and the names of the files replaced."""
+        """The files, small ones of a kind and day as one where they are many; and the names of the files replaced."""
         groups: dict[tuple[str, str], list[ArchiveFile]] = defaultdict(list)
         for file in files:
             groups[file.kind, file.day].append(file)
@@ -133,12 +134,18 @@ class ArchiveWriter:
         kept: list[ArchiveFile] = []
         dropped: list[str] = []
         for (kind, day), group in groups.items():
-            if len(group) <= MOST_FILES:
+            # Only files behind the last large one, so that rows keep the order in which they came.
+            large = [k for k, file in enumerate(group) if file.rows >= LARGE_ROWS]
+            begins = large[-1] + 1 if large else 0
+            small = group[begins:]
+            if len(small) <= MOST_FILES:
                 kept += group
                 continue
+
             name = f"{kind}/{day}/{number:08}-compact.parquet"
-            kept.append(compact_files(self.folder, name, group, ALL_KINDS[kind]))
-            dropped += [file.name for file in group]
+            compact = compact_files(self.folder, name, small, ALL_KINDS[kind])
+            kept += [*group[:begins], compact]
+            dropped += [file.name for file in small]
         return kept, dropped
 
     def _retained(
