@@ -150,7 +150,7 @@ def known_labels(
     for label in labels:
         areas = observed.areas(label.subject)
         if not areas:
-            near = _nearest(label.subject, observed.places)
+            near = nearest_hint(label.subject, observed.places)
             reason = "the history has no such subject"
             tally.reject(reason, f"{label.where}: {label.subject!r}{near}")
         elif label.area and label.area not in areas:
@@ -300,12 +300,12 @@ def _verdict(text: str) -> Verdict:
 def _known(column: str, word: str, words: Collection[str]) -> str:
     """The word, if it is one of the words. Raises _RowError, with the nearest."""
     if word not in words:
-        cell = f"{word!r}{_nearest(word, words)}"
+        cell = f"{word!r}{nearest_hint(word, words)}"
         raise _RowError(f"{column} has an unknown word", cell)
     return word
 
 
-def _nearest(word: str, words: Collection[str]) -> str:
+def nearest_hint(word: str, words: Collection[str]) -> str:
     """A hint at the nearest of the words, if any is near."""
     near = get_close_matches(word, words, 1)
     return f", did you mean {near[0]}?" if near else ""

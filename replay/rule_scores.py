@@ -66,9 +66,15 @@ class _FoundLabel:
 
 
 def rule_scores(
-    alerts: Iterable[Alert], labels: Iterable[Label], observed: Observed
+    alerts: Iterable[Alert],
+    labels: Iterable[Label],
+    observed: Observed,
+    also: Collection[tuple[str, str]] = (),
 ) -> Scores:
-    """Compares the last states of alerts with the labels of subjects that a history has."""
+    """Compares the last states of alerts with the labels of subjects that a history has.
+
+    `also` names rules, each with a segment, that are scored even if they have no alert.
+    """
     standing = [alert for alert in alerts if alert.state != "withdrawn"]
     standing.sort(key=lambda alert: (alert.raised, alert.id))
     comparison = _Comparison(labels, observed)
@@ -77,15 +83,20 @@ def rule_scores(
 
     days = observed.meter_days()
     scores = [_score("", "", judged, found, days)]
-    counts = Counter({each.alert.rule: 0 for each in judged})
+    counts = Counter({rule: 0 for rule, _ in also})
+    counts.update({each.alert.rule: 0 for each in judged})
     counts.update(each.alert.rule for each in judged if not each.alert.suppressed_by)
     several = len(days) > 2  # that of all is one
     for rule in sorted(counts, key=lambda name: (-counts[name], name)):
         mine = [each for each in judged if each.alert.rule == rule]
         scores.append(_score(rule, "", mine, found, days))
-        segments = {each.segment for each in mine if each.segment} if several else ()
+        if not several:
+            continue
+        segments = {each.segment for each in mine}
+        segments |= {segment for name, segment in also if name == rule}
         scores += [
-            _score(rule, segment, mine, found, days) for segment in sorted(segments)
+            _score(rule, segment, mine, found, days)
+            for segment in sorted(segments - {""})
         ]
     missed = [each.label for each in found if not each.by_rule]
     return Scores(scores, missed)

@@ -64,6 +64,10 @@ SettingsFile = Annotated[
         help="A TOML file [default: meterwatch.toml]; METERWATCH_* in the environment wins.",
     ),
 ]
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option("--labels", help="What was found: CSV, Parquet or JSON lines."),
+]
 COLLECTION_THRESHOLD = 100_000
 """New objects before a garbage collection. By Python's own 700, a worker on single readings spent 40 % of its time
 looking through records that wait, none of them garbage."""
@@ -294,10 +298,7 @@ def run(
 def score(
     context: typer.Context,
     sources: Sources,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="What was found: CSV, Parquet or JSON lines."),
-    ] = None,
+    labels: LabelsFile = None,
     rules_file: RulesFile = None,
     report: Annotated[
         Path | None, typer.Option(help="Where to write a page of the scores.")
@@ -317,6 +318,54 @@ def score(
         chinese=chinese,
         report=report,
     )
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    sources: Sources,
+    rules_files: Annotated[
+        list[Path],
+        typer.Option(
+            "--rules", help="A rulebook; twice for A and B, once against the code."
+        ),
+    ],
+    labels: LabelsFile = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if",
+            help="Exit with 1 if this holds, such as 'only_b > 5'; may be repeated.",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Where to write a page of the comparison.")
+    ] = None,
+    json: Json = False,
+    chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
+) -> None:
+    """Judges a history by two rule sets in one pass and shows which alerts differ."""
+    from streams.compare_command import (  # noqa: PLC0415 - as `run`
+        compare_rule_sets,
+        conditions_of,
+        rule_sets,
+    )
+
+    conditions = conditions_of(fail_if or (), labels)
+    failed = compare_rule_sets(
+        sources,
+        labels,
+        rule_sets(rules_files, chinese=chinese),
+        _load_settings(context),
+        conditions,
+        as_json=json,
+        chinese=chinese,
+        report=report,
+    )
+    for condition in failed:
+        err.print(f"failed: {condition}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from detectors.rule import ALL_RULES
-from detectors.rulebook import rules_of
-from replay.history import Source, Tally, nothing_read
-from replay.intervals import Estimate
-from replay.labels import Label, known_labels, read_labels
+from replay.history import Source, nothing_read
+from replay.labels import Label
 from replay.observed import Observed
 from replay.rule_scores import RuleScore, Scores, rule_scores
-from schemas.alert import Alert
 from schemas.inspection import OUTCOME_CODES
 from schemas.rules import Rulebook
 from streams.json_output import show_json
+from streams.judged_history import (
+    LabelFile,
+    judged,
+    refusal_lines,
+    refusals,
+    span_facts,
+    span_sentence,
+)
 from streams.lines import visible
-from streams.local.follow import follow
 from streams.local.progress import Progress
-from streams.local.progress_display import ProgressDisplay
 from streams.local.runner import opened
-from streams.local.store import Store
 from streams.report.score_page import score_page
 from streams.settings import Settings
+from streams.text_tables import estimate_text, percent, show_table
 from streams.times import local_time
 
 MISSED_LINES = 10  # missed labels that are printed
@@ -52,22 +54,6 @@ PAGE_LANGUAGES = ("en", "zh")
 OF_ALL = ("all", "全部")
 
 
-@dataclass
-class _LabelFile:
-    """The labels of a file, and what was refused of them."""
-
-    name: str
-    labels: list[Label] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
-
-    def check(self) -> None:
-        """Raises ValueError if no label is left."""
-        if self.name and not self.labels:
-            reasons = self.tally.reasons(self.tally.rejected)
-            why = "; ".join(reasons) or "it has no rows"
-            raise ValueError(f"{self.name} has no label that can be used: {why}")
-
-
 def score_history(
     paths: Sequence[str],
     labels: Path | None,
@@ -82,22 +68,18 @@ def score_history(
 
     Raises ValueError, with advice, for a source or labels that cannot be used.
     """
-    file = _LabelFile(str(labels or ""))
-    if labels:
-        file.labels = read_labels(labels, file.tally)
-    file.check()
+    file = LabelFile.read(labels)
 
     source = opened(paths, settings)
     observed = Observed(source.areas)
     noted = replace(source, batches=observed.note(source.batches))
-    progress, alerts = _judged(noted, rulebook, settings, quiet=as_json)
+    progress, alerts = judged(noted, rulebook, settings, quiet=as_json)
     if not progress.rows:
         raise nothing_read(source.name, source.tally)
-    file.labels = known_labels(file.labels, observed, file.tally)
-    file.check()
+    file.keep_known(observed)
 
     scores = rule_scores(alerts, file.labels, observed)
-    span = _span(progress, source.zone, chinese=chinese)
+    span = span_sentence(progress, source.zone, chinese=chinese)
     table = _table(scores, chinese=chinese)
     notes = _notes(scores, source, file, chinese=chinese)
     if report:
@@ -116,55 +98,21 @@ def score_history(
         return
     out = Console(highlight=False, markup=False, soft_wrap=True)
     out.print(visible(f"{source.name}: {span}"))
-    _show_table(table, out)
+    show_table(table, out, words=TEXT_COLUMNS)
     for note in notes:
         out.print(visible(note))
 
 
-def _judged(
-    source: Source, rulebook: Rulebook, settings: Settings, *, quiet: bool
-) -> tuple[Progress, list[Alert]]:
-    """A history judged to its end, with nothing kept: the progress, and the alerts with those in shadow."""
-    err = Console(stderr=True, highlight=False)
-    with (
-        Store(":memory:") as store,
-        ProgressDisplay(err, source, quiet=quiet) as bar,
-    ):
-        progress = follow(
-            source,
-            store,
-            source.name,
-            every=float("inf"),
-            on_progress=bar,
-            rulebook=rulebook,
-            rules=rules_of(settings.voltage_limits),
-        )
-        return progress, store.alerts(shadow=True)
-
-
 def _plain(
-    progress: Progress, scores: Scores, source: Source, file: _LabelFile
+    progress: Progress, scores: Scores, source: Source, file: LabelFile
 ) -> dict[str, Any]:
     """The scores as plain data; the first is of all rules."""
     return {
-        "source": source.name,
-        "meters": progress.meters,
-        "meter_days": round(progress.meter_days, 2),
-        "rows": progress.rows,
-        "from": local_time(progress.first, source.zone),
-        "to": local_time(progress.last, source.zone),
+        **span_facts(progress, source),
         "scores": scores.rules,
         "missed": [_missed(label, source.zone) for label in scores.missed],
-        "labels": {
-            "file": file.name,
-            "used": len(file.labels),
-            "refused": dict(file.tally.rejected),
-            "first": file.tally.first,
-            "notes": file.tally.notes,
-        },
-        "refused": dict(source.rejected),
-        "first": source.tally.first,
-        "notes": source.tally.notes,
+        "labels": file.facts(),
+        **refusals(source),
     }
 
 
@@ -180,16 +128,6 @@ def _missed(label: Label, zone: str) -> dict[str, str]:
     }
 
 
-def _span(progress: Progress, zone: str, *, chinese: bool) -> str:
-    """A sentence on what was judged."""
-    first, last = (local_time(at, zone) for at in (progress.first, progress.last))
-    if chinese:
-        return f"{progress.meters:,}块电能表，{first}至{last}；括号内为90%置信区间"
-    return (
-        f"{progress.meters:,} meters, {first} to {last}; in brackets, intervals of 90 %"
-    )
-
-
 def _table(scores: Scores, *, chinese: bool) -> list[list[str]]:
     """The heads and the cells of every score."""
     heads = [head[chinese] for head in TABLE_HEADS]
@@ -197,7 +135,7 @@ def _table(scores: Scores, *, chinese: bool) -> list[list[str]]:
 
 
 def _notes(
-    scores: Scores, source: Source, file: _LabelFile, *, chinese: bool
+    scores: Scores, source: Source, file: LabelFile, *, chinese: bool
 ) -> list[str]:
     """Lines on missed labels, and on what was left out of the labels and the history."""
     listed = scores.missed[:MISSED_LINES]
@@ -205,11 +143,7 @@ def _notes(
     if more := len(scores.missed) - len(listed):
         notes.append(f"另有{more:,}条漏报" if chinese else f"and {more:,} more missed")
 
-    for name, tally in ((file.name, file.tally), (source.name, source.tally)):
-        reasons = tally.reasons(tally.rejected)
-        notes += [f"refused of {name}: {reason}" for reason in reasons]
-        notes += tally.notes
-    return notes
+    return [*notes, *refusal_lines(source, file)]
 
 
 def _cells(score: RuleScore, *, chinese: bool) -> list[str]:
@@ -223,56 +157,16 @@ def _cells(score: RuleScore, *, chinese: bool) -> list[str]:
         rule if not score.segment else "",
         score.segment,
         f"{score.alerts:,}",
-        _estimate(score.rate),
+        estimate_text(score.rate),
         f"{score.true:,}",
         f"{score.false:,}",
         f"{score.unknown:,}",
-        _percent(score.precision),
-        _percent(score.recall),
-        _estimate(score.delay),
+        percent(score.precision),
+        percent(score.recall),
+        estimate_text(score.delay),
         f"{score.hours:,.1f}",
         ", ".join(reasons),
     ]
-
-
-def _estimate(estimate: Estimate) -> str:
-    """A number with its interval.
-
-    >>> _estimate(Estimate(1.25, 0.5, 2.0)), _estimate(Estimate(3.0)), _estimate(Estimate())
-    ('1.25 (0.50 to 2.00)', '3.00', '-')
-    """
-    if estimate.value is None:
-        return "-"
-    interval = (
-        "" if estimate.low is None else f" ({estimate.low:.2f} to {estimate.high:.2f})"
-    )
-    return f"{estimate.value:.2f}{interval}"
-
-
-def _percent(estimate: Estimate) -> str:
-    """A share with its interval.
-
-    >>> _percent(Estimate(0.5, 0.25, 0.75)), _percent(Estimate())
-    ('50 % (25 to 75)', '-')
-    """
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return "-"
-    low, high = 100 * estimate.low, 100 * estimate.high
-    return f"{100 * estimate.value:.0f} % ({low:.0f} to {high:.0f})"
-
-
-def _show_table(rows: Sequence[Sequence[str]], out: Console) -> None:
-    """Prints rows, words at the left of their column and numbers at its right."""
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        words = map(set_cell_size, row[:TEXT_COLUMNS], widths)
-        numbers = [
-            " " * (width - cell_len(cell)) + cell
-            for cell, width in zip(
-                row[TEXT_COLUMNS:-1], widths[TEXT_COLUMNS:-1], strict=True
-            )
-        ]
-        out.print("  ".join([*words, *numbers, row[-1]]).rstrip())
 
 
 def _missed_line(label: Label, zone: str, *, chinese: bool) -> str:
