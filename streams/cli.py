@@ -325,11 +325,11 @@ def compare(
     context: typer.Context,
     sources: Sources,
     rules_files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--rules", help="A rulebook; twice for A and B, once against the code."
         ),
-    ],
+    ] = None,
     labels: LabelsFile = None,
     fail_if: Annotated[
         list[str] | None,
@@ -355,7 +355,7 @@ def compare(
     failed = compare_rule_sets(
         sources,
         labels,
-        rule_sets(rules_files, chinese=chinese),
+        rule_sets(rules_files or (), chinese=chinese),
         _load_settings(context),
         conditions,
         as_json=json,

@@ -157,6 +157,7 @@ def compare_rule_sets(
         heads=[f"A: {before.name}", f"B: {after.name}", *_edit_lines(edits)],
         table=_table(found.rules, chinese=chinese),
         notes=[
+            Text(_same_sentence(found.rules, chinese=chinese)),
             *_example_lines(found.alerts, ZoneInfo(source.zone), chinese=chinese),
             *map(Text, map(visible, refusal_lines(source, compared.file))),
         ],
@@ -263,6 +264,14 @@ def _table(rows: Sequence[RuleDifference], *, chinese: bool) -> list[list[str]]:
     heads = [head[chinese] for head in TABLE_HEADS]
     shown = [row for row in rows if row.differences or not row.rule]
     return [heads, *(_cells(row, chinese=chinese) for row in shown)]
+
+
+def _same_sentence(rows: Sequence[RuleDifference], *, chinese: bool) -> str:
+    """A sentence on the rules that the table leaves out."""
+    same = sum(not row.differences for row in rows if row.rule and not row.segment)
+    if chinese:
+        return f"另有{same:,}条规则告警相同"
+    return f"the same alerts of {same:,} other rules"
 
 
 def _cells(row: RuleDifference, *, chinese: bool) -> list[str]:

@@ -16,9 +16,23 @@ from tests.test_score import START_TIME, alert, command, label, observed
 __all__ = ["command", "observed"]  # fixtures
 
 TOWN_NAME = "town:300x3:2"
-TUNED_RULES = (
-    '[voltage_loss]\nstatus = "published"\nversion = 2\nsettings = { limit = 0.5 }\n'
-)
+TUNED_RULES = """
+[meter_current_unbalance]
+status = "published"
+version = 2
+settings = { limit = 0.2 }
+
+[voltage_deviation]
+status = "published"
+version = 2
+settings = { over = 1.05, under = 0.95 }
+
+[voltage_loss]
+status = "published"
+version = 2
+settings = { lost = 0.1, back = 0.2 }
+"""
+RETIRED_RULE = '[voltage_loss]\nstatus = "retired"\nversion = 2\n'
 
 
 def cleared(episode, day):
@@ -173,44 +187,37 @@ def test_one_rulebook_twice_gives_no_difference(command, tmp_path):
 
 def test_differences_are_those_of_two_runs(command, tmp_path):
     (tmp_path / "mine.toml").write_text(TUNED_RULES)
-    (tmp_path / "others.toml").write_text(
-        '[voltage_loss]\nstatus = "retired"\nversion = 2\n'
-    )
-    shown = {}
-    for name in ("mine", "others"):
+    runs: list[dict[str, object]] = []
+    for options in ([], ["--rules", "mine.toml"]):
+        store = f"{len(runs)}.db"
         code, output, error = command(
-            *("run", TOWN_NAME, "--rules", f"{name}.toml", "--json"),
-            *("--store", f"{name}.db"),
+            "run", TOWN_NAME, "--json", "--store", store, *options
         )
         assert code == 0, error
         listed = json.loads(output)["list"]
-        shown[name] = {each["id"] for each in listed if not each["suppressed_by"]}
+        runs.append({each["id"]: each for each in listed if not each["suppressed_by"]})
 
-    sets = ("--rules", "mine.toml", "--rules", "others.toml")
     code, output, error = command(
-        "compare", TOWN_NAME, *sets, "--json", "--fail-if", "only_a > 0"
+        *("compare", TOWN_NAME, "--rules", "mine.toml", "--json"),
+        *("--fail-if", "only_a > 0", "--fail-if", "only_b > 99"),
     )
+    assert (code, error) == (1, "failed: only_a > 0: only_a is 1\n")
     found = json.loads(output)
-    assert (code, error) == (
-        1,
-        f"failed: only_a > 0: only_a is {found['figures']['only_a']:g}\n",
-    )
-    paired = [(pair["by_a"]["id"], pair["by_b"]["id"]) for pair in found["changed"]]
-    only_a = {each["id"] for each in found["only_a"]}
-    only_b = {each["id"] for each in found["only_b"]}
-    assert only_a
-    assert only_a | {one for one, _ in paired} >= shown["mine"] - shown["others"]
-    assert only_b | {other for _, other in paired} >= shown["others"] - shown["mine"]
-    assert only_a <= shown["mine"]
-    assert only_b <= shown["others"]
-    assert not (only_a & shown["others"])
-    assert not (only_b & shown["mine"])
+    assert found["failed"] == ["only_a > 0: only_a is 1"]
+
+    by_code, by_mine = runs
+    pairs = [(pair["by_a"], pair["by_b"]) for pair in found["changed"]]
+    assert pairs
+    assert all(by_code[one["id"]] == one for one, _ in pairs)
+    assert all(by_mine[other["id"]] == other for _, other in pairs)
+    alone = by_code.keys() - by_mine - {one["id"] for one, _ in pairs}
+    added = by_mine.keys() - by_code - {other["id"] for _, other in pairs}
+    assert found["only_a"] == [by_code[key] for key in alone] != []
+    assert found["only_b"] == [by_mine[key] for key in added] != []
 
 
 def test_the_code_is_compared_with_one_rulebook(command, tmp_path):
-    (tmp_path / "mine.toml").write_text(
-        '[voltage_loss]\nstatus = "retired"\nversion = 2\n'
-    )
+    (tmp_path / "mine.toml").write_text(RETIRED_RULE)
     code, output, error = command(
         "compare", TOWN_NAME, "--rules", "mine.toml", "--zh", "--report", "page.html"
     )
@@ -232,6 +239,7 @@ def test_the_code_is_compared_with_one_rulebook(command, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ([], "give --rules once, to compare"),
         (["--rules", "mine.toml"] * 3, "give --rules once, to compare"),
         (["--rules", "none.toml"], "none.toml: there is no such file"),
         (["--rules", "mine.toml", "--fail-if", "fals > 1"], "did you mean false?"),
