@@ -369,6 +369,39 @@ def compare(
 
 
 @app.command()
+def explain(
+    context: typer.Context,
+    sources: Sources,
+    rule: Annotated[str, typer.Option(help="The rule that is explained.")],
+    at: Annotated[
+        str,
+        typer.Option(help="A local time, or a date, which means its end."),
+    ],
+    subject: Annotated[
+        str,
+        typer.Option("--meter", "--subject", help="A meter, or what the rule judges."),
+    ] = "",
+    area: Annotated[
+        str, typer.Option(help="Its area, or alone: the area is the subject.")
+    ] = "",
+    rules_file: RulesFile = None,
+    json: Json = False,
+    chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
+) -> None:
+    """Judges a history and shows what a rule read of a subject at a time, and why it raised an alert or did not."""
+    from streams.explain_command import Question, explain_history  # noqa: PLC0415 - as `run`
+
+    explain_history(
+        sources,
+        Question(rule, subject, area, at),
+        load_as_it_stands(rules_file),
+        _load_settings(context),
+        as_json=json,
+        chinese=chinese,
+    )
+
+
+@app.command()
 def stalls(sources: Sources, json: Json = False) -> None:
     """Compares the stages of a work history that are flagged as stalled with the stages that took longest."""
     from replay.stalls import compare  # noqa: PLC0415 - as above

@@ -1,0 +1,297 @@
+"""What a rule made of one subject at a time: its columns and score, and why it raised an alert or did not."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from detectors.engine import Engine
+from detectors.episode_alerts import evidence_of
+from detectors.episodes import LULL_SECONDS
+from detectors.judge import Judge
+from detectors.revisable import RevisableJudge
+from detectors.rule import Rule
+from models.feature import Feature
+from models.state.cells import Cells, Columns
+from models.state.index import Index
+from schemas.alert import Alert
+from schemas.columns import PHASE_NAMES, Batch, Codes, Column, Mask
+from schemas.declarations import declarations
+
+CONTEXT_ROWS = 5  # before and after the explained row
+NEAR_SCORE = 0.8  # from which a score that raised nothing is a near miss
+NAME_UNITS = {"kwh": "kWh", "kva": "kVA", "days": "d", "hours": "h"}
+"""By the last word of a column's name: the unit of a column that no kind declares."""
+Outcome = Literal["raised", "suppressed", "held", "quiet", "cannot_tell"]
+
+
+class ScoredRow(NamedTuple):
+    """A row as the rule read and scored it."""
+
+    at: int
+    score: float  # of the worst phase; NaN: cannot tell
+    values: dict[str, float | None]  # by column, one a phase; None if not known
+    missing: tuple[str, ...]  # columns that the rule needs and that are NaN
+    settings: dict[str, float]  # in force for the row
+    gap: float  # s since the row before; 0 where rows have no gaps
+
+
+class NotedColumns(NamedTuple):
+    """Given by RowNotes."""
+
+    is_noted: Mask  # True in rows of the subject
+
+
+class RowNotes(Feature):
+    """Notes the rows of one subject, scored by one rule; it comes after all features that the rule may read."""
+
+    distinct = False
+
+    def __init__(self, rule: Rule, index: Index, subject: str, area: str) -> None:
+        self.cells = Cells()
+        self._rule = rule
+        self._index = index
+        self._subject = subject
+        self._area = area  # "" for any
+        # by area and time; a row that is judged again replaces its earlier score
+        self.rows: dict[str, dict[int, ScoredRow]] = defaultdict(dict)
+
+    def places(self) -> dict[str, int]:
+        """The slot of the subject by area."""
+        areas = [self._area] if self._area else list(self._index.known)
+        found = {
+            area: self._index.known.get(area, {}).get(self._subject) for area in areas
+        }
+        return {area: slot for area, slot in found.items() if slot is not None}
+
+    def fold(self, slots: Codes) -> NotedColumns:
+        """Finds the rows of the subject."""
+        return NotedColumns(np.isin(slots, list(self.places().values())))
+
+    def columns_for(self, slots: Codes, columns: Columns) -> Columns:
+        """Notes the rows of the subject in whole columns, and gives what `fold` does."""
+        for area, slot in self.places().items():
+            picked = np.flatnonzero(slots == slot)
+            if not len(picked):
+                continue
+            own = {name: column[..., picked] for name, column in columns.items()}
+            rows = scored_rows(self._rule, own)
+            self.rows[area].update((row.at, row) for row in rows)
+        return self.fold(slots)._asdict()
+
+
+def scored_rows(rule: Rule, columns: Columns) -> Iterator[ScoredRow]:
+    """Every row of columns, scored by a rule."""
+    missing = {name: np.isnan(columns[name]) for name in rule.reads}
+    scores = rule.score(columns, missing)
+    needed = _value_names(rule.reads, columns)
+    names = [*needed, *_value_names(rule.beside, columns)]
+
+    for row, at in enumerate(columns["at"].tolist()):
+        score = scores[..., row]
+        if score.ndim:
+            score = _worst(score, rule.clear, int(columns["elements"][row]))
+        evidence, shown = evidence_of(rule, columns, row, -1)
+        values = {name: evidence.get(name) for name in names}
+        yield ScoredRow(
+            at=at,
+            score=float(score),
+            values=values,
+            missing=tuple(name for name in needed if values[name] is None),
+            settings={name: shown[name] for name in rule.settings},
+            gap=float(columns["gap"][row]) if "gap" in columns else 0.0,
+        )
+
+
+def _worst(scores: Column, clear: float, elements: int) -> Column:
+    """The highest score of a meter's phases; NaN if it is well but a phase is NaN."""
+    known = scores[~np.isnan(scores)]
+    worst = known.max(initial=-np.inf)
+    if not len(known) or (worst < clear and len(known) < elements):
+        return np.array(np.nan)
+    return np.asarray(worst)
+
+
+def _value_names(columns_read: Iterable[str], columns: Columns) -> list[str]:
+    """The names of the values of columns, one a phase."""
+    names: list[str] = []
+    for name in columns_read:
+        if columns[name].ndim > 1:
+            names += [f"{name}_{phase.lower()}" for phase in PHASE_NAMES]
+        else:
+            names.append(name)
+    return names
+
+
+@dataclass(frozen=True)
+class ExplainedRow:
+    """A row of a subject, the rows around it, and what became of its score."""
+
+    outcome: Outcome
+    row: ScoredRow
+    around: Sequence[ScoredRow]  # with the row
+    alert: Alert | None  # whose episode the row belongs to
+    withdrawn: bool  # True if an alert on the row was withdrawn later
+    trouble: int  # s for which the score has been 1 or more
+    hold: int  # s for which it must be
+
+    @property
+    def is_near_miss(self) -> bool:
+        """True if the score came close to the raise line and raised nothing."""
+        return self.outcome == "quiet" and self.row.score >= NEAR_SCORE
+
+
+class ExplainedHistory:
+    """A history judged by all rules, with notes on one rule and subject.
+
+    A rule of areas needs the area alone, as the area or as the subject.
+    """
+
+    def __init__(self, engine: Engine, rule: Rule, subject: str, area: str) -> None:
+        self._engine = engine
+        self._rule = rule
+        judges = engine.judges
+        pipeline = next(each for each in judges.pipelines if each.kind is rule.kind)
+        self._is_of_areas = pipeline.index is engine.indexes.areas
+        if self._is_of_areas:
+            subject, area = "", area or subject
+        self._name = subject or area
+        self._subject = subject
+        self._index = pipeline.index
+        self._notes = RowNotes(rule, pipeline.index, subject, area)
+        for judge in _judges_of(judges.by_name[pipeline.name]):
+            judge.features = [*judge.features, self._notes]
+
+        self._alerts: dict[str, Alert] = {}  # by id, in their last states
+        self._times: list[int] = []  # the first and last of each batch
+
+    def judge(self, batches: Iterable[Batch]) -> None:
+        """Judges batches."""
+        for batch in batches:
+            if not len(batch):
+                continue
+            self._times += [int(batch.at.min()), int(batch.at.max())]
+            for alert in [*self._engine.step(batch), *self._engine.shadowed]:
+                if (alert.rule, alert.subject) == (self._rule.name, self._subject):
+                    self._alerts[alert.id] = alert
+
+    @property
+    def has_rows(self) -> bool:
+        """True if the history has a row."""
+        return bool(self._times)
+
+    def area(self) -> str:
+        """The area of the subject. Raises ValueError if it is in none or in several."""
+        areas = sorted(self._notes.places())
+        if len(areas) == 1:
+            return areas[0]
+        if areas:
+            raise ValueError(
+                f"{self._name} is in the areas {', '.join(areas)}: choose one by --area"
+            )
+
+        names = set(self._index.known)
+        if not self._is_of_areas:
+            names = {name for known in self._index.known.values() for name in known}
+        near = get_close_matches(self._name, sorted(names), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(
+            f"{self._rule.name} judges {self._rule.kind.kind}, and none is of {self._name}{hint}"
+        )
+
+    def span(self) -> tuple[int, int]:
+        """The first and the last time of a history that has rows."""
+        own_times = [at for rows in self._notes.rows.values() for at in rows]
+        times = [*self._times, *own_times]
+        return min(times), max(times)
+
+    def at(self, at: int) -> ExplainedRow | None:
+        """The explanation of the last row until a time; None if there is no such row."""
+        area = self.area()
+        by_time = self._notes.rows.get(area, {})
+        rows = [by_time[each] for each in sorted(by_time)]
+        place = bisect_right([row.at for row in rows], at) - 1
+        if place < 0:
+            return None
+
+        alerts = [alert for alert in self._alerts.values() if alert.area == area]
+        first = max(place - CONTEXT_ROWS, 0)
+        around = rows[first : place + CONTEXT_ROWS + 1]
+        return _explanation(self._rule, rows[: place + 1], around, alerts)
+
+
+def _judges_of(judge: RevisableJudge | Judge) -> tuple[Judge, ...]:
+    """The judges of a pipeline; the final one must have the features of the live one."""
+    if isinstance(judge, RevisableJudge):
+        return judge.final, judge.live
+    return (judge,)
+
+
+def _explanation(
+    rule: Rule,
+    rows: Sequence[ScoredRow],
+    around: Sequence[ScoredRow],
+    alerts: Iterable[Alert],
+) -> ExplainedRow:
+    """Explains the last of a subject's rows."""
+    row = rows[-1]
+    begun = [alert for alert in alerts if alert.since <= row.at]
+    episodes = [alert for alert in begun if _is_open(alert, row.at)]
+    alert = max(episodes, key=lambda each: each.since, default=None)
+    withdrawn = any(each.state == "withdrawn" and each.at >= row.at for each in begun)
+
+    outcome: Outcome = "quiet"
+    if alert and alert.raised <= row.at:
+        outcome = "suppressed" if alert.suppressed_by else "raised"
+    elif np.isnan(row.score):
+        outcome = "cannot_tell"
+    elif row.score >= rule.levels[0].score:
+        outcome = "held"
+    trouble = _trouble_seconds(rule, rows)
+    hold = rule.levels[0].hold
+    return ExplainedRow(outcome, row, around, alert, withdrawn, trouble, hold)
+
+
+def _is_open(alert: Alert, at: int) -> bool:
+    """True if an episode that had begun was not over at a time."""
+    return alert.state == "raised" or (alert.state == "cleared" and at < alert.at)
+
+
+def _trouble_seconds(rule: Rule, rows: Sequence[ScoredRow]) -> int:
+    """For how long a row and those before it have had a score of trouble, without a lull between them."""
+    line, _, hold = rule.levels[0]
+    longest_gap = max(LULL_SECONDS.get(rule.kind, 0), hold)
+    last = since = rows[-1].at
+    for row in reversed(rows):
+        if np.isnan(row.score):
+            continue
+        if row.score < line:
+            break
+        since = row.at
+        if not row.gap <= longest_gap:
+            break
+    return last - since
+
+
+def units(rule: Rule, names: Iterable[str]) -> dict[str, str]:
+    """The unit of each value that a rule reads, "" if nothing declares it.
+
+    >>> from detectors.rule import ALL_RULES
+    >>> units(ALL_RULES["zero_usage"], ["zero_days", "usual_kwh", "lossy"])
+    {'zero_days': 'd', 'usual_kwh': 'kWh', 'lossy': ''}
+    """
+    declared = declarations(rule.kind)
+    found: dict[str, str] = {}
+    for name in names:
+        column, _, phase = name.rpartition("_")
+        base = column if column in declared and len(phase) == 1 else name
+        last_word = name.rpartition("_")[2]
+        by_name = NAME_UNITS.get(last_word, "")
+        found[name] = declared[base].unit.name if base in declared else by_name
+    return found
