@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal, NamedTuple
@@ -26,8 +26,11 @@ from schemas.declarations import declarations
 
 CONTEXT_ROWS = 5  # before and after the explained row
 NEAR_SCORE = 0.8  # from which a score that raised nothing is a near miss
-NAME_UNITS = {"kwh": "kWh", "kva": "kVA", "days": "d", "hours": "h"}
+NAME_UNITS = {"kwh": "kWh", "kva": "kVA", "kw": "kW", "days": "d", "hours": "h"}
 """By the last word of a column's name: the unit of a column that no kind declares."""
+MASTER_UNITS = {"un": "V", "ib": "A", "imax": "A"}
+"""The units of master data, whose names in records end with them."""
+OVER_PHASES = ("mean", "most", "total")  # first words of columns made of phases
 Outcome = Literal["raised", "suppressed", "held", "quiet", "cannot_tell"]
 
 
@@ -285,13 +288,23 @@ def units(rule: Rule, names: Iterable[str]) -> dict[str, str]:
     >>> from detectors.rule import ALL_RULES
     >>> units(ALL_RULES["zero_usage"], ["zero_days", "usual_kwh", "lossy"])
     {'zero_days': 'd', 'usual_kwh': 'kWh', 'lossy': ''}
+    >>> units(ALL_RULES["voltage_loss"], ["u_a", "most_i", "un"])
+    {'u_a': 'V', 'most_i': 'A', 'un': 'V'}
     """
-    declared = declarations(rule.kind)
-    found: dict[str, str] = {}
-    for name in names:
-        column, _, phase = name.rpartition("_")
-        base = column if column in declared and len(phase) == 1 else name
-        last_word = name.rpartition("_")[2]
-        by_name = NAME_UNITS.get(last_word, "")
-        found[name] = declared[base].unit.name if base in declared else by_name
-    return found
+    declared = {
+        name: column.unit.name for name, column in declarations(rule.kind).items()
+    }
+    known = NAME_UNITS | MASTER_UNITS | declared
+    return {name: _unit(name, known) for name in names}
+
+
+def _unit(name: str, known: Mapping[str, str]) -> str:
+    """The unit of a value by its column's name, its phase left out, or by its last word; "" if none is known."""
+    if name in known:
+        return known[name]
+    column, _, last = name.rpartition("_")
+    if last.upper() in PHASE_NAMES and column in known:
+        return known[column]
+    if column in OVER_PHASES:
+        return known.get(last, "")
+    return NAME_UNITS.get(last, "")
