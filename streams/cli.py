@@ -36,6 +36,7 @@ from streams.rule_commands import app as rules
 from streams.rulebook_files import load_as_it_stands, load_for_run
 from streams.sending import send_source
 from streams.settings import Settings, load
+from streams.terminal import plain_output
 
 app = typer.Typer(
     help="Watches an electricity utility's meters.",
@@ -50,7 +51,7 @@ registry = typer.Typer(
 app.add_typer(registry, name="registry")
 app.add_typer(rules, name="rules")
 
-out = Console(highlight=False, markup=False, soft_wrap=True)
+out = plain_output()
 err = Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -44,6 +44,7 @@ from streams.local.runner import opened
 from streams.report.score_page import score_page
 from streams.rulebook_files import load_as_it_stands
 from streams.settings import Settings
+from streams.terminal import plain_output
 from streams.text_tables import percent, show_table
 
 EXAMPLE_LINES = 10  # of each kind of difference
@@ -165,7 +166,7 @@ def compare_rule_sets(
     if report:
         report.write_text(shown.page(PAGE_LANGUAGES[chinese]), encoding="utf-8")
     if not as_json:
-        shown.show(Console(highlight=False, markup=False, soft_wrap=True))
+        shown.show(plain_output())
     return failed
 
 

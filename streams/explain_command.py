@@ -24,6 +24,7 @@ from streams.judged_history import refusals
 from streams.lines import visible
 from streams.local.runner import opened
 from streams.settings import Settings
+from streams.terminal import plain_output
 from streams.text_tables import show_table
 from streams.times import local_time
 
@@ -95,7 +96,7 @@ def explain_history(
     if as_json:
         show_json(shown.plain())
         return
-    shown.show(Console(highlight=False, markup=False, soft_wrap=True), chinese=chinese)
+    shown.show(plain_output(), chinese=chinese)
 
 
 def _chosen(rules: Sequence[Rule], name: str) -> Rule:

@@ -33,12 +33,13 @@ from streams.kafka.rulebooks import newest, send
 from streams.rulebook_files import load, load_fitting
 from streams.settings import Settings
 from streams.settings import load as load_settings
+from streams.terminal import plain_output
 
 app = typer.Typer(
     help="Rules: what they are set to, and publishing other settings.",
     no_args_is_help=True,
 )
-out = Console(highlight=False, markup=False, soft_wrap=True)
+out = plain_output()
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 RulesFile = Annotated[

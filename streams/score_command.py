@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from detectors.rule import ALL_RULES
 from replay.history import Source, nothing_read
 from replay.labels import Label
@@ -30,6 +28,7 @@ from streams.local.progress import Progress
 from streams.local.runner import opened
 from streams.report.score_page import score_page
 from streams.settings import Settings
+from streams.terminal import plain_output
 from streams.text_tables import estimate_text, percent, show_table
 from streams.times import local_time
 
@@ -96,7 +95,7 @@ def score_history(
     if as_json:
         show_json(_plain(progress, scores, source, file))
         return
-    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out = plain_output()
     out.print(visible(f"{source.name}: {span}"))
     show_table(table, out, words=TEXT_COLUMNS)
     for note in notes:

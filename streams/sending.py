@@ -22,8 +22,9 @@ from schemas.wire import Shape
 from streams.json_output import show_json
 from streams.kafka.topics import ensure
 from streams.settings import Settings
+from streams.terminal import plain_output
 
-out = Console(highlight=False, markup=False, soft_wrap=True)
+out = plain_output()
 err = Console(stderr=True, highlight=False)
 
 

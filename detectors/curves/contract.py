@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.master.records import AREA_COLUMNS, METER_COLUMNS
+from models.signature import signature_of
 from schemas.columns import AreaDays, Batch, Column, Days, Readings
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
@@ -77,21 +78,17 @@ def curve(
     """
 
     def declare(draw: Callable[..., Drawn]) -> Curve:
-        reads: list[str] = []
-        settings: list[str] = []
-        for parameter in inspect.signature(draw).parameters.values():
-            is_setting = parameter.kind is parameter.KEYWORD_ONLY
-            (settings if is_setting else reads).append(parameter.name)
-            if parameter.default is not parameter.empty:
-                raise ValueError(f"{draw.__name__}: {parameter.name} is the rule's")
+        reads, optional_reads, settings = signature_of(draw)
+        unset = inspect.Parameter.empty
+        given = [name for name, value in settings.items() if value is not unset]
+        if own := [*optional_reads, *given]:
+            raise ValueError(f"{draw.__name__}: {own[0]} is the rule's")
 
         unknown = {*reads} - DRAWN_COLUMNS[kind] - MASTER_COLUMNS
         if unknown:
             names = ", ".join(sorted(unknown))
             raise ValueError(f"{draw.__name__}: {kind.kind} have no column {names}")
-        return Curve(
-            draw.__name__, kind, unit, near, draw, tuple(reads), tuple(settings)
-        )
+        return Curve(draw.__name__, kind, unit, near, draw, reads, tuple(settings))
 
     return declare
 
