@@ -113,7 +113,9 @@ def _entries_of(
 
     A number that fails in the same second was tried again, and went through.
 
-    >>> list(_entries_of([Paid(10, 100.0, "R1"), Paid(30, 100.0, "R1")], [(5, "R1"), (20, "R1"), (25, "R1")]))
+    >>> paid = [Paid(10, 100.0, "R1"), Paid(30, 100.0, "R1")]
+    >>> returned = [(5, "R1"), (20, "R1"), (25, "R1")]
+    >>> list(_entries_of(paid, returned))
     [(10, 100.0), (20, -100.0), (30, 100.0)]
     """
     balances: dict[str, float] = {}
