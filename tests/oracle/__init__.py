@@ -55,9 +55,7 @@ def expected(stream: Stream) -> Endings:
 
 def contents(row: Row) -> Hashable:
     """All that a row says, NaN equal to NaN."""
-    columns = {
-        name: np.asarray(value).tobytes() for name, value in row.columns.items()
-    }
+    columns = {name: np.asarray(value).tobytes() for name, value in row.columns.items()}
     return row.kind, row.area, row.subject, row.at, *columns.items()
 
 
