@@ -16,6 +16,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -44,6 +45,7 @@ from schemas.units import DAY_SECONDS
 from schemas.use_class import UseClassModel
 
 START_TIME = 1_772_380_800  # Monday 2026-03-02 in Shanghai, d1 of every case
+MOST_CASES = 100  # kept after they were run
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 CASE_KINDS = ("fires", "near miss", "cannot tell", "clears", "false positive")
 COLUMN_DEFAULTS: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys(
@@ -104,7 +106,9 @@ def rules_with_a_file() -> list[str]:
     return sorted(path.stem for path in CASES_FOLDER.glob("*.toml"))
 
 
+@cache
 def casebook(rule: str) -> Casebook:
+    """The notes and cases of a rule; nobody changes them."""
     with (CASES_FOLDER / f"{rule}.toml").open("rb") as file:
         return msgspec.convert(tomllib.load(file), Casebook)
 
@@ -402,6 +406,12 @@ def run(case: Case, rule: Rule) -> tuple[list[Alert], RecordingRule]:
     if case.now:
         alerts += engine.tick(parse_time(case.now))
     return alerts, recording
+
+
+@lru_cache(maxsize=MOST_CASES)
+def run_case(rule: str, n: int) -> tuple[list[Alert], RecordingRule]:
+    """The alerts of a rule on its n-th case; the cases of the last rules are kept."""
+    return run(casebook(rule).case[n], ALL_RULES[rule])
 
 
 ALERT_COLUMNS = (
