@@ -74,7 +74,7 @@ def settings(environment: dict[str, str]) -> Settings:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that need the broker, and puts those on the cases of a rule together: a process runs them once."""
+    """Marks the tests that need the broker, and puts those on a rule's cases together: one process runs the cases."""
     for item in items:
         if "broker" in getattr(item, "fixturenames", ()):
             item.add_marker("broker")

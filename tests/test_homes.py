@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -40,7 +39,7 @@ UsageAlerts = dict[str, tuple[int, int, str]]
 class Home:
     """One customer with these kWh a day, in much the same hourly shape; nights have a load for so many days."""
 
-    levels: list[float]
+    levels: Sequence[float]
     segment: Segment = "residential"
     pv_kva: float = 0.0
     nights_until: int = 10_000

@@ -554,7 +554,7 @@ def test_master_data_may_come_any_time_before_it_takes_effect(seed: int):
 
 
 def ticked(stream: Stream, every: int, until: int) -> list[Alert]:
-    """The alerts while a wall clock runs along from the start of a stream in order, in steps of `every` seconds."""
+    """The alerts while a wall clock runs along from the stream's start, in steps of `every` seconds."""
     engine = engine_of(stream)
     alerts = []
     now = stream.rows[0].at
@@ -564,6 +564,7 @@ def ticked(stream: Stream, every: int, until: int) -> list[Alert]:
         for n, (before, ticks) in enumerate(pairwise(ticks_before), 1)
         if ticks > before
     ]
+
     for batch in stream.batches(cuts):
         while now < batch.at[0]:
             alerts += engine.tick(now)

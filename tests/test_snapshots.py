@@ -304,6 +304,7 @@ def test_refused_snapshot_leaves_the_engine_unchanged():
     state, history = goldens.load_golden(LAST_GOLDEN)
     lived_state, expected = lived_through(LAST_GOLDEN)
     lived = lived_engine(LAST_GOLDEN)
+
     for name in ("open_days", "index/meters", "policy", "work"):
         tree = goldens.opened(state)
         tree["owners"][name]["columns"] = dict.fromkeys(
