@@ -23,11 +23,11 @@ from replay.series import Series, read_series, scores_of
 from schemas.columns import Column
 
 WINDOWS_FILE = Path("labels") / "combined_windows.json"
-VALUE_COLUMN, TIME_COLUMN, ZONE = "value", "timestamp", "UTC"
+VALUE_COLUMN, TIME_COLUMN, FILE_ZONE = "value", "timestamp", "UTC"
 PROBATION_SHARE, PROBATION_ROWS = 0.15, 750  # of a file that is not scored, and at most
 PEER_ROWS = 500
 FAR_PAST = 3.0  # window lengths behind a window, from which a false alarm costs all
-WORDS = ("Profile", "meterwatch series", "distance from the last rows")
+TABLE_HEADS = ("Profile", "meterwatch series", "distance from the last rows")
 Window = tuple[int, int]  # first and last row
 Score = Callable[[Series], Column]
 
@@ -40,14 +40,14 @@ class Profile(NamedTuple):
     miss: float
 
 
-PROFILES = (
+COST_PROFILES = (
     Profile("standard", 0.11, 1.0),
     Profile("low FP", 0.22, 1.0),
     Profile("low FN", 0.11, 2.0),
 )
 
 
-class Judged(NamedTuple):
+class ScoredFile(NamedTuple):
     """The scores of one file, with its windows."""
 
     scores: Column
@@ -82,7 +82,7 @@ def alarm_worths(rows: int, windows: Sequence[Window]) -> tuple[Column, Column]:
     return worths, number
 
 
-def best_score(files: Iterable[Judged], profile: Profile) -> float:
+def best_score(files: Iterable[ScoredFile], profile: Profile) -> float:
     """The score of the best threshold for all files, 0 to 100, or below 0 if alarms cost more than they find."""
     # every row that may raise an alarm: its score, its worth, and its window of all files
     scores, worths, numbers = [], [], []
@@ -157,9 +157,9 @@ def scored(folder: Path, score: Score) -> list[float]:
     """The scores of a detector by profile. Raises SourceError for a file that cannot be read."""
     files = []
     for path, windows in read_windows(folder):
-        series = read_series(path, VALUE_COLUMN, TIME_COLUMN, ZONE)
-        files.append(Judged(score(series), row_windows(series, windows)))
-    return [best_score(files, profile) for profile in PROFILES]
+        series = read_series(path, VALUE_COLUMN, TIME_COLUMN, FILE_ZONE)
+        files.append(ScoredFile(score(series), row_windows(series, windows)))
+    return [best_score(files, profile) for profile in COST_PROFILES]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,8 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
-    print(f"| {' | '.join(WORDS)} |\n|---|---|---|")
-    for profile, *values in zip(PROFILES, *columns, strict=True):
+    print(f"| {' | '.join(TABLE_HEADS)} |\n|---|---|---|")
+    for profile, *values in zip(COST_PROFILES, *columns, strict=True):
         print(f"| {profile.name} | {' | '.join(f'{value:.1f}' for value in values)} |")
     return 0
 

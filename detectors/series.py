@@ -79,6 +79,8 @@ class _Statistic:
 
     def score(self, value: float, least_spread: float, seconds: float) -> float:
         """The score of a value that comes so long after the one before, NaN before enough is known; learns it then."""
+        if math.isnan(value):
+            return math.nan
         if not self.rows:
             self.mean = value
         distance = value - self.mean
@@ -92,6 +94,13 @@ class _Statistic:
                 distance *= CLIPPED_SPREADS / deviation
         self._learn(distance, seconds)
         return score
+
+    def clipped(self, value: float) -> float:
+        """A value that teaches no more than the spread allows, once that is known."""
+        if not self.is_known or math.isnan(value):
+            return value
+        reach = CLIPPED_SPREADS * self.spread
+        return min(max(value, self.mean - reach), self.mean + reach)
 
     def _learn(self, distance: float, seconds: float) -> None:
         """Move the usual level and spread towards a value at that distance."""
@@ -157,18 +166,18 @@ class SeriesDetector:
         least_spread = LEAST_SPREAD * max(self._high - self._low, 0.0)
         seconds = at - self._last_at if self._last_at else 0
 
-        scores = []
-        for name, measure in measures.items():
-            statistic = self._statistics[name]
-            is_missing = math.isnan(measure)
-            scores.append(
-                math.nan
-                if is_missing
-                else statistic.score(measure, least_spread, seconds)
-            )
-
-        self._season.learn(*slots, value)
+        scores = [
+            self._statistics[name].score(measure, least_spread, seconds)
+            for name, measure in measures.items()
+        ]
+        self._season.learn(*slots, self._taught(value, expected))
         self._low, self._high = min(self._low, value), max(self._high, value)
         self._last_at, self._last_value = at, value
         known = [score for score in scores if not math.isnan(score)]
         return max(known, default=math.nan), *scores, expected
+
+    def _taught(self, value: float, expected: float) -> float:
+        """The value that the season learns: a single spike does not become usual."""
+        if math.isnan(expected):
+            return value
+        return expected + self._statistics["season"].clipped(value - expected)

@@ -145,7 +145,7 @@ def series_alerts(series: Series, scores: SeriesScores) -> Iterator[Alert]:
 def _alert(
     series: Series, scores: SeriesScores, rows: NDArray[Any], quiet: int
 ) -> Alert:
-    """The alert of a stretch: it began with the first row, and the highest score speaks."""
+    """The alert of a stretch: it began with the first row, and its sentence is of the highest score."""
     since, last = int(series.at[rows[0]]), int(series.at[rows[-1]])
     is_over = int(series.at[-1]) - last > quiet
     top = int(rows[np.argmax(scores.score[rows])])
@@ -154,6 +154,7 @@ def _alert(
         "expected": float(scores.expected[top]),
         **{f"{name}_score": float(getattr(scores, name)[top]) for name in STATISTICS},
     }
+
     english, chinese = SENTENCES[scores.statistic(top)]
     return Alert(
         id=alert_id(SERIES_RULE, series.name, series.column, since),

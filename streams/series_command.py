@@ -128,6 +128,7 @@ def _table(
 ) -> list[list[str]]:
     """The alerts as rows of a table, below its heads."""
     rows = [[head[chinese] for head in TABLE_HEADS]]
+
     for alert in alerts:
         expected = alert.evidence.get("expected")
         is_over = alert.state == "cleared"

@@ -11,29 +11,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import nab
-from bench.nab import Judged, alarm_worths, best_score
+from bench.nab import ScoredFile, alarm_worths, best_score
 from detectors.series import STATISTICS, SeriesDetector
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from streams.cli import main
 
 START_TIME = 1_772_323_200
-DAYS = 60
-HOURS = DAYS * 24
+DAY_COUNT = 60
+HOUR_COUNT = DAY_COUNT * 24
 ODD_HOUR = 50 * 24 + 3  # 03:00 of day 50
-AT = START_TIME + HOUR_SECONDS * np.arange(HOURS)
+HOUR_TIMES = START_TIME + HOUR_SECONDS * np.arange(HOUR_COUNT)
 
 
 def daily_load(seed=1):
     """Hours of a load that is high by day, less so at weekends."""
-    noise = np.random.default_rng(seed).normal(0, 0.3, HOURS)
-    hour = np.arange(HOURS) % 24
-    weekday = np.arange(HOURS) // 24 % 7 < 5
+    noise = np.random.default_rng(seed).normal(0, 0.3, HOUR_COUNT)
+    hour = np.arange(HOUR_COUNT) % 24
+    weekday = np.arange(HOUR_COUNT) // 24 % 7 < 5
     return (
         10 + 4 * np.sin((hour - 6) * np.pi / 12) * np.where(weekday, 1.0, 0.6) + noise
     )
 
 
-def scores(values, at=AT):
+def scores(values, at=HOUR_TIMES):
     return SeriesDetector(HOUR_SECONDS).score(at, values)
 
 
@@ -50,7 +50,7 @@ def test_usual_load_stays_quiet(seed):
 
 
 def with_change(kind):
-    values = daily_load()
+    values = daily_load(seed=0)
     if kind == "value":
         values[ODD_HOUR:] -= 12
     if kind == "rate":
@@ -90,19 +90,21 @@ def test_too_few_rows_and_missing_values_have_no_score():
 
 
 def test_constant_series_is_quiet_until_it_changes():
-    values = np.full(HOURS, 5.0)
+    values = np.full(HOUR_COUNT, 5.0)
     values[ODD_HOUR] = 5.001
     assert unusual_hours(values)[0] == ODD_HOUR
 
 
-@given(st.lists(st.integers(1, HOURS - 1), max_size=4), st.integers(0, 9))
+@given(st.lists(st.integers(1, HOUR_COUNT - 1), max_size=4), st.integers(0, 9))
 def test_any_cut_gives_the_same_scores(cuts, seed):
     values = daily_load(seed)
     detector = SeriesDetector(HOUR_SECONDS)
     pieces = [
         detector.score(at, part).score
         for at, part in zip(
-            np.split(AT, sorted(cuts)), np.split(values, sorted(cuts)), strict=True
+            np.split(HOUR_TIMES, sorted(cuts)),
+            np.split(values, sorted(cuts)),
+            strict=True,
         )
     ]
     np.testing.assert_array_equal(np.concatenate(pieces), scores(values).score)
@@ -139,7 +141,7 @@ def command(tmp_path, monkeypatch, capsys):
 
 
 def csv_of(values, head="time,load"):
-    times = np.datetime_as_string(AT.astype("datetime64[s]"))
+    times = np.datetime_as_string(HOUR_TIMES.astype("datetime64[s]"))
     rows = [f"{at}Z,{value:.3f}" for at, value in zip(times, values, strict=True)]
     return "\n".join([head, *rows]) + "\n"
 
@@ -159,12 +161,12 @@ def test_command_shows_alerts_and_page(command, tmp_path):
 def test_json_has_the_scores_of_every_row(command):
     _, out, _ = command(csv_of(with_change("rate")), "--json")
     printed = json.loads(out)
-    assert len(printed["rows"]["at"]) == len(printed["rows"]["score"]) == HOURS
+    assert len(printed["rows"]["at"]) == len(printed["rows"]["score"]) == HOUR_COUNT
     assert printed["rows"]["score"][0] is None
     assert printed["rows"]["score"][ODD_HOUR] >= 1
     [alert] = printed["alerts"]
-    assert alert["since"] == AT[ODD_HOUR]
-    assert alert["at"] <= AT[ODD_HOUR] + DAY_SECONDS
+    assert alert["since"] == HOUR_TIMES[ODD_HOUR]
+    assert alert["at"] <= HOUR_TIMES[ODD_HOUR] + DAY_SECONDS
 
 
 def test_rows_that_cannot_be_used_are_counted(command):
@@ -199,7 +201,7 @@ def test_bad_input_is_one_line(command, text, options, fault):
 
 
 def judged(scores, *windows):
-    return Judged(np.array(scores, float), list(windows))
+    return ScoredFile(np.array(scores, float), list(windows))
 
 
 def test_alarms_are_worth_less_the_later_they_come():
@@ -218,7 +220,7 @@ def test_first_row_of_every_window_is_perfect_and_nothing_is_zero():
     rows = rows.copy()
     rows[[30, 60]] = 1
     perfect = [judged(rows, (30, 39), (60, 69))]
-    for profile in nab.PROFILES:
+    for profile in nab.COST_PROFILES:
         assert best_score(perfect, profile) == pytest.approx(100)
         assert best_score(silent, profile) == pytest.approx(0, abs=60)
 
@@ -227,7 +229,7 @@ def test_false_alarms_and_probation_count_as_published():
     rows = np.zeros(100)
     rows[[5, 20, 30]] = 2  # 5 is in the probation of 15 rows
     standard, low_fp, low_fn = (
-        best_score([judged(rows, (30, 39))], profile) for profile in nab.PROFILES
+        best_score([judged(rows, (30, 39))], profile) for profile in nab.COST_PROFILES
     )
     assert standard == pytest.approx(100 * (1 - 0.11 + 1) / 2)
     assert low_fp == pytest.approx(100 * (1 - 0.22 + 1) / 2)
@@ -243,7 +245,7 @@ def test_benchmark_runs_on_a_folder(tmp_path, capsys):
         (data / f"{name}.csv").write_text(
             csv_of(with_change(name), "timestamp,value"), "utf-8"
         )
-        limits = AT[[ODD_HOUR - 12, ODD_HOUR + 12]].astype("datetime64[s]")
+        limits = HOUR_TIMES[[ODD_HOUR - 12, ODD_HOUR + 12]].astype("datetime64[s]")
         windows[f"made/{name}.csv"] = [
             [str(limit).replace("T", " ") for limit in limits]
         ]
