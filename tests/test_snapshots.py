@@ -8,6 +8,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -127,31 +128,36 @@ def test_state_that_a_golden_lacks_is_named():
     }
 
 
+class LivedThrough(NamedTuple):
+    """An engine that lived through the history of a golden: its state at the snapshot, then its alerts and last state."""
+
+    state: bytes
+    alerts: list[Alert]
+    last_state: bytes
+
+
 @cache
-def lived_through(name: str) -> tuple[bytes, list[Alert]]:
-    """The state at a golden snapshot of an engine that lived through its history, and that engine's later alerts."""
+def lived_through(name: str) -> LivedThrough:
+    """What an engine makes of the whole history of a golden."""
     history = goldens.load_golden(name)[1]
     lived = history.engine_at_snapshot()
-    return lived.snapshot(), history.alerts_after(lived)
+    state = lived.snapshot()
+    return LivedThrough(state, history.alerts_after(lived), lived.snapshot())
 
 
 def lived_engine(name: str) -> Engine:
     """An engine in the state of one that lived through the history of a golden."""
     lived = goldens.load_golden(name)[1].engine()
-    assert lived.restore(lived_through(name)[0]) == []
+    assert lived.restore(lived_through(name).state) == []
     return lived
 
 
 @pytest.mark.parametrize("name", goldens.names())
 def test_every_golden_snapshot_goes_on_as_an_engine_that_lived_through_it(name):
     state, history = goldens.load_golden(name)
-    lived_state, expected = lived_through(name)
+    expected = lived_through(name).alerts
     restored = history.engine()
     afresh = restored.restore(state)
-    if name == LAST_GOLDEN:
-        assert afresh == []
-        assert restored.snapshot() == lived_state
-
     assert len({alert.rule for alert in expected}) > 5
     otherwise = goldens.affected_rules(restored, afresh) | goldens.before_causes(
         state, restored
@@ -159,6 +165,9 @@ def test_every_golden_snapshot_goes_on_as_an_engine_that_lived_through_it(name):
     assert (
         goldens.differing_rules(expected, history.alerts_after(restored)) <= otherwise
     )
+    if name == LAST_GOLDEN:
+        assert afresh == []
+        assert restored.snapshot() == lived_through(name).last_state
 
 
 def test_a_new_state_needs_a_new_golden_file():
@@ -302,7 +311,7 @@ def test_checksum_covers_all_restored_state():
 
 def test_refused_snapshot_leaves_the_engine_unchanged():
     state, history = goldens.load_golden(LAST_GOLDEN)
-    lived_state, expected = lived_through(LAST_GOLDEN)
+    unbroken = lived_through(LAST_GOLDEN)
     lived = lived_engine(LAST_GOLDEN)
 
     for name in ("open_days", "index/meters", "policy", "work"):
@@ -315,8 +324,8 @@ def test_refused_snapshot_leaves_the_engine_unchanged():
             match=f"{name}: .*run the version that wrote it, or remove the checkpoint",
         ):
             lived.restore(pack_snapshot(tree))
-        assert lived.snapshot() == lived_state
-    assert history.alerts_after(lived) == expected
+        assert lived.snapshot() == unbroken.state
+    assert history.alerts_after(lived) == unbroken.alerts
 
 
 def test_missing_column_is_empty_and_unknown_column_is_dropped():
@@ -372,7 +381,7 @@ def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
     )
 
     assert restored.restore(state) == []
-    assert history.alerts_after(restored) == lived_through(LAST_GOLDEN)[1]
+    assert history.alerts_after(restored) == lived_through(LAST_GOLDEN).alerts
 
 
 def judges_with_features() -> list[str]:
@@ -405,7 +414,7 @@ def test_fresh_state_is_named_and_clears_no_unknown_alert(judge):
     restarted = history.engine()
     assert restarted.restore(restored.snapshot()) == []
 
-    alerts, expected = history.alerts_after(restored), lived_through(LAST_GOLDEN)[1]
+    alerts, expected = history.alerts_after(restored), lived_through(LAST_GOLDEN).alerts
     assert goldens.differing_rules(expected, alerts) <= goldens.affected_rules(
         restored, names
     )
@@ -454,7 +463,7 @@ def test_episodes_continue_when_their_rules_have_other_levels():
             owner["columns"]["since"] = np.concatenate([since, np.zeros_like(since)])
     restored = history.engine()
     assert restored.restore(pack_snapshot(tree)) == []
-    assert history.alerts_after(restored) == lived_through(LAST_GOLDEN)[1]
+    assert history.alerts_after(restored) == lived_through(LAST_GOLDEN).alerts
 
 
 def test_checkpoint_contains_the_layout_of_its_manifest():
