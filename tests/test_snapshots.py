@@ -129,7 +129,7 @@ def test_state_that_a_golden_lacks_is_named():
 
 
 class LivedThrough(NamedTuple):
-    """An engine that lived through the history of a golden: its state at the snapshot, then its alerts and last state."""
+    """Of an engine that lived through a golden: its state at the snapshot, then its alerts and its last state."""
 
     state: bytes
     alerts: list[Alert]
