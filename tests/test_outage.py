@@ -51,7 +51,6 @@ from tests.workers import (
     last_states,
     published_states,
     thinned,
-    total_rows,
     wait,
 )
 
@@ -405,9 +404,9 @@ class BrokerTown:
 
     def publish_and_wait(self, worker: WorkerProcess, third: int) -> None:
         """Returns when a worker has judged a third, perhaps before a checkpoint contains it."""
-        before = total_rows(worker.scrape())
+        before = worker.rows()
         sent = self.publish(third)
-        wait(lambda: total_rows(worker.scrape()) == before + sent)
+        wait(lambda: worker.rows() == before + sent)
 
     def freeze(self) -> None:
         self._running.send_signal(signal.SIGSTOP)
@@ -429,18 +428,18 @@ def test_worker_logs_little_during_an_outage_resumes_and_obeys_sigterm(
     with town.worker("one") as worker:
         town.publish_and_wait(worker, 0)
         wait(lambda: all_checkpointed(town.settings))
-        wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 1)
+        wait(lambda: worker.sample("meterwatch_brokers_answer") == 1)
         before = worker.log.read_text().count("\n")
-        answer = worker.scrape()["meterwatch_broker_answer_time_seconds", ()]
+        answer = worker.sample("meterwatch_broker_answer_time_seconds")
 
         town.publish_and_wait(worker, 1)
         town.freeze()
-        wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 0)
+        wait(lambda: worker.sample("meterwatch_brokers_answer") == 0)
         town.thaw()
-        wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 1)
+        wait(lambda: worker.sample("meterwatch_brokers_answer") == 1)
         wait(lambda: all_checkpointed(town.settings))
 
-        assert worker.scrape()["meterwatch_broker_answer_time_seconds", ()] > answer
+        assert worker.sample("meterwatch_broker_answer_time_seconds") > answer
 
         log = worker.log.read_text()
         assert log.count("the brokers are back after") == 1
@@ -451,7 +450,7 @@ def test_worker_logs_little_during_an_outage_resumes_and_obeys_sigterm(
         town.publish_and_wait(worker, 2)
         before = worker.log.read_text().count("\n")
         own_broker.kill()
-        wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 0)
+        wait(lambda: worker.sample("meterwatch_brokers_answer") == 0)
         assert worker.end() == 1
         log = worker.log.read_text()
         assert (

@@ -179,6 +179,14 @@ class WorkerProcess:
                 samples[sample.name, labels] = sample.value
         return Counter(samples)
 
+    def sample(self, name: str, *labels: str) -> Any:
+        """The value of one sample, 0 before the worker answers."""
+        return self.scrape(name)[name, labels]
+
+    def rows(self) -> int:
+        """The rows that the worker has received."""
+        return self.scrape("meterwatch_rows_total").total()
+
 
 def last_states(alerts: Iterable[Alert]) -> dict[str, dict[str, Any]]:
     """The last message of every alert that was not withdrawn, without the fields that depend on the way there."""
@@ -238,12 +246,6 @@ def all_checkpointed(settings: Settings) -> bool:
             )
 
     return asyncio.run(compare())
-
-
-def total_rows(counted: Samples) -> int:
-    return sum(
-        rows for (name, _), rows in counted.items() if name == "meterwatch_rows_total"
-    )
 
 
 def wait(condition: Callable[[], object]) -> None:
