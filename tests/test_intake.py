@@ -222,7 +222,12 @@ def test_transaction_marker_at_the_end_is_no_lag(settings, brief, tmp_path):
 
     for turn in ("first", "again"):
         with WorkerProcess(brief, tmp_path / turn) as worker:
-            wait(lambda: all_checkpointed(settings))
+            wait(
+                lambda: (
+                    "holds partitions" in worker.log.read_text()
+                    and all_checkpointed(settings)
+                )
+            )
             stays_alive(worker, 2 * float(STALL_SECONDS))
             assert lag(worker) == 0
             if turn == "first":
