@@ -17,6 +17,7 @@ from typing import Any
 
 import aiokafka
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     CoordinatorNotAvailableError,
     GroupAuthorizationFailedError,
@@ -502,3 +503,22 @@ def test_client_stops_though_its_fetcher_lost_its_cancellation(monkeypatch):
     )
     asyncio.run(asyncio.wait_for(consumer.stop(), 5))
     assert released.is_set()
+
+
+def test_topics_are_found_together_before_their_offsets_are_asked_for(monkeypatch):
+    """One by one, aiokafka takes a tenth of a second for each."""
+    found: set[str] = set()
+    tps = [TopicPartition(topic, number) for topic in "abc" for number in range(2)]
+
+    async def offsets(_, partitions):
+        assert found == {"a", "b", "c"}
+        found.clear()
+        return dict.fromkeys(partitions, 7)
+
+    for name in ("beginning_offsets", "end_offsets"):
+        monkeypatch.setattr(aiokafka.AIOKafkaConsumer, name, offsets)
+        consumer = object.__new__(answers.BoundedConsumer)
+        consumer._closed = True
+        consumer._client = SimpleNamespace(add_topic=found.add)
+        ask = getattr(consumer, name)
+        assert asyncio.run(ask(tps)) == dict.fromkeys(tps, 7)

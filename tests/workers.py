@@ -34,7 +34,7 @@ from streams.kafka.readers import read_to_end, reader
 from streams.kafka.worker import HASTE_MS
 from streams.settings import Settings
 
-WAIT_SECONDS = 60  # until a condition is given up
+WAIT_SECONDS = 180  # until a condition is given up; a busy machine takes its time
 LONGEST_PAUSE_SECONDS = 0.5  # between two looks at a condition
 DUTY_CYCLE_SECONDS = 0.1  # in which a process with a share of the time runs once
 # Reasons for suppressing an alert that depend on which alert came first.
