@@ -151,7 +151,7 @@ def agree(states: States, rows: Outcomes, history: DriverHistory) -> None:
 @pytest.fixture(scope="module")
 def adversarial(tmp_path_factory) -> DriverHistory:
     """Late, duplicate and out-of-order rows, which no file holds; in halves, within the grace period."""
-    stream = adversarial_areas(6, seed=5)
+    stream = adversarial_areas(12, seed=5)
     batches = list(portions(stream, 60))
     halves = [
         [batch for portion in half for batch in portion]
