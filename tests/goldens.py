@@ -73,7 +73,7 @@ class History(NamedTuple):
         """The alerts of an engine on the rows after the snapshot, and on quiet days."""
         alerts = [alert for batch in self.after for alert in engine.step(batch)]
         for _ in range(QUIET_DAYS):
-            alerts += engine.tick(int(engine.watermarks.max()) + 86_400)
+            alerts += engine.tick(int(engine.areas.watermarks.max()) + 86_400)
         return alerts
 
 

@@ -419,7 +419,7 @@ def test_alerts_of_dropped_episodes_are_withdrawn():
     saved, restarted = restored.snapshot(), history.engine()
     assert restarted.restore(saved) == []
 
-    alerts = restarted.tick(int(restarted.watermarks.max()))
+    alerts = restarted.tick(int(restarted.areas.watermarks.max()))
     withdrawn = [alert for alert in alerts if alert.change == "withdrawn"]
     assert sorted(alert.id for alert in withdrawn if not is_notice(alert)) == sorted(
         open_before
