@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from detectors.area_times import AreaTimes
-from detectors.device_events import DeviceWatch
+from detectors.device_watch import DeviceWatch
 from detectors.engine_state import EngineState
-from detectors.office import OfficeWatch
+from detectors.office_watch import OfficeWatch
 from detectors.outcomes import RowOutcomes
 from detectors.pipelines import (
     EngineSettings,
@@ -22,7 +22,7 @@ from detectors.pipelines import (
 )
 from detectors.policy import Policy
 from detectors.publication import SHADOW_STATUS, Publication
-from detectors.readings import ReadingWatch
+from detectors.reading_watch import ReadingWatch
 from detectors.reorder.buffer import ReorderBuffer
 from detectors.rule import ALL_RULES, Rule
 from detectors.snapshots import (
