@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -18,12 +19,11 @@ from detectors.pipelines import (
     new_indexes,
     new_timelines,
 )
-from detectors.policy import Policy
-from detectors.publication import SHADOW_STATUS, Publication
+from detectors.publication import Publication, in_shadow, publication_by
 from detectors.readings import ReadingWatch
 from detectors.reorder.buffer import ReorderBuffer
 from detectors.revisable import FINAL_SUFFIX
-from detectors.rule import ALL_RULES, Rule
+from detectors.rule import ALL_RULES, Rule, judged_rules
 from detectors.snapshots import (
     Capture,
     capture_owners,
@@ -54,6 +54,7 @@ from schemas.master import Area
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from schemas.use_class import UseClassModel
 
+PublicationOf = Callable[[Callable[[str], str]], Publication]  # of an area's section
 GRACE_SECONDS = 3 * DAY_SECONDS
 QUIET_DELAY = (
     2 * HOUR_SECONDS
@@ -69,9 +70,10 @@ class Engine:
         zone: str = "Asia/Shanghai",
         interval: int = 900,
         grace: int = GRACE_SECONDS,
+        publication_of: PublicationOf | None = None,
     ) -> None:
         self.settings = EngineSettings(zone, interval, grace)
-        self.rules = _judged_rules(ALL_RULES.values() if rules is None else rules)
+        self.rules = judged_rules(ALL_RULES.values() if rules is None else rules)
 
         # subjects, and what is remembered of them beside the judges
         self.indexes = new_indexes()
@@ -82,7 +84,7 @@ class Engine:
             self.indexes, self.registry, self.settings, self.areas.holes
         )
         self._peers = Peers()
-        self._fleet = Fleet(_model_of(self.rules))
+        self._fleet = Fleet(model_of(self.rules))
 
         # what judges, and what becomes of rows and alerts
         pipelines = all_pipelines(
@@ -90,8 +92,9 @@ class Engine:
         )
         self.judges = Judges(pipelines, self.rules, self.registry)
         self._outcomes = RowOutcomes()
-        self.policy = Policy(self.registry.section, _in_shadow(self.rules))
-        self._publication = Publication(self.policy)
+        publication_of = publication_of or partial(publication_by, self.rules)
+        self._publication = publication_of(self.registry.section)
+        self.policy = self._publication.policy
         self._make_watches()
 
     def _make_watches(self) -> None:
@@ -134,7 +137,7 @@ class Engine:
         self._device_events = DeviceWatch(
             self.timelines.reports,
             self._timeline_judges,
-            self.policy,
+            self._publication,
             self.areas,
             self._outcomes,
         )
@@ -143,13 +146,13 @@ class Engine:
 
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by `rules` from now on. Withdraws the episodes of rules that were removed or changed."""
-        self.rules = _judged_rules(rules)
-        self._fleet.adopt(_model_of(self.rules))
+        self.rules = judged_rules(rules)
+        self._fleet.adopt(model_of(self.rules))
         dropped = self.judges.adopt(self.rules)
         self.reorder.adopt()
 
         alerts = self._publication.withdraw(dropped)
-        self.policy.shadow = _in_shadow(self.rules)
+        self.policy.shadow = in_shadow(self.rules)
         return alerts
 
     def enroll(self, areas: Iterable[Area]) -> None:
@@ -184,7 +187,7 @@ class Engine:
     def step(self, batch: Batch) -> list[Alert]:
         """Judge a batch. Raises TypeError for a kind that no topic carries."""
         self._outcomes.rejected = []
-        self._publication.shadowed = []
+        self._publication.begin_step()
         if not len(batch):
             return []
 
@@ -195,7 +198,7 @@ class Engine:
             case Readings():
                 return self._publish(self._readings.step(batch, areas))
             case DeviceEvents():
-                return self._publication.publish(self._device_events.step(batch, areas))
+                return self._device_events.step(batch, areas)
             case Payments() | Stages():
                 return self._step_office(batch, areas)
         raise TypeError(f"no topic carries {batch.kind}")
@@ -239,12 +242,11 @@ class Engine:
 
     def _publish(self, alerts: list[Alert]) -> list[Alert]:
         """Publish judged alerts, with those of episodes that end and of timelines that fall due."""
-        alerts = alerts + self._publication.due_withdrawals()
         areas = self.areas.in_new_days()
-        alerts += self._timeline_judges.fall_due()
+        due = self._timeline_judges.fall_due()
         if len(areas):
             self._forget_old(self.reorder.portion(areas))  # others with the next batch
-        return self._publication.apply(alerts)
+        return self._publication.end_step(alerts, due)
 
     def _forget_old(self, areas: Codes) -> None:
         """Seal the timelines of areas that enter another day, and forget state that no row can concern."""
@@ -256,7 +258,7 @@ class Engine:
 
         self.reorder.expire(areas, self.open_days.reading_watermarks)
         watermarks = self.areas.watermarks_by_name(areas)
-        self.policy.forget(watermarks)
+        self._publication.forget(watermarks)
         timelines.work.expire(watermarks)
         self.areas.note_forgotten(areas)
 
@@ -371,16 +373,6 @@ class Engine:
         }
 
 
-def _judged_rules(rules: Iterable[Rule]) -> list[Rule]:
-    """The rules that are neither drafts nor retired."""
-    return [rule for rule in rules if rule.status in ("published", SHADOW_STATUS)]
-
-
-def _model_of(rules: Iterable[Rule]) -> UseClassModel | None:
+def model_of(rules: Iterable[Rule]) -> UseClassModel | None:
     """The fleet model of the first rule that has a model, if any."""
     return next((rule.model for rule in rules if rule.model), None)
-
-
-def _in_shadow(rules: Iterable[Rule]) -> frozenset[str]:
-    """The names of the rules that are counted and not shown."""
-    return frozenset(rule.name for rule in rules if rule.status == SHADOW_STATUS)

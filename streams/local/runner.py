@@ -14,8 +14,7 @@ from zoneinfo import ZoneInfo
 
 from rich.console import Console
 
-from detectors.publication import SHADOW_STATUS
-from detectors.rule import Rule
+from detectors.rule import SHADOW_STATUS, Rule
 from detectors.rulebook import EMPTY_RULEBOOK, applied, rules_of
 from replay.history import Source, nothing_read
 from replay.sources import open_sources

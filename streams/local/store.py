@@ -13,7 +13,7 @@ from zlib import crc32
 
 import msgspec
 
-from detectors.publication import SHADOW_STATUS
+from detectors.rule import SHADOW_STATUS
 from detectors.rulebook import EMPTY_RULEBOOK
 from schemas.alert import RENAMED_KINDS, Alert
 from schemas.master import Area

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from detectors.publication import SHADOW_STATUS
+from detectors.rule import SHADOW_STATUS
 from replay.history import Source
 from schemas.alert import Alert
 from streams.local.progress import Progress
