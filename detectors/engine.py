@@ -61,7 +61,10 @@ QUIET_DELAY = (
 
 
 class Engine:
-    """Judges every kind of batch for any number of areas. No area influences another's alerts."""
+    """Judges every kind of batch for any number of areas. No area influences another's alerts.
+
+    Without brakes, storm brake and budget are left to `braked`, which takes the alerts of several engines.
+    """
 
     def __init__(
         self,
@@ -69,6 +72,8 @@ class Engine:
         zone: str = "Asia/Shanghai",
         interval: int = 900,
         grace: int = GRACE_SECONDS,
+        *,
+        has_brakes: bool = True,
     ) -> None:
         self.settings = EngineSettings(zone, interval, grace)
         self.rules = _judged_rules(ALL_RULES.values() if rules is None else rules)
@@ -90,7 +95,9 @@ class Engine:
         )
         self.judges = Judges(pipelines, self.rules, self.registry)
         self._outcomes = RowOutcomes()
-        self.policy = Policy(self.registry.section, _in_shadow(self.rules))
+        self.policy = Policy(
+            self.registry.section, _in_shadow(self.rules), has_brakes=has_brakes
+        )
         self._publication = Publication(self.policy)
         self._make_watches()
 
@@ -322,7 +329,8 @@ class Engine:
     def restore(self, data: bytes) -> list[str]:
         """Go on from a snapshot; the owners that start afresh. Raises SnapshotError and changes nothing."""
         saved = saved_owners(data, self.settings._asdict())
-        restored = Engine(self.rules, *self.settings)
+        has_brakes = self.policy.decisions.has_brakes
+        restored = Engine(self.rules, *self.settings, has_brakes=has_brakes)
         with refused_if_unusable():
             afresh = restored._take_over(saved, self.registry.areas.values())
         vars(self).update(vars(restored))

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
 
-from detectors.rulebook import rules_of
-from replay.history import Source, Tally
+from detectors.engine import Engine
+from detectors.policy import braked
+from detectors.rulebook import applied, rules_of
+from replay.history import Source, Tally, nothing_read
 from replay.labels import Label, known_labels, read_labels
 from replay.observed import Observed
+from replay.shards import Shard, joined_source
 from schemas.alert import Alert
+from schemas.columns import Batch
 from schemas.rules import Rulebook
+from streams.histories import opened_shard, passed_of, section_of
 from streams.local.follow import follow
-from streams.local.progress import Progress
+from streams.local.progress import Progress, joined_progress
 from streams.local.progress_display import ProgressDisplay
 from streams.local.store import Store
 from streams.settings import Settings
+from streams.shards import Jobs, OnPassed, asked
 from streams.times import local_time
 
 
@@ -62,25 +70,109 @@ class LabelFile:
         }
 
 
-def judged(
-    source: Source, rulebook: Rulebook, settings: Settings, *, quiet: bool
-) -> tuple[Progress, list[Alert]]:
-    """A history judged to its end, with nothing kept: the progress, and the alerts with those in shadow."""
-    err = Console(stderr=True, highlight=False)
-    with (
-        Store(":memory:") as store,
-        ProgressDisplay(err, source, quiet=quiet) as bar,
-    ):
-        progress = follow(
-            source,
-            store,
-            source.name,
-            every=float("inf"),
-            on_progress=bar,
-            rulebook=rulebook,
-            rules=rules_of(settings.voltage_limits),
+@dataclass
+class JudgedHistory:
+    """A history, or a shard of one, as rule sets have judged it."""
+
+    source: Source  # read to its end
+    progress: Progress
+    observed: Observed
+    alerts: list[
+        list[Alert]
+    ]  # of each rule set, in their last states, with those in shadow
+
+
+@dataclass(frozen=True)
+class HistoryQuestion:
+    """Asks for a history judged by rule sets in one pass, with nothing kept."""
+
+    paths: tuple[str, ...]
+    settings: Settings
+    rulebooks: tuple[Rulebook, ...]
+
+    def __call__(self, shard: Shard, on_passed: OnPassed) -> JudgedHistory:
+        """A shard as the rule sets judge it, without storm brake and budget."""
+        source, whole = opened_shard(self.paths, self.settings, shard)
+        observed = Observed(source.areas)
+        first, *others = self.rulebooks
+        judges = [_Judge(source, rulebook, self.settings) for rulebook in others]
+        batches = observed.note(source.batches)
+        for judge in judges:
+            batches = judge.judge(batches)
+
+        with Store(":memory:") as store:
+            progress = follow(
+                replace(source, batches=batches),
+                store,
+                source.name,
+                every=float("inf"),
+                on_progress=passed_of(source, on_passed),
+                rulebook=first,
+                rules=rules_of(self.settings.voltage_limits),
+                has_brakes=False,
+                whole=whole,
+            )
+            alerts = [store.alerts(shadow=True), *(judge.alerts() for judge in judges)]
+        read = replace(source, batches=iter(()))
+        return JudgedHistory(read, progress, observed, alerts)
+
+
+class _Judge:
+    """An engine that judges the batches that pass by."""
+
+    def __init__(self, source: Source, rulebook: Rulebook, settings: Settings) -> None:
+        rules = applied(rulebook, rules_of(settings.voltage_limits))
+        self._engine = Engine(
+            rules, zone=source.zone, interval=source.interval, has_brakes=False
         )
-        return progress, store.alerts(shadow=True)
+        areas = {area.area: area for area in source.areas}
+        self._engine.enroll(areas[name] for name in sorted(areas))
+        self._alerts: dict[str, Alert] = {}
+
+    def judge(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches, each after it is judged."""
+        for batch in batches:
+            changed = [*self._engine.step(batch), *self._engine.shadowed]
+            self._alerts.update((alert.id, alert) for alert in changed)
+            yield batch
+
+    def alerts(self) -> list[Alert]:
+        """The last state of every alert that was not withdrawn, with those in shadow."""
+        return [alert for alert in self._alerts.values() if alert.state != "withdrawn"]
+
+
+def judged(
+    paths: Sequence[str],
+    rulebooks: Sequence[Rulebook],
+    settings: Settings,
+    jobs: Jobs,
+    *,
+    quiet: bool,
+) -> JudgedHistory:
+    """A history judged by rule sets to its end, with nothing kept; the same for any number of jobs.
+
+    Raises ValueError, with advice, for a source that cannot be used.
+    """
+    question = HistoryQuestion(tuple(paths), settings, tuple(rulebooks))
+    err = Console(stderr=True, highlight=False)
+    with ProgressDisplay(err, quiet=quiet) as bar:
+        whole = joined(asked(question, jobs, bar))
+    if not whole.progress.rows:
+        raise nothing_read(whole.source.name, whole.source.tally)
+    return whole
+
+
+def joined(parts: Sequence[JudgedHistory]) -> JudgedHistory:
+    """The whole history of all its shards, with storm brake and budget, which span areas."""
+    source = joined_source([part.source for part in parts])
+    section = section_of(source.areas)
+    rule_sets = zip(*(part.alerts for part in parts), strict=True)
+    return JudgedHistory(
+        source,
+        joined_progress([part.progress for part in parts]),
+        Observed.joined([part.observed for part in parts]),
+        [braked(chain.from_iterable(alerts), section) for alerts in rule_sets],
+    )
 
 
 def span_facts(progress: Progress, source: Source) -> dict[str, Any]:

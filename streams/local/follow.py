@@ -15,10 +15,10 @@ from detectors.rule import ALL_RULES, Rule
 from detectors.rulebook import EMPTY_RULEBOOK, applied
 from detectors.snapshots import SnapshotError
 from replay.history import Source, arrival_groups, arrivals
+from replay.shards import WholeHistory
 from schemas.alert import Alert
 from schemas.columns import LATEST_TIME, Batch, Readings, Times
 from schemas.rules import Rulebook
-from schemas.units import DAY_SECONDS
 from streams.local.progress import Progress
 from streams.local.store import STORE_ADVICE, Store, StoreError
 
@@ -37,18 +37,28 @@ def follow(
     notify: Callable[[str], None] = lambda _: None,
     rulebook: Rulebook = EMPTY_RULEBOOK,
     rules: Mapping[str, Rule] = ALL_RULES,
+    has_brakes: bool = True,
+    whole: WholeHistory | None = None,
 ) -> Progress:
     """Judges a source, of a known zone and interval, from its progress in the store to its end. Raises StoreError.
 
     Calls `on_progress` after every step, and `notify` with news of the store. The rest of the source is judged by
-    `rulebook`.
+    `rulebook`. A shard comes with what it knows of the `whole` history.
     """
     progress = store.progress(name)
     if progress.done:
         return progress
     before = store.rulebook()
-    engine = Engine(applied(before, rules), zone=source.zone, interval=source.interval)
-    engine.enroll(store.enroll(source.areas))
+    engine = Engine(
+        applied(before, rules),
+        zone=source.zone,
+        interval=source.interval,
+        has_brakes=has_brakes,
+    )
+    places = whole.places if whole else {}
+    engine.enroll(store.enroll(source.areas, places))
+    if whole and not progress.first:
+        progress.first = whole.first
     _restore(engine, store, notify)
 
     counted = Counter(engine.counts)
@@ -63,8 +73,8 @@ def follow(
         alerts = [*engine.step(batch), *engine.shadowed]
         changed.update((alert.id, alert) for alert in alerts)
         _note_rows(progress, batch, ends=ends)
-        progress.meter_days += _observed_days(
-            engine, batch, last_receipts, progress.first
+        progress.watched(
+            _observed_seconds(engine, batch, last_receipts, progress.first)
         )
         progress.meters = engine.meters
 
@@ -83,6 +93,9 @@ def follow(
 
     progress.done = True
     progress.shared = engine.indexes.meters.shared()
+    if whole:
+        known = engine.indexes.meters.known.values()
+        progress.meter_ids = [meter for meters in known for meter in meters]
     progress.strangers = source.tally.named.strangers()
     store.save(progress, engine.snapshot(), changed.values(), rulebook)
     return progress
@@ -145,15 +158,15 @@ def portions(
                 break
 
 
-def _observed_days(
+def _observed_seconds(
     engine: Engine, batch: Batch, last_receipts: Times, first: int
-) -> float:
-    """Meter days that a batch adds: for each meter, from its receipt before the batch to its last in it.
+) -> int:
+    """Seconds of meters that a batch adds: for each meter, from its receipt before the batch to its last in it.
 
     A new meter counts from its first row, and a meter of earlier sources from the first row of this source.
     """
     if not isinstance(batch, Readings):
-        return 0.0
+        return 0
     after = engine.last_read
     before = np.zeros(len(after), np.int64)
     before[: len(last_receipts)] = np.where(
@@ -166,4 +179,4 @@ def _observed_days(
         first_rows = np.full(len(after), LATEST_TIME)
         np.minimum.at(first_rows, slots[is_new], arrivals(batch)[is_new])
         before = np.where(before == 0, first_rows, before)
-    return float(np.maximum(after - before, 0).sum()) / DAY_SECONDS
+    return int(np.maximum(after - before, 0).sum())
