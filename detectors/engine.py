@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from detectors.pipelines import (
     new_indexes,
     new_timelines,
 )
-from detectors.publication import Publication, in_shadow, publication_by
+from detectors.publication import PublicationOf, in_shadow, publication_by
 from detectors.readings import ReadingWatch
 from detectors.reorder.buffer import ReorderBuffer
 from detectors.revisable import FINAL_SUFFIX
@@ -54,7 +53,6 @@ from schemas.master import Area
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from schemas.use_class import UseClassModel
 
-PublicationOf = Callable[[Callable[[str], str]], Publication]  # of an area's section
 GRACE_SECONDS = 3 * DAY_SECONDS
 QUIET_DELAY = (
     2 * HOUR_SECONDS
@@ -62,7 +60,10 @@ QUIET_DELAY = (
 
 
 class Engine:
-    """Judges every kind of batch for any number of areas. No area influences another's alerts."""
+    """Judges every kind of batch for any number of areas. No area influences another's alerts.
+
+    Without brakes, storm brake and budget are left to `braked`, which takes the alerts of several engines.
+    """
 
     def __init__(
         self,
@@ -70,7 +71,9 @@ class Engine:
         zone: str = "Asia/Shanghai",
         interval: int = 900,
         grace: int = GRACE_SECONDS,
-        publication_of: PublicationOf | None = None,
+        *,
+        has_brakes: bool = True,
+        publication_of: PublicationOf = publication_by,
     ) -> None:
         self.settings = EngineSettings(zone, interval, grace)
         self.rules = judged_rules(ALL_RULES.values() if rules is None else rules)
@@ -92,8 +95,9 @@ class Engine:
         )
         self.judges = Judges(pipelines, self.rules, self.registry)
         self._outcomes = RowOutcomes()
-        publication_of = publication_of or partial(publication_by, self.rules)
-        self._publication = publication_of(self.registry.section)
+        self._publication = publication_of(
+            self.rules, self.registry.section, has_brakes
+        )
         self.policy = self._publication.policy
         self._make_watches()
 
@@ -324,7 +328,8 @@ class Engine:
     def restore(self, data: bytes) -> list[str]:
         """Go on from a snapshot; the owners that start afresh. Raises SnapshotError and changes nothing."""
         saved = saved_owners(data, self.settings._asdict())
-        restored = Engine(self.rules, *self.settings)
+        has_brakes = self.policy.decisions.has_brakes
+        restored = Engine(self.rules, *self.settings, has_brakes=has_brakes)
         with refused_if_unusable():
             afresh = restored._take_over(saved, self.registry.areas.values())
         vars(self).update(vars(restored))

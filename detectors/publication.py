@@ -116,9 +116,15 @@ class Publication:
         }
 
 
-def publication_by(rules: Iterable[Rule], section: Callable[[str], str]) -> Publication:
+def publication_by(
+    rules: Iterable[Rule], section: Callable[[str], str], has_brakes: bool
+) -> Publication:
     """The publication of a rule set; `section` is that of an area."""
-    return Publication(Policy(section, in_shadow(rules)))
+    return Publication(Policy(section, in_shadow(rules), has_brakes=has_brakes))
+
+
+# by the rules, an area's section and whether there are brakes
+PublicationOf = Callable[[Iterable[Rule], Callable[[str], str], bool], Publication]
 
 
 def _withdrawn(alert: Alert) -> Alert:

@@ -53,9 +53,10 @@ class SetPublication:
         rules: Iterable[Rule],
         names: Mapping[str, str],
         section: Callable[[str], str],
+        has_brakes: bool,
     ) -> None:
         self._names = names
-        self._publication = publication_by(judged_rules(rules), section)
+        self._publication = publication_by(judged_rules(rules), section, has_brakes)
         self.policy = self._publication.policy
         self._shown: list[Alert] = []
 
@@ -108,9 +109,10 @@ class SharedPublication(Publication):
         rule_sets: Sequence[Sequence[Rule]],
         names: Sequence[Mapping[str, str]],
         section: Callable[[str], str],
+        has_brakes: bool,
     ) -> None:
         pairs = zip(rule_sets, names, strict=True)
-        self._sets = [SetPublication(*pair, section) for pair in pairs]
+        self._sets = [SetPublication(*pair, section, has_brakes) for pair in pairs]
         super().__init__(self._sets[0].policy)
 
     def published(self) -> list[list[Alert]]:

@@ -28,15 +28,27 @@ class Variants:
     """Judges by several rule sets, in as few engines as may be."""
 
     def __init__(
-        self, rule_sets: Sequence[Sequence[Rule]], *, zone: str, interval: int
+        self,
+        rule_sets: Sequence[Sequence[Rule]],
+        *,
+        zone: str,
+        interval: int,
+        has_brakes: bool = True,
     ) -> None:
         """Raises ValueError unless all sets name the same rules in the same order."""
         if len({tuple(rule.name for rule in rules) for rules in rule_sets}) != 1:
             raise ValueError("rule sets of one pass name the same rules in one order")
         self._passes = [
-            _SharedPass(numbers, [rule_sets[n] for n in numbers], zone, interval)
+            _SharedPass(
+                numbers, [rule_sets[n] for n in numbers], zone, interval, has_brakes
+            )
             for numbers in _sharing(rule_sets)
         ]
+
+    @property
+    def engines(self) -> int:
+        """How many engines judge."""
+        return len(self._passes)
 
     @property
     def lead(self) -> Engine:
@@ -66,15 +78,24 @@ class _SharedPass:
         rule_sets: Sequence[Sequence[Rule]],
         zone: str,
         interval: int,
+        has_brakes: bool,
     ) -> None:
         self.numbers = numbers
         rules, names = distinct_rules(rule_sets)
 
-        def publication(section: Callable[[str], str]) -> SharedPublication:
-            self._publication = SharedPublication(rule_sets, names, section)
+        def publication_of(
+            _: Iterable[Rule], section: Callable[[str], str], has_brakes: bool
+        ) -> SharedPublication:
+            self._publication = SharedPublication(rule_sets, names, section, has_brakes)
             return self._publication
 
-        self.engine = Engine(rules, zone, interval, publication_of=publication)
+        self.engine = Engine(
+            rules,
+            zone,
+            interval,
+            has_brakes=has_brakes,
+            publication_of=publication_of,
+        )
 
     def step(self, batch: Batch) -> list[list[Alert]]:
         """Judge a batch; the alerts by rule set."""

@@ -36,6 +36,7 @@ from streams.rule_commands import app as rules
 from streams.rulebook_files import load_as_it_stands, load_for_run
 from streams.sending import send_source
 from streams.settings import Settings, load
+from streams.shards import Jobs
 from streams.terminal import plain_output
 
 app = typer.Typer(
@@ -68,6 +69,16 @@ SettingsFile = Annotated[
 LabelsFile = Annotated[
     Path | None,
     typer.Option("--labels", help="What was found: CSV, Parquet or JSON lines."),
+]
+JobCount = Annotated[
+    int,
+    typer.Option(
+        "--jobs", help="Processes that judge a part of the areas each.", min=1
+    ),
+]
+Scheduler = Annotated[
+    str,
+    typer.Option(help="Judge on a dask cluster, such as tcp://10.0.0.5:8786."),
 ]
 COLLECTION_THRESHOLD = 100_000
 """New objects before a garbage collection. By Python's own 700, a worker on single readings spent 40 % of its time
@@ -279,6 +290,7 @@ def run(
         Path | None,
         typer.Option(help="Where to write a page with the alerts and their curves."),
     ] = None,
+    jobs: JobCount = 1,
     json: Json = False,
 ) -> None:
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
@@ -292,6 +304,7 @@ def run(
         rulebook=load_for_run(rules_file),
         top=top,
         report=report,
+        jobs=jobs,
     )
 
 
@@ -304,6 +317,8 @@ def score(
     report: Annotated[
         Path | None, typer.Option(help="Where to write a page of the scores.")
     ] = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
 ) -> None:
@@ -318,6 +333,7 @@ def score(
         as_json=json,
         chinese=chinese,
         report=report,
+        jobs=Jobs(jobs, scheduler),
     )
 
 
@@ -342,6 +358,8 @@ def compare(
     report: Annotated[
         Path | None, typer.Option(help="Where to write a page of the comparison.")
     ] = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
 ) -> None:
@@ -362,6 +380,7 @@ def compare(
         as_json=json,
         chinese=chinese,
         report=report,
+        jobs=Jobs(jobs, scheduler),
     )
     for condition in failed:
         err.print(f"failed: {condition}")
