@@ -190,7 +190,7 @@ class Judge:
 
         worst = scores[..., rows]
         if worst.ndim == 2:
-            worst = _worst_of(worst, rule.clear, columns["elements"][rows])
+            worst = worst_of(worst, rule.clear, columns["elements"][rows])
         if (unknown := np.isnan(worst)).any():
             rows, worst = rows[~unknown], worst[~unknown]
 
@@ -345,7 +345,7 @@ def _worst_phase(score: Column) -> int:
     return int(np.argmax(score >= least))
 
 
-def _worst_of(scores: Column, clear: float, elements: Column) -> Column:
+def worst_of(scores: Column, clear: float, elements: Column) -> Column:
     """The highest score over the phases; NaN if it is well but one of the meter's phases is NaN."""
     worst = np.fmax(np.fmax(scores[0], scores[1]), scores[2])
     undecided = (worst < clear) & (3 - np.isnan(scores).sum(axis=0) < elements)

@@ -389,6 +389,59 @@ def compare(
 
 
 @app.command()
+def tune(
+    context: typer.Context,
+    rule: Annotated[str, typer.Argument(help="The rule whose settings are swept.")],
+    sources: Sources,
+    swept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="A setting with values: limit=5,7,10 or limit=0.6:1.2:0.1; may be repeated.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="Alerts that are allowed, such as 2/1000/day [default: as many as now]."
+        ),
+    ] = "",
+    labels: LabelsFile = None,
+    rules_file: RulesFile = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Where to write a page with table and plot.")
+    ] = None,
+    draft: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the best setting as a rulebook."),
+    ] = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
+    json: Json = False,
+    chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
+) -> None:
+    """Judges a history by many settings of one rule in one pass and shows what each costs in alerts and finds."""
+    from detectors.rulebook import rules_of  # noqa: PLC0415 - as `run`
+    from streams.sweep import sweep_of  # noqa: PLC0415 - as `run`
+    from streams.tune_command import tune_rule  # noqa: PLC0415 - as `run`
+
+    settings = _load_settings(context)
+    rulebook = load_as_it_stands(rules_file)
+    limits = rules_of(settings.voltage_limits)
+    tune_rule(
+        sources,
+        labels,
+        sweep_of(rule, swept or (), budget, rulebook, limits),
+        settings,
+        as_json=json,
+        chinese=chinese,
+        report=report,
+        draft=draft,
+        jobs=Jobs(jobs, scheduler),
+    )
+
+
+@app.command()
 def explain(
     context: typer.Context,
     sources: Sources,

@@ -15,6 +15,7 @@ from detectors.rulebook import applied, rules_of
 from detectors.variants import Variants
 from replay.history import Source, Tally, nothing_read
 from replay.labels import Label, known_labels, read_labels
+from replay.near_misses import NearMiss, note_near_rows
 from replay.observed import Observed
 from replay.shards import Shard, joined_source
 from schemas.alert import Alert
@@ -75,9 +76,9 @@ class JudgedHistory:
     source: Source  # read to its end
     progress: Progress
     observed: Observed
-    alerts: list[
-        list[Alert]
-    ]  # of each rule set, in their last states, with those in shadow
+    # of each rule set, in their last states, with those in shadow
+    alerts: list[list[Alert]]
+    misses: list[NearMiss] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class HistoryQuestion:
     paths: tuple[str, ...]
     settings: Settings
     rulebooks: tuple[Rulebook, ...]
+    near: str = ""  # the rule whose near misses by the first rulebook are noted
 
     def __call__(self, shard: Shard, on_passed: OnPassed) -> JudgedHistory:
         """A shard as the rule sets judge it, without storm brake and budget."""
@@ -96,6 +98,7 @@ class HistoryQuestion:
         by_set: list[dict[str, Alert]] = [{} for _ in self.rulebooks]
         progress = Progress(source.name)
         note = passed_of(source, on_passed)
+        near_rows = note_near_rows(variants.lead, self.near) if self.near else None
 
         noted = replace(source, batches=observed.note(source.batches))
         for published in judged_steps(
@@ -107,7 +110,11 @@ class HistoryQuestion:
 
         read = replace(source, batches=iter(()))
         standing = [_standing(known.values()) for known in by_set]
-        return JudgedHistory(read, progress, observed, standing)
+        misses: list[NearMiss] = []
+        if near_rows:
+            own = (alert for alert in standing[0] if alert.rule == self.near)
+            misses = near_rows.misses(own)
+        return JudgedHistory(read, progress, observed, standing, misses)
 
     def _variants(self, source: Source) -> Variants:
         """What judges the source by all rule sets, with its master data."""
@@ -135,12 +142,14 @@ def judged(
     jobs: Jobs,
     *,
     quiet: bool,
+    near: str = "",
 ) -> JudgedHistory:
     """A history judged by rule sets to its end, with nothing kept; the same for any number of jobs.
 
-    Raises ValueError, with advice, for a source that cannot be used.
+    Notes the near misses of the rule `near` by the first rulebook. Raises ValueError, with advice, for a source that
+    cannot be used.
     """
-    question = HistoryQuestion(tuple(paths), settings, tuple(rulebooks))
+    question = HistoryQuestion(tuple(paths), settings, tuple(rulebooks), near)
     err = Console(stderr=True, highlight=False)
     with ProgressDisplay(err, quiet=quiet) as bar:
         whole = joined(asked(question, jobs, bar))
@@ -159,6 +168,7 @@ def joined(parts: Sequence[JudgedHistory]) -> JudgedHistory:
         joined_progress([part.progress for part in parts]),
         Observed.joined([part.observed for part in parts]),
         [braked(chain.from_iterable(alerts), section) for alerts in rule_sets],
+        sorted(chain.from_iterable(part.misses for part in parts)),
     )
 
 

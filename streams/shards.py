@@ -115,7 +115,7 @@ def _started(question: Question[A], count: int) -> Iterator[Sequence[_Job]]:
     try:
         for number in range(count):
             shard = Shard(number, count)
-            jobs.append(_start(question, shard))  # noqa: PERF401 - those that have started end below
+            jobs.append(_start(question, shard))
         yield jobs
     finally:
         for job in jobs:

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import pytest
-from hypothesis import example, given
+from hypothesis import given
 
 from detectors.engine import Engine
-from detectors.rule import ALL_RULES, Rule
-from detectors.shared_publication import distinct_rules
-from detectors.variants import TIMELINE_KINDS, Variants
-from replay.simulation.town import Town
+from detectors.rule import Rule
+from detectors.variants import Variants
 from schemas.alert import Alert
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from tests.adversarial import (

@@ -15,8 +15,9 @@ def score_page(
     *,
     words: int,
     language: str,
+    picture: str = "",
 ) -> str:
-    """The whole page: a table, whose first row has the heads and first columns are words, and notes below it."""
+    """The whole page: a picture in SVG, a table, whose first row has the heads, and notes; `words` columns are text."""
     head, *body = rows
     heads = "".join(_cell("th", k, text, head, words) for k, text in enumerate(head))
     lines = []
@@ -30,7 +31,7 @@ def score_page(
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><style>{style}</style></head><body><main class="wide">'
-        f'<h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
+        f'<h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>{picture}'
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
         f"{paragraphs}</main></body></html>"
     )
