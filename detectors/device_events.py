@@ -36,7 +36,7 @@ class DeviceWatch:
         for rows in self._reports.unique_passes(batch, slots):
             events = batch.select(rows)
             alerts += self._judge(events, slots[rows], areas[rows])
-        return alerts
+        return self._publication.publish(alerts)
 
     def _judge(self, events: DeviceEvents, slots: Codes, areas: Codes) -> list[Alert]:
         """Judge events of distinct meters."""

@@ -233,7 +233,7 @@ class Worker:
             self.generation = generation
             self._handed_over.clear()
             meters = sum(
-                partition.engine.meters
+                len(partition.engine.indexes.meters)
                 for partition in self.holdings.partitions.values()
             )
             log.info(
