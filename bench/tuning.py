@@ -33,7 +33,7 @@ from streams.sweep import sweep_of
 
 DEFAULT_SOURCE = "town:3000x30"
 PORTION_ROWS = 50_000
-COMPARED = Rulebook(
+COMPARED_RULEBOOK = Rulebook(
     {
         "meter_current_unbalance": Edition(
             status="published", version=2, settings={"limit": 0.2}
@@ -59,7 +59,7 @@ def rule_sets() -> dict[str, list[list[Rule]]]:
     """What each command judges by."""
     sweep = sweep_of(SWEPT_RULE, [SWEPT_SETTINGS], "", EMPTY_RULEBOOK, ALL_RULES)
     return {
-        "compare": [applied(EMPTY_RULEBOOK), applied(COMPARED)],
+        "compare": [applied(EMPTY_RULEBOOK), applied(COMPARED_RULEBOOK)],
         "tune": [applied(rulebook) for rulebook in sweep.rulebooks],
     }
 
@@ -91,6 +91,7 @@ def show(runs: list[dict[str, float]], console: Console) -> None:
     table = Table("", "rule sets", "CPU s", "runs", "goal", box=SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
+
     counts = {name: len(sets) for name, sets in rule_sets().items()}
     for name, goal in COST_GOALS.items():
         seconds = median(found[name] for found in runs)

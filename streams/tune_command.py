@@ -50,9 +50,9 @@ LABEL_HEADS = (
 )
 NEAR_HEADS = (("near misses", "近似告警"),)
 LAST_HEADS = (("hours", "工时"), ("", ""))
-IN_FORCE = ("in force", "现行")
-ON_LINE = ("Pareto line", "帕累托前沿")
-BEST = ("best within the budget", "预算内最佳")
+IN_FORCE_MARK = ("in force", "现行")
+ON_LINE_MARK = ("Pareto line", "帕累托前沿")
+BEST_MARK = ("best within the budget", "预算内最佳")
 COST_NAME = ("alerts per 1,000 meters a day", "每千表每天告警")
 COST_NAME_WITHOUT_METERS = ("alerts a day", "每天告警")
 PAGE_LANGUAGES = ("en", "zh")
@@ -201,10 +201,11 @@ def _cells(each: TunedSetting, tuned: Tuned, *, chinese: bool) -> list[str]:
     found = [f"{each.covered:,} / {len(tuned.history.misses):,}"]
     if tuned.by_recall:
         found = _label_cells(score)
+
     marks = (
-        (each.in_force, IN_FORCE),
-        (each.on_pareto_line, ON_LINE),
-        (each is tuned.best, BEST),
+        (each.in_force, IN_FORCE_MARK),
+        (each.on_pareto_line, ON_LINE_MARK),
+        (each is tuned.best, BEST_MARK),
     )
     return [
         *(f"{value:g}" for value in each.settings.values()),
@@ -275,6 +276,7 @@ def _plot(tuned: Tuned, *, chinese: bool) -> str:
     if not exposure:
         exposure = max(progress.days, 1 / DAY_SECONDS)
         cost_name = COST_NAME_WITHOUT_METERS[chinese]
+
     gain_head = LABEL_HEADS[4] if tuned.by_recall else NEAR_HEADS[0]
     points = [
         PlotPoint(
@@ -304,6 +306,7 @@ def _draft(tuned: Tuned) -> str:
         span,
         _best_sentence(tuned, chinese=False),
     ]
+
     for each in (tuned.settings[0], best):
         rate = estimate_text(each.score.rate)
         state = "in force" if each.in_force else "proposed"

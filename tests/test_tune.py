@@ -36,8 +36,17 @@ from tests.test_score import START_TIME, alert, command, label, observed
 __all__ = ["command", "observed"]  # fixtures
 
 TOWN_NAME = "town:300x3:2"
-NAME = "over_contract_capacity"
-SWEEP = ("--set", "warn=0.6:1:0.2")
+RULE_NAME = "over_contract_capacity"
+SWEEP_OPTIONS = ("--set", "warn=0.6:1:0.2")
+SCORED_RULE = replace(  # a column is its score
+    ALL_RULES["zero_usage"],
+    judge=lambda score: score,
+    reads=("score",),
+    optional_reads=(),
+    settings={},
+    segments={},
+    curve=None,
+)
 
 
 def test_ranges_have_both_ends_without_rounding():
@@ -88,30 +97,18 @@ def test_pareto_line_has_what_nothing_beats():
 
 
 def near_rows(*batches, alerts=()):
-    """The near misses of a rule on days, given by subject, day and use above the contract."""
-    rule = ALL_RULES["zero_usage"]
+    """The near misses of a rule, with first and last day; batches have rows of subject, day and score."""
     index = Index()
-    notes = NearRows(
-        replace(
-            rule,
-            judge=lambda score: score,
-            reads=("score",),
-            settings={},
-            optional_reads=(),
-        ),
-        index,
-    )
+    notes = NearRows(SCORED_RULE, index)
     for rows in batches:
-        slots = np.array([index.slot("A1", name) for name, _, _ in rows])
-        at = np.array([START_TIME + day * DAY_SECONDS for _, day, _ in rows])
-        score = np.array([score for _, _, score in rows])
-        notes.columns_for(slots, {"at": at, "score": score})
+        slots = [index.slot("A1", name) for name, _, _ in rows]
+        at = [START_TIME + day * DAY_SECONDS for _, day, _ in rows]
+        score = [score for _, _, score in rows]
+        columns = {"at": np.array(at), "score": np.array(score)}
+        notes.columns_for(np.array(slots), columns)
+
     return [
-        (
-            miss.subject,
-            (miss.since - START_TIME) // DAY_SECONDS,
-            (miss.until - START_TIME) // DAY_SECONDS,
-        )
+        (miss.subject, *((at - START_TIME) // DAY_SECONDS for at in miss[2:]))
         for miss in notes.misses(alerts)
     ]
 
@@ -158,6 +155,7 @@ def test_shown_alerts_of_the_rule_cover_near_misses(observed):
         alert("M3", day=9),
     ]
     labels = [label("M0"), label("M3")]
+
     found = tuned_setting(
         {}, alerts, labels, observed, misses, rule="zero_usage", in_force=False
     )
@@ -175,18 +173,19 @@ def test_sweep_begins_with_what_is_in_force():
         approved_by="B",
     )
     other = Edition(status="retired", version=2)
-    rulebook = Rulebook({NAME: edition, "zero_usage": other})
+    rulebook = Rulebook({RULE_NAME: edition, "zero_usage": other})
     sweep = sweep_of(
-        NAME, ["warn=0.7:0.9:0.1", "residential.least=2"], "", rulebook, ALL_RULES
+        RULE_NAME, ["warn=0.7:0.9:0.1", "residential.least=2"], "", rulebook, ALL_RULES
     )
     assert sweep.points[0] == {"warn": 0.8, "residential.least": 1.0}
     assert [point["warn"] for point in sweep.points[1:]] == [0.7, 0.8, 0.9]
+
     now, first, *_ = sweep.rulebooks
     assert now.rules == {
-        NAME: msgspec.structs.replace(edition, status="published"),
+        RULE_NAME: msgspec.structs.replace(edition, status="published"),
         "zero_usage": other,
     }
-    assert first.rules[NAME] == Edition(
+    assert first.rules[RULE_NAME] == Edition(
         status="published",
         version=5,
         settings={"warn": 0.7},
@@ -209,20 +208,20 @@ def test_drafts_are_read_as_they_were_written(tmp_path):
         approved_by="B",
         approved_at=datetime(2026, 3, 1, 10, tzinfo=UTC),
     )
-    rulebook = Rulebook({NAME: tuned_edition, "zero_usage": other})
+    rulebook = Rulebook({RULE_NAME: tuned_edition, "zero_usage": other})
 
     file = tmp_path / "draft.toml"
-    file.write_text(draft_text(NAME, rulebook, ["evidence"]), "utf-8")
+    file.write_text(draft_text(RULE_NAME, rulebook, ["evidence"]), "utf-8")
     assert load(file) == rulebook
-    assert file.read_text("utf-8").startswith(f"# evidence\n[{NAME}]\n")
+    assert file.read_text("utf-8").startswith(f"# evidence\n[{RULE_NAME}]\n")
 
 
 def test_compare_reproduces_what_tune_has_found(command, tmp_path):
     code, output, error = command(
         "tune",
-        NAME,
+        RULE_NAME,
         TOWN_NAME,
-        *SWEEP,
+        *SWEEP_OPTIONS,
         "--budget",
         "100/1000/day",
         "--json",
@@ -239,29 +238,29 @@ def test_compare_reproduces_what_tune_has_found(command, tmp_path):
     covered = {each["settings"]["warn"]: each["covered"] for each in found["settings"]}
     assert 0 == covered[1.05] < covered[0.8] < covered[0.6] <= len(found["near_misses"])
     assert (tmp_path / "draft.toml").read_text("utf-8") == found["draft"]
-    assert load(tmp_path / "draft.toml").rules[NAME].proposed_by == ""
+    assert load(tmp_path / "draft.toml").rules[RULE_NAME].proposed_by == ""
 
     code, output, error = command(
         "compare", TOWN_NAME, "--rules", "draft.toml", "--json"
     )
     assert code == 0, error
     rows = json.loads(output)["rules"]
-    (row,) = [row for row in rows if (row["rule"], row["segment"]) == (NAME, "")]
+    (row,) = [row for row in rows if (row["rule"], row["segment"]) == (RULE_NAME, "")]
     assert row["by_a"] == now["score"]
     assert row["by_b"] == best["score"]
 
 
 def test_table_and_page_by_labels(command, tmp_path):
     labels = "subject,since,until,outcome,verdict,rules\n" + "".join(
-        f"M{n:06},2026-03-01,2026-03-05,capacity_breach,true,{NAME}\n"
+        f"M{n:06},2026-03-01,2026-03-05,capacity_breach,true,{RULE_NAME}\n"
         for n in (1, 2, 3)
     )
     (tmp_path / "visits.csv").write_text(labels)
     code, output, error = command(
         "tune",
-        NAME,
+        RULE_NAME,
         TOWN_NAME,
-        *SWEEP,
+        *SWEEP_OPTIONS,
         "--labels",
         "visits.csv",
         "--zh",
@@ -271,8 +270,9 @@ def test_table_and_page_by_labels(command, tmp_path):
         "2",
     )
     assert code == 0, error
+
     title, heads, first, *_ = output.splitlines()
-    assert title.startswith(f"规则{NAME}的4组参数")
+    assert title.startswith(f"规则{RULE_NAME}的4组参数")
     assert "召回率" in heads
     assert "现行, 帕累托前沿, 预算内最佳" in first
     page = (tmp_path / "page.html").read_text("utf-8")
@@ -284,19 +284,34 @@ def test_table_and_page_by_labels(command, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["over_contract", *SWEEP], "did you mean over_contract_capacity?"),
-        ([NAME], f"give --set NAME=VALUES: {NAME} has warn (1.05), least (1)"),
-        ([NAME, "--set", "wurn=1"], "there is no setting `wurn`; it has warn, least"),
-        ([NAME, "--set", "flat.warn=1"], "there is no segment `flat`"),
-        ([NAME, "--set", "warn=-1"], "`warn` is -1, not of the sign"),
-        ([NAME, "--set", "warn"], "write a name with values"),
-        ([NAME, "--set", "warn=1:2"], "write a name with values"),
-        ([NAME, "--set", "warn=2:1:1"], "write a name with values"),
-        ([NAME, "--set", "warn=nan"], "write a name with values"),
-        ([NAME, "--set", "warn=1", "--set", "warn=2"], "--set names warn twice"),
-        ([NAME, "--set", "warn=1:3:0.001"], "more than 200"),
-        ([NAME, *SWEEP, "--budget", "2 a day"], "write alerts, meters and day or week"),
-        ([NAME, *SWEEP, "--rules", "none.toml"], "none.toml: there is no such file"),
+        (
+            ["over_contract_capacit", *SWEEP_OPTIONS],
+            "did you mean over_contract_capacity?",
+        ),
+        (
+            [RULE_NAME],
+            f"give --set NAME=VALUES: {RULE_NAME} has warn (1.05), least (1)",
+        ),
+        (
+            [RULE_NAME, "--set", "wurn=1"],
+            "there is no setting `wurn`; it has warn, least",
+        ),
+        ([RULE_NAME, "--set", "flat.warn=1"], "there is no segment `flat`"),
+        ([RULE_NAME, "--set", "warn=-1"], "`warn` is -1, not of the sign"),
+        ([RULE_NAME, "--set", "warn"], "write a name with values"),
+        ([RULE_NAME, "--set", "warn=1:2"], "write a name with values"),
+        ([RULE_NAME, "--set", "warn=2:1:1"], "write a name with values"),
+        ([RULE_NAME, "--set", "warn=nan"], "write a name with values"),
+        ([RULE_NAME, "--set", "warn=1", "--set", "warn=2"], "--set names warn twice"),
+        ([RULE_NAME, "--set", "warn=1:3:0.001"], "more than 200"),
+        (
+            [RULE_NAME, *SWEEP_OPTIONS, "--budget", "2 a day"],
+            "write alerts, meters and day or week",
+        ),
+        (
+            [RULE_NAME, *SWEEP_OPTIONS, "--rules", "none.toml"],
+            "none.toml: there is no such file",
+        ),
     ],
 )
 def test_bad_input_is_an_error_of_one_line(command, options, message):
