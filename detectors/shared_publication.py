@@ -33,6 +33,7 @@ def distinct_rules(rule_sets: Sequence[Sequence[Rule]]) -> DistinctRules:
                     found.append(edition)
                 name = _distinct_name(edition, found.index(edition))
                 own_names[name] = edition.name
+
         rules += [
             replace(edition, name=_distinct_name(edition, number))
             for number, edition in enumerate(found)

@@ -8,6 +8,7 @@ items of timelines that an open alert keeps. Sets that differ there are judged b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, get_type_hints
 
 from detectors.engine import Engine, model_of
@@ -36,12 +37,12 @@ class Variants:
         has_brakes: bool = True,
     ) -> None:
         """Raises ValueError unless all sets name the same rules in the same order."""
-        if len({tuple(rule.name for rule in rules) for rules in rule_sets}) != 1:
+        names = {tuple(rule.name for rule in rules) for rules in rule_sets}
+        if len(names) != 1:
             raise ValueError("rule sets of one pass name the same rules in one order")
+        engine_of = partial(Engine, zone=zone, interval=interval, has_brakes=has_brakes)
         self._passes = [
-            _SharedPass(
-                numbers, [rule_sets[n] for n in numbers], zone, interval, has_brakes
-            )
+            _SharedPass(numbers, rule_sets, engine_of)
             for numbers in _sharing(rule_sets)
         ]
 
@@ -76,26 +77,19 @@ class _SharedPass:
         self,
         numbers: Sequence[int],
         rule_sets: Sequence[Sequence[Rule]],
-        zone: str,
-        interval: int,
-        has_brakes: bool,
+        engine_of: Callable[..., Engine],
     ) -> None:
         self.numbers = numbers
-        rules, names = distinct_rules(rule_sets)
+        own_sets = [rule_sets[number] for number in numbers]
+        rules, names = distinct_rules(own_sets)
 
         def publication_of(
             _: Iterable[Rule], section: Callable[[str], str], has_brakes: bool
         ) -> SharedPublication:
-            self._publication = SharedPublication(rule_sets, names, section, has_brakes)
+            self._publication = SharedPublication(own_sets, names, section, has_brakes)
             return self._publication
 
-        self.engine = Engine(
-            rules,
-            zone,
-            interval,
-            has_brakes=has_brakes,
-            publication_of=publication_of,
-        )
+        self.engine = engine_of(rules, publication_of=publication_of)
 
     def step(self, batch: Batch) -> list[list[Alert]]:
         """Judge a batch; the alerts by rule set."""

@@ -92,7 +92,7 @@ class NearRows(Feature):
                 spans.pop(self._index.pairs[slot], None)
 
     def misses(self, alerts: Iterable[Alert]) -> list[NearMiss]:
-        """The near misses by area, subject and time; `alerts` are those that the rule raised."""
+        """The near misses by area, subject and time; `alerts` are the rule's."""
         raised: dict[Place, list[Alert]] = defaultdict(list)
         for alert in alerts:
             raised[alert.area, alert.subject].append(alert)
