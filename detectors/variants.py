@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple, get_type_hints
 
 from detectors.engine import Engine, model_of
@@ -37,7 +38,7 @@ class Variants:
         has_brakes: bool = True,
     ) -> None:
         """Raises ValueError unless all sets name the same rules in the same order."""
-        names = {tuple(rule.name for rule in rules) for rules in rule_sets}
+        names = {tuple(map(attrgetter("name"), rules)) for rules in rule_sets}
         if len(names) != 1:
             raise ValueError("rule sets of one pass name the same rules in one order")
         engine_of = partial(Engine, zone=zone, interval=interval, has_brakes=has_brakes)
