@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
 from zlib import crc32
@@ -15,13 +15,14 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.history import Source, arrivals
+from replay.history import BATCH_ROWS, Source, arrivals
 from schemas.columns import Batch
 
 LOOKED_AT = 100_000  # rows of a history that show how many rows each area has
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """One of so many shards."""
 
     number: int  # from 0
@@ -68,6 +69,7 @@ class WholeHistory(NamedTuple):
 
     places: Mapping[str, int]  # the shard of each area; more as they come
     first: int  # when its first row arrived; 0 if it has none
+    began: int  # time of its first row
 
 
 def sharded(
@@ -82,13 +84,15 @@ def sharded(
             rows[area] += count
 
     division = Division(shard.count, +rows, known)
-    batches = _selected(chain(head, source.batches), shard, division)
+    batches = _filled(_selected(chain(head, source.batches), shard, division))
     areas = [
         area for area in source.areas if division.shard_of(area.area) == shard.number
     ]
-    first = int(arrivals(head[0]).min()) if head else 0
+    first, began = 0, 0
+    if head:
+        first, began = int(arrivals(head[0])[0]), int(head[0].at[0])
     own = replace(source, areas=areas, batches=batches)
-    return own, WholeHistory(division.places, first)
+    return own, WholeHistory(division.places, first, began)
 
 
 def joined_source(parts: Sequence[Source]) -> Source:
@@ -128,4 +132,25 @@ def _selected(
         if rows.all():
             yield batch
         elif rows.any():
-            yield batch.select(rows)
+            yield batch.select(np.flatnonzero(rows))
+
+
+def _filled(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same rows in the same order, in batches of about BATCH_ROWS where kind and names stay."""
+    waiting: list[Batch] = []
+    rows = 0
+    for batch in batches:
+        if waiting and (rows + len(batch) > BATCH_ROWS or not _fits(waiting[0], batch)):
+            yield type(waiting[0]).join(waiting)
+            waiting, rows = [], 0
+        waiting.append(batch)
+        rows += len(batch)
+    if waiting:
+        yield type(waiting[0]).join(waiting)
+
+
+def _fits(first: Batch, batch: Batch) -> bool:
+    """Whether a batch has the kind and the very names of another."""
+    return type(first) is type(batch) and all(
+        getattr(first, names) is getattr(batch, names) for names in first.encodings()
+    )

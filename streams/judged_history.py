@@ -161,15 +161,14 @@ def judged(
 def joined(parts: Sequence[JudgedHistory]) -> JudgedHistory:
     """The whole history of all its shards, with storm brake and budget, which span areas."""
     source = joined_source([part.source for part in parts])
+    observed = Observed.joined([part.observed for part in parts])
+    progress = joined_progress([part.progress for part in parts])
+    progress.meter_days = observed.meter_days().get("", 0.0)
     section = section_of(source.areas)
     rule_sets = zip(*(part.alerts for part in parts), strict=True)
-    return JudgedHistory(
-        source,
-        joined_progress([part.progress for part in parts]),
-        Observed.joined([part.observed for part in parts]),
-        [braked(chain.from_iterable(alerts), section) for alerts in rule_sets],
-        sorted(chain.from_iterable(part.misses for part in parts)),
-    )
+    alerts = [braked(chain.from_iterable(each), section) for each in rule_sets]
+    misses = sorted(chain.from_iterable(part.misses for part in parts))
+    return JudgedHistory(source, progress, observed, alerts, misses)
 
 
 def span_facts(progress: Progress, source: Source) -> dict[str, Any]:

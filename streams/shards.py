@@ -7,12 +7,13 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from threading import Thread
 from traceback import format_exception
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from replay.shards import WHOLE, Shard
 from streams.local.progress import Passed
@@ -29,7 +30,8 @@ class Question(Protocol[A_co]):
         """The answer of a shard; calls `on_passed` as it comes on."""
 
 
-class Jobs(NamedTuple):
+@dataclass(frozen=True)
+class Jobs:
     """Where shards are judged."""
 
     count: int = 1
@@ -85,7 +87,7 @@ class _Failure(NamedTuple):
 class _Answer(NamedTuple):
     """The last message of a job."""
 
-    value: object
+    value: Any
 
 
 def _asked_in_processes(

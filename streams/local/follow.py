@@ -18,7 +18,7 @@ from detectors.snapshots import SnapshotError
 from replay.history import Source, arrival_groups, arrivals
 from replay.shards import WholeHistory
 from schemas.alert import Alert
-from schemas.columns import LATEST_TIME, Batch, Readings, Times
+from schemas.columns import Batch, Readings, Times
 from schemas.rules import Rulebook
 from streams.local.progress import Progress
 from streams.local.store import STORE_ADVICE, Store, StoreError
@@ -90,17 +90,17 @@ def judged_steps(
 ) -> Iterator[Judged]:
     """What `judge` makes of a source from the progress on, a portion at a time; updates the progress of `engine`."""
     counted = Counter(engine.counts)
+    progress.began = progress.began or progress.first
     if whole and not progress.first:
-        progress.first = whole.first
+        progress.first, progress.began = whole.first, whole.began
     began = time.monotonic()
     pace = Pace()
     for batch, ends in portions(source.batches, progress, pace):
-        last_receipts = engine.reorder.last_read.copy()
+        last_read = engine.reorder.last_read.copy()
+        progress.began = progress.began or int(batch.at[0])
         judged = judge(batch)
         _note_rows(progress, batch, ends=ends)
-        progress.watched(
-            _observed_seconds(engine, batch, last_receipts, progress.first)
-        )
+        progress.watched(_observed_seconds(engine, batch, last_read, progress.began))
         progress.meters = len(engine.indexes.meters)
 
         now = time.monotonic()
@@ -177,24 +177,21 @@ def portions(
 
 
 def _observed_seconds(
-    engine: Engine, batch: Batch, last_receipts: Times, first: int
+    engine: Engine, batch: Batch, last_read: Times, began: int
 ) -> int:
-    """Seconds of meters that a batch adds: for each meter, from its receipt before the batch to its last in it.
+    """Seconds of meters that a batch adds: for each meter, from its last reading before the batch to its last in it.
 
-    A new meter counts from its first row, and a meter of earlier sources from the first row of this source.
+    A new meter counts from its first row, and a meter of earlier sources from the beginning of this one. The sum is
+    the same for any cut into batches.
     """
     if not isinstance(batch, Readings):
         return 0
     after = engine.reorder.last_read
     before = np.zeros(len(after), np.int64)
-    before[: len(last_receipts)] = np.where(
-        last_receipts > 0, np.maximum(last_receipts, first), 0
-    )
+    before[: len(last_read)] = last_read
 
-    slots = engine.indexes.meters.slots(batch)
+    slots, first_rows = np.unique(engine.indexes.meters.slots(batch), return_index=True)
     is_new = before[slots] == 0
-    if is_new.any():
-        first_rows = np.full(len(after), LATEST_TIME)
-        np.minimum.at(first_rows, slots[is_new], arrivals(batch)[is_new])
-        before = np.where(before == 0, first_rows, before)
-    return int(np.maximum(after - before, 0).sum())
+    before[slots[is_new]] = batch.at[first_rows[is_new]]
+    gained = after[slots] - np.maximum(before[slots], began)
+    return int(np.maximum(gained, 0).sum())

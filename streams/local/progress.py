@@ -39,6 +39,9 @@ class Progress(msgspec.Struct):
     batches: int = 0  # that are judged
     within: int = 0  # rows of the next batch that are judged
     first: int = 0  # event time, 0 before the first row
+    began: int = (
+        0  # event time of the first row; earlier days of a meter are another source's
+    )
     last: int = 0
     seconds: float = 0.0
     meters: int = 0

@@ -203,12 +203,13 @@ class Store:
 
     def progress(self, source: str) -> Progress:
         """How far the shard has read the source. Raises StoreError if the file is damaged."""
-        number, count = self.shard
-        key = source if count == 1 else f"{source} shard {self.shard}"
+        key = source
+        if self.shard.count > 1:
+            key = f"{source} shard {self.shard}"
         with self._usable():
             rows = self.db.execute(
                 "SELECT source, progress, checksum FROM progress WHERE shard = ?",
-                (number,),
+                (self.shard.number,),
             )
             known = {
                 name: msgspec.json.decode(
@@ -289,7 +290,7 @@ class Store:
         ]
         encoded = msgspec.json.encode(progress)
         checksum = _checksum(progress.source, encoded)
-        number, count = self.shard
+        number, count = self.shard.number, self.shard.count
 
         try:
             self.db.execute("BEGIN IMMEDIATE")
