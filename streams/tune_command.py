@@ -7,6 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.console import Console
+
+from detectors.rule import ALL_RULES
+from detectors.variants import TIMELINE_KINDS
 from replay.rule_scores import RuleScore
 from replay.tuning import (
     Point,
@@ -86,6 +90,10 @@ def tune_rule(
 
     Raises ValueError, with advice, for a source or labels that cannot be used.
     """
+    if ALL_RULES[sweep.rule].kind in TIMELINE_KINDS and not as_json:
+        Console(stderr=True, highlight=False).print(
+            f"{sweep.rule} judges items that an open alert keeps: {len(sweep.points)} settings take as long as so many runs"
+        )
     tuned = _tuned(paths, labels, sweep, settings, jobs, quiet=as_json)
     history = tuned.history
     title = _title(tuned, chinese=chinese)
