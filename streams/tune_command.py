@@ -92,7 +92,7 @@ def tune_rule(
     """
     if ALL_RULES[sweep.rule].kind in TIMELINE_KINDS and not as_json:
         Console(stderr=True, highlight=False).print(
-            f"{sweep.rule} judges items that an open alert keeps: {len(sweep.points)} settings take as long as so many runs"
+            f"an open alert of {sweep.rule} keeps its item: {len(sweep.points)} settings take as long as so many runs"
         )
     tuned = _tuned(paths, labels, sweep, settings, jobs, quiet=as_json)
     history = tuned.history
@@ -320,7 +320,7 @@ def _draft(tuned: Tuned) -> str:
         state = "in force" if each.in_force else "proposed"
         found = _found_text(each, tuned, chinese=False)
         evidence.append(
-            f"{state}: {_setting_text(each.settings)}: {rate} alerts per 1,000 meters a day, {found}, "
+            f"{state}: {_setting_text(each.settings)}: {each.score.alerts:,} alerts, {rate} per 1,000 meters a day, {found}, "
             f"precision {percent(each.score.precision)}"
         )
     return draft_text(
