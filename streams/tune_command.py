@@ -319,8 +319,9 @@ def _draft(tuned: Tuned) -> str:
         rate = estimate_text(each.score.rate)
         state = "in force" if each.in_force else "proposed"
         found = _found_text(each, tuned, chinese=False)
+        alerts = f"{each.score.alerts:,} alerts, {rate} per 1,000 meters a day"
         evidence.append(
-            f"{state}: {_setting_text(each.settings)}: {each.score.alerts:,} alerts, {rate} per 1,000 meters a day, {found}, "
+            f"{state}: {_setting_text(each.settings)}: {alerts}, {found}, "
             f"precision {percent(each.score.precision)}"
         )
     return draft_text(
