@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from detectors.area_times import AreaTimes
-from detectors.device_events import DeviceWatch
+from detectors.device_watch import DeviceWatch
 from detectors.engine_state import EngineState
-from detectors.office import OfficeWatch
+from detectors.office_watch import OfficeWatch
 from detectors.outcomes import RowOutcomes
 from detectors.pipelines import (
     EngineSettings,
@@ -21,7 +21,7 @@ from detectors.pipelines import (
     new_timelines,
 )
 from detectors.publication import PublicationOf, in_shadow, publication_by
-from detectors.readings import ReadingWatch
+from detectors.reading_watch import ReadingWatch
 from detectors.reorder.buffer import ReorderBuffer
 from detectors.rule import ALL_RULES, Rule, judged_rules
 from detectors.snapshots import (

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from detectors.area_times import AreaTimes
-from detectors.office import OfficeWatch
+from detectors.office_watch import OfficeWatch
 from detectors.outcomes import RowOutcomes
 from detectors.pipelines import AllTimelines, Indexes, Judges
 from detectors.publication import Publication

@@ -66,6 +66,7 @@ class Explanation(Enum):
         return self.value
 
 
+RULES_PREFIX = "detectors.rules."  # of the modules of rules
 # evidence of another kind, near in time: openings without an order, magnetic fields
 SecondEvidence = Literal["openings", "fields"]
 
@@ -136,8 +137,8 @@ class Rule:
 
     @property
     def family(self) -> str:
-        """The module of the rule."""
-        return str(self.judge.__module__).rpartition(".")[2]
+        """The module or folder of `detectors/rules/` that has the rule."""
+        return self.judge.__module__.removeprefix(RULES_PREFIX).partition(".")[0]
 
     @property
     def modelled(self) -> bool:
