@@ -112,7 +112,7 @@ def tune_rule(
             notes,
             words=0,
             language=PAGE_LANGUAGES[chinese],
-            picture=_plot(tuned, chinese=chinese),
+            figures=[_plot(tuned, chinese=chinese)],
         )
         report.write_text(html, encoding="utf-8")
     entry = _draft(tuned)

@@ -15,9 +15,9 @@ def score_page(
     *,
     words: int,
     language: str,
-    picture: str = "",
+    figures: Iterable[str] = (),
 ) -> str:
-    """The whole page: a picture in SVG, a table, whose first row has the heads, and notes; `words` columns are text."""
+    """The whole page: a table, whose first row has the heads and first columns are words, notes, and charts in SVG."""
     head, *body = rows
     heads = "".join(_cell("th", k, text, head, words) for k, text in enumerate(head))
     lines = []
@@ -25,15 +25,16 @@ def score_page(
         cells = (_cell("td", k, text, row, words) for k, text in enumerate(row))
         lines.append(f"<tr>{''.join(cells)}</tr>")
     paragraphs = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    charts = "".join(f"<figure>{figure}</figure>" for figure in figures)
 
     style = files("streams.report").joinpath("page.css").read_text("utf-8")
     return (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><style>{style}</style></head><body><main class="wide">'
-        f'<h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>{picture}'
+        f'<h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-        f"{paragraphs}</main></body></html>"
+        f"{paragraphs}{charts}</main></body></html>"
     )
 
 
