@@ -16,7 +16,7 @@ import numpy as np
 from schemas.columns import Column, Times
 from schemas.units import DAY_SECONDS, WEEK_SECONDS
 
-STATISTICS = ("value", "rate", "season")
+SERIES_STATISTICS = ("value", "rate", "season")
 LEARNED_ROWS = 100  # of a statistic, before its first score
 LEVEL_HALF_LIFE = 7 * DAY_SECONDS
 PEAK_HALF_LIFE = 28 * DAY_SECONDS
@@ -41,8 +41,8 @@ class SeriesScores(NamedTuple):
 
     def statistic(self, row: int) -> str:
         """The statistic that has the highest score of a row."""
-        scores = np.array([getattr(self, name)[row] for name in STATISTICS])
-        return STATISTICS[int(np.nanargmax(scores))]
+        scores = np.array([getattr(self, name)[row] for name in SERIES_STATISTICS])
+        return SERIES_STATISTICS[int(np.nanargmax(scores))]
 
 
 def _spreads(distance: float, spread: float) -> float:
@@ -59,7 +59,7 @@ class _Usual(NamedTuple):
     value: float
 
 
-UNKNOWN = _Usual(0, math.nan)
+UNKNOWN_VALUE = _Usual(0, math.nan)
 
 
 @dataclass
@@ -120,10 +120,10 @@ class _Season:
 
     def expected(self, slot_of_day: int, slot_of_week: int) -> float:
         """The usual value; NaN if the hour is not yet known."""
-        weekly = self.weeks.get(slot_of_week, UNKNOWN)
+        weekly = self.weeks.get(slot_of_week, UNKNOWN_VALUE)
         if weekly.times >= KNOWN_WEEKS:
             return weekly.value
-        daily = self.days.get(slot_of_day, UNKNOWN)
+        daily = self.days.get(slot_of_day, UNKNOWN_VALUE)
         return daily.value if daily.times >= KNOWN_DAYS else math.nan
 
     def learn(self, slot_of_day: int, slot_of_week: int, value: float) -> None:
@@ -139,7 +139,7 @@ class SeriesDetector:
 
     def __init__(self, slot: int) -> None:
         self._slot = slot
-        self._statistics = {name: _Statistic() for name in STATISTICS}
+        self._statistics = {name: _Statistic() for name in SERIES_STATISTICS}
         self._season = _Season()
         self._low, self._high = math.inf, -math.inf
         self._last_at, self._last_value = 0, math.nan

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.series import STATISTICS, SeriesDetector, SeriesScores
+from detectors.series import SERIES_STATISTICS, SeriesDetector, SeriesScores
 from models.master.calendar import midnights
 from replay import tables
 from replay.history import SourceError, Tally, nothing_read
@@ -26,7 +26,7 @@ RELEASE_INTERVALS = 6  # usual rows below 1 that end an alert
 REPEATED_TIME = "a time occurs again, and its first row counts"
 SERIES_RULE = "series"
 SERIES_SEVERITY = 4
-SENTENCES = {  # English and Chinese, by the statistic
+STATISTIC_SENTENCES = {  # English and Chinese, by the statistic
     "value": (
         "{column} is {value:.4g}, which is unusual for this series.",
         "{column}为{value:.4g},对该序列异常。",
@@ -152,10 +152,13 @@ def _alert(
     facts = {
         "value": float(series.values[top]),
         "expected": float(scores.expected[top]),
-        **{f"{name}_score": float(getattr(scores, name)[top]) for name in STATISTICS},
+        **{
+            f"{name}_score": float(getattr(scores, name)[top])
+            for name in SERIES_STATISTICS
+        },
     }
 
-    english, chinese = SENTENCES[scores.statistic(top)]
+    english, chinese = STATISTIC_SENTENCES[scores.statistic(top)]
     return Alert(
         id=alert_id(SERIES_RULE, series.name, series.column, since),
         rule=SERIES_RULE,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.series import STATISTICS, SeriesScores
+from detectors.series import SERIES_STATISTICS, SeriesScores
 from replay.series import Series, read_series, scores_of, series_alerts
 from schemas.alert import Alert
 from schemas.units import DAY_SECONDS
@@ -88,7 +88,7 @@ def _plain(
         "expected": scores.expected,
         "score": scores.score,
     }
-    columns |= {f"{name}_score": getattr(scores, name) for name in STATISTICS}
+    columns |= {f"{name}_score": getattr(scores, name) for name in SERIES_STATISTICS}
     rounded = {
         name: [None if np.isnan(cell) else round(cell, 6) for cell in column.tolist()]
         for name, column in columns.items()

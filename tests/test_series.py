@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench import nab
 from bench.nab import ScoredFile, alarm_worths, best_score
-from detectors.series import STATISTICS, SeriesDetector
+from detectors.series import SERIES_STATISTICS, SeriesDetector
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from streams.cli import main
 
@@ -60,7 +60,7 @@ def with_change(kind):
     return values
 
 
-@pytest.mark.parametrize("kind", STATISTICS)
+@pytest.mark.parametrize("kind", SERIES_STATISTICS)
 def test_change_is_found_at_once(kind):
     assert ODD_HOUR in unusual_hours(with_change(kind))
 
