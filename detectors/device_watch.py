@@ -25,12 +25,11 @@ class DeviceWatch:
         self._reports = reports
         self._judges = judges
         self._publication = publication
-        self._policy = publication.policy
         self._areas = areas
         self._outcomes = outcomes
 
     def step(self, batch: DeviceEvents, areas: Codes) -> list[Alert]:
-        """Judge and publish events; the alerts, with earlier ones that the events revise."""
+        """Judge events; the alerts as published, with earlier ones that the events revise."""
         batch, areas = self._outcomes.at_plausible_times(batch, areas)
         slots = self._reports.index.slots(batch)
         alerts: list[Alert] = []
@@ -41,7 +40,7 @@ class DeviceWatch:
 
     def _judge(self, events: DeviceEvents, slots: Codes, areas: Codes) -> list[Alert]:
         """Judge events of distinct meters."""
-        revised, known = self._policy.note_events(events)
+        revised, known = self._publication.note_events(events)
         touched, again, late = self._reports.record(
             events, slots, areas, self._areas.watermarks
         )
@@ -51,4 +50,5 @@ class DeviceWatch:
         self._outcomes.count(events, "late", fresh_late)
         self._outcomes.count(events, "duplicate", duplicate)
         self._outcomes.count(events, "judged", len(events) - duplicate - fresh_late)
-        return revised + self._policy.apply(self._judges.judge("incidents", touched))
+        judged = self._judges.judge("incidents", touched)
+        return revised + self._publication.apply(judged)

@@ -20,11 +20,10 @@ from detectors.pipelines import (
     new_indexes,
     new_timelines,
 )
-from detectors.policy import Policy
-from detectors.publication import SHADOW_STATUS, Publication
+from detectors.publication import PublicationOf, in_shadow, publication_by
 from detectors.reading_watch import ReadingWatch
 from detectors.reorder.buffer import ReorderBuffer
-from detectors.rule import ALL_RULES, Rule
+from detectors.rule import ALL_RULES, Rule, judged_rules
 from detectors.snapshots import (
     Capture,
     capture_owners,
@@ -55,7 +54,10 @@ Step = Callable[[Any, Codes], list[Alert]]  # rows and their areas
 
 
 class Engine:
-    """Judges every kind of batch for any number of areas. No area influences another's alerts."""
+    """Judges every kind of batch for any number of areas. No area influences another's alerts.
+
+    Without brakes, storm brake and budget are left to `braked`, which takes the alerts of several engines.
+    """
 
     def __init__(
         self,
@@ -63,9 +65,12 @@ class Engine:
         zone: str = "Asia/Shanghai",
         interval: int = 900,
         grace: int = GRACE_SECONDS,
+        *,
+        has_brakes: bool = True,
+        publication_of: PublicationOf = publication_by,
     ) -> None:
         self.settings = EngineSettings(zone, interval, grace)
-        self.rules = _judged_rules(ALL_RULES.values() if rules is None else rules)
+        self.rules = judged_rules(ALL_RULES.values() if rules is None else rules)
 
         # subjects, and what is remembered of them beside the judges
         self.indexes = new_indexes()
@@ -76,7 +81,7 @@ class Engine:
             self.indexes, self.registry, self.settings, self.areas.holes
         )
         self._peers = Peers()
-        self._fleet = Fleet(_model_of(self.rules))
+        self._fleet = Fleet(model_of(self.rules))
 
         # what judges, and what becomes of rows and alerts
         pipelines = all_pipelines(
@@ -92,8 +97,10 @@ class Engine:
         )
         self._cost = StepCost(self.registry, self.open_days, self.reorder, self.areas)
         self._outcomes = RowOutcomes()
-        self.policy = Policy(self.registry.section, _in_shadow(self.rules))
-        self._publication = Publication(self.policy)
+        self._publication = publication_of(
+            self.rules, self.registry.section, has_brakes
+        )
+        self.policy = self._publication.policy
         self._make_watches()
 
     def _make_watches(self) -> None:
@@ -151,13 +158,13 @@ class Engine:
 
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by `rules` from now on. Withdraws the episodes of rules that were removed or changed."""
-        self.rules = _judged_rules(rules)
-        self._fleet.adopt(_model_of(self.rules))
+        self.rules = judged_rules(rules)
+        self._fleet.adopt(model_of(self.rules))
         dropped = self.judges.adopt(self.rules)
         self.reorder.adopt()
 
         alerts = self._publication.withdraw(dropped)
-        self.policy.shadow = _in_shadow(self.rules)
+        self.policy.shadow = in_shadow(self.rules)
         return alerts
 
     def enroll(self, areas: Iterable[Area]) -> None:
@@ -183,7 +190,7 @@ class Engine:
     def step(self, batch: Batch) -> list[Alert]:
         """Judge a batch. Raises TypeError for a kind that no topic carries."""
         self._outcomes.rejected = []
-        self._publication.shadowed = []
+        self._publication.begin_step()
         if not len(batch):
             return []
 
@@ -268,23 +275,14 @@ class Engine:
     def restore(self, data: bytes) -> list[str]:
         """Go on from a snapshot; the owners that start afresh. Raises SnapshotError and changes nothing."""
         saved = saved_owners(data, self.settings._asdict())
-        restored = Engine(self.rules, *self.settings)
+        has_brakes = self.policy.decisions.has_brakes
+        restored = Engine(self.rules, *self.settings, has_brakes=has_brakes)
         with refused_if_unusable():
             afresh = restored.state.load(saved, self.registry.areas.values())
         vars(self).update(vars(restored))
         return afresh
 
 
-def _judged_rules(rules: Iterable[Rule]) -> list[Rule]:
-    """The rules that are neither drafts nor retired."""
-    return [rule for rule in rules if rule.status in ("published", SHADOW_STATUS)]
-
-
-def _model_of(rules: Iterable[Rule]) -> UseClassModel | None:
+def model_of(rules: Iterable[Rule]) -> UseClassModel | None:
     """The fleet model of the first rule that has a model, if any."""
     return next((rule.model for rule in rules if rule.model), None)
-
-
-def _in_shadow(rules: Iterable[Rule]) -> frozenset[str]:
-    """The names of the rules that are counted and not shown."""
-    return frozenset(rule.name for rule in rules if rule.status == SHADOW_STATUS)

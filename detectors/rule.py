@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property, lru_cache
@@ -35,6 +35,7 @@ from schemas.rules import EditionStatus
 from schemas.units import DAY_SECONDS
 from schemas.use_class import UseClassModel
 
+SHADOW_STATUS = "shadow"  # of a rule that is counted and not shown
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 # seconds of calm that end a chronic state, so that trouble of every evening is one state;
 # default of this project
@@ -190,6 +191,14 @@ class Rule:
         blank = unknown.any(axis=0) if unknown.ndim > score.ndim else unknown
         return np.where(blank, np.nan, score)
 
+    def scores_like(self, other: Rule) -> bool:
+        """Whether the scores of any row are those of another rule."""
+        return (self.judge, self.settings, self.segments) == (
+            other.judge,
+            other.settings,
+            other.segments,
+        )
+
     def tuned(self, **settings: Any) -> Rule:
         """The same rule with other settings. Raises TypeError for a setting it does not have."""
         if unknown := settings.keys() - self.settings.keys():
@@ -205,6 +214,11 @@ class Rule:
 
 
 ALL_RULES: dict[str, Rule] = {}
+
+
+def judged_rules(rules: Iterable[Rule]) -> list[Rule]:
+    """The rules that are neither drafts nor retired."""
+    return [rule for rule in rules if rule.status in ("published", SHADOW_STATUS)]
 
 
 def rule(

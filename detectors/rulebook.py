@@ -10,9 +10,9 @@ from difflib import get_close_matches
 import msgspec
 
 from detectors.rule import ALL_RULES, Rule
-from schemas.rules import Edition, Rulebook, RulebookError
+from schemas.rules import Edition, EditionStatus, Rulebook, RulebookError
 
-PUBLISHED_STATUS = "published"
+PUBLISHED_STATUS: EditionStatus = "published"
 EMPTY_RULEBOOK = Rulebook()  # all rules as in code
 
 

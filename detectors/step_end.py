@@ -32,13 +32,12 @@ class StepEnd:
 
     def publish(self, alerts: list[Alert]) -> list[Alert]:
         """Publish judged alerts, with those of episodes that end and of timelines that fall due."""
-        alerts = alerts + self._publication.due_withdrawals()
         areas = self._areas.in_new_days()
-        alerts += self._judges.fall_due()
+        due = self._judges.fall_due()
         if len(areas):
             portion = self._reorder.portion(areas)  # others with the next batch
             self._forget_old(portion)
-        return self._publication.apply(alerts)
+        return self._publication.end_step(alerts, due)
 
     def _forget_old(self, areas: Codes) -> None:
         """Seal the timelines of areas that enter another day, and forget state that no row can concern."""
@@ -47,6 +46,6 @@ class StepEnd:
 
         self._reorder.expire(areas, self._open_days.reading_watermarks)
         watermarks = self._areas.watermarks_by_name(areas)
-        self._publication.policy.forget(watermarks)
+        self._publication.forget(watermarks)
         self._judges.timelines.work.expire(watermarks)
         self._areas.note_forgotten(areas)

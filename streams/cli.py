@@ -31,6 +31,7 @@ from streams.rule_commands import RulesFile
 from streams.rule_commands import app as rules
 from streams.rulebook_files import load_as_it_stands, load_for_run
 from streams.settings import Settings, load
+from streams.shards import Jobs
 from streams.terminal import plain_output
 
 app = typer.Typer(
@@ -63,6 +64,16 @@ SettingsFile = Annotated[
 LabelsFile = Annotated[
     Path | None,
     typer.Option("--labels", help="What was found: CSV, Parquet or JSON lines."),
+]
+JobCount = Annotated[
+    int,
+    typer.Option(
+        "--jobs", help="Processes that judge a part of the areas each.", min=1
+    ),
+]
+Scheduler = Annotated[
+    str,
+    typer.Option(help="Judge on a dask cluster, such as tcp://10.0.0.5:8786."),
 ]
 COLLECTION_THRESHOLD = 100_000
 """New objects before a garbage collection. By Python's own 700, a worker on single readings spent 40 % of its time
@@ -280,6 +291,7 @@ def run(
         Path | None,
         typer.Option(help="Where to write a page with the alerts and their curves."),
     ] = None,
+    jobs: JobCount = 1,
     json: Json = False,
 ) -> None:
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
@@ -293,6 +305,7 @@ def run(
         rulebook=load_for_run(rules_file),
         top=top,
         report=report,
+        jobs=jobs,
     )
 
 
@@ -305,6 +318,8 @@ def score(
     report: Annotated[
         Path | None, typer.Option(help="Where to write a page of the scores.")
     ] = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
 ) -> None:
@@ -319,6 +334,7 @@ def score(
         as_json=json,
         chinese=chinese,
         report=report,
+        jobs=Jobs(jobs, scheduler),
     )
 
 
@@ -343,6 +359,8 @@ def compare(
     report: Annotated[
         Path | None, typer.Option(help="Where to write a page of the comparison.")
     ] = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
 ) -> None:
@@ -363,11 +381,65 @@ def compare(
         as_json=json,
         chinese=chinese,
         report=report,
+        jobs=Jobs(jobs, scheduler),
     )
     for condition in failed:
         err.print(f"failed: {condition}")
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def tune(
+    context: typer.Context,
+    rule: Annotated[str, typer.Argument(help="The rule whose settings are swept.")],
+    sources: Sources,
+    swept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="A setting with values: limit=5,7,10 or limit=0.6:1.2:0.1; may be repeated.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="Alerts that are allowed, such as 2/1000/day [default: as many as now]."
+        ),
+    ] = "",
+    labels: LabelsFile = None,
+    rules_file: RulesFile = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Where to write a page with table and plot.")
+    ] = None,
+    draft: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the best setting as a rulebook."),
+    ] = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
+    json: Json = False,
+    chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
+) -> None:
+    """Judges a history by many settings of one rule in one pass and shows what each costs in alerts and finds."""
+    from detectors.rulebook import rules_of  # noqa: PLC0415 - as `run`
+    from streams.sweep import sweep_of  # noqa: PLC0415 - as `run`
+    from streams.tune_command import tune_rule  # noqa: PLC0415 - as `run`
+
+    settings = _load_settings(context)
+    rulebook = load_as_it_stands(rules_file)
+    limits = rules_of(settings.voltage_limits)
+    tune_rule(
+        sources,
+        labels,
+        sweep_of(rule, swept or (), budget, rulebook, limits),
+        settings,
+        as_json=json,
+        chinese=chinese,
+        report=report,
+        draft=draft,
+        jobs=Jobs(jobs, scheduler),
+    )
 
 
 @app.command()

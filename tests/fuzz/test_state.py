@@ -197,7 +197,7 @@ def stored() -> tuple[bytes, bytes | None]:
         half = engine()
         alerts = [alert for batch in SOURCE_BATCHES[:2] for alert in half.step(batch)]
         with Store(path) as store:
-            store.enroll(SOURCE_AREAS)
+            store.enroll(SOURCE_AREAS, {})
             store.save(Progress("s", batches=2), half.snapshot(), alerts)
         file = path.read_bytes()
         with Store(path) as store:
