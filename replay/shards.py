@@ -32,7 +32,7 @@ class Shard:
         return f"{self.number + 1} of {self.count}"
 
 
-WHOLE = Shard(0, 1)
+WHOLE_HISTORY = Shard(0, 1)
 
 
 class Division:
@@ -47,7 +47,9 @@ class Division:
         loads = Counter(dict.fromkeys(range(count), 0))
         for area, number in known.items():
             loads[number] += rows.get(area, 0)
-        for area in sorted(rows.keys() - known.keys(), key=lambda a: (-rows[a], a)):
+        for area in sorted(
+            rows.keys() - known.keys(), key=lambda name: (-rows[name], name)
+        ):
             number = min(range(count), key=lambda k: (loads[k], k))
             self.places[area] = number
             loads[number] += rows[area]

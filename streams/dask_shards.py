@@ -9,18 +9,20 @@ from uuid import uuid4
 
 from replay.shards import Shard
 from streams.local.progress import Passed
-from streams.shards import JobError, Jobs, OnPassed, PassedOfShards, Question
+from streams.shards import JobError, Jobs, OnPassed, PassedOfShards, ShardQuestion
 
 try:
     from distributed import Client, KilledWorker, get_worker
 except ImportError as error:
     raise JobError("--scheduler needs dask: pip install 'meterwatch[dask]'") from error
 
-A = TypeVar("A")
-CONNECT_SECONDS = 10
+Answer = TypeVar("Answer")
+CONNECT_SECONDS = 5
 
 
-def asked_on_cluster(question: Question[A], jobs: Jobs, on_passed: OnPassed) -> list[A]:
+def asked_on_cluster(
+    question: ShardQuestion[Answer], jobs: Jobs, on_passed: OnPassed
+) -> list[Answer]:
     """The answers of all shards, one for each thread of the workers unless more jobs are asked for. Raises JobError.
 
     The workers open the history themselves, by the same paths.
@@ -51,7 +53,7 @@ def asked_on_cluster(question: Question[A], jobs: Jobs, on_passed: OnPassed) -> 
             client.cancel(futures)
 
 
-def _judge(question: Question[A], shard: Shard, topic: str) -> A:
+def _judge(question: ShardQuestion[Answer], shard: Shard, topic: str) -> Answer:
     """Judges a shard, as the task of a worker."""
     worker = get_worker()
 

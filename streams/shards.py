@@ -15,18 +15,18 @@ from threading import Thread
 from traceback import format_exception
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from replay.shards import WHOLE, Shard
+from replay.shards import WHOLE_HISTORY, Shard
 from streams.local.progress import Passed
 
-A_co = TypeVar("A_co", covariant=True)
-A = TypeVar("A")
+Answer_co = TypeVar("Answer_co", covariant=True)
+Answer = TypeVar("Answer")
 OnPassed = Callable[[Passed], None]
 
 
-class Question(Protocol[A_co]):
+class ShardQuestion(Protocol[Answer_co]):
     """What is asked of a shard. It can be pickled, and so can its answers."""
 
-    def __call__(self, shard: Shard, on_passed: OnPassed) -> A_co:
+    def __call__(self, shard: Shard, on_passed: OnPassed) -> Answer_co:
         """The answer of a shard; calls `on_passed` as it comes on."""
 
 
@@ -45,14 +45,16 @@ class JobError(ValueError):
     """A job has ended without an answer; says what to do."""
 
 
-def asked(question: Question[A], jobs: Jobs, on_passed: OnPassed) -> list[A]:
+def asked(
+    question: ShardQuestion[Answer], jobs: Jobs, on_passed: OnPassed
+) -> list[Answer]:
     """The answers of all shards, in order. Raises what a shard raises, or JobError if a job dies."""
     if jobs.scheduler:
         from streams.dask_shards import asked_on_cluster  # noqa: PLC0415 - dask is an extra
 
         return asked_on_cluster(question, jobs, on_passed)
     if jobs.count == 1:
-        return [question(WHOLE, on_passed)]
+        return [question(WHOLE_HISTORY, on_passed)]
     return _asked_in_processes(question, jobs.count, on_passed)
 
 
@@ -84,18 +86,18 @@ class _Failure(NamedTuple):
     text: str
 
 
-class _Answer(NamedTuple):
+class _Done(NamedTuple):
     """The last message of a job."""
 
     value: Any
 
 
 def _asked_in_processes(
-    question: Question[A], count: int, on_passed: OnPassed
-) -> list[A]:
+    question: ShardQuestion[Answer], count: int, on_passed: OnPassed
+) -> list[Answer]:
     """The answers of shards that are judged in a process each."""
     passed = PassedOfShards(on_passed)
-    answers: dict[int, A] = {}
+    answers: dict[int, Answer] = {}
     with _started(question, count) as jobs:
         waiting = list(jobs)
         while waiting:
@@ -111,7 +113,7 @@ def _asked_in_processes(
 
 
 @contextmanager
-def _started(question: Question[A], count: int) -> Iterator[Sequence[_Job]]:
+def _started(question: ShardQuestion[Answer], count: int) -> Iterator[Sequence[_Job]]:
     """A process for each shard; all end with the block."""
     jobs: list[_Job] = []
     try:
@@ -127,7 +129,7 @@ def _started(question: Question[A], count: int) -> Iterator[Sequence[_Job]]:
             job.messages.close()
 
 
-def _start(question: Question[A], shard: Shard) -> _Job:
+def _start(question: ShardQuestion[Answer], shard: Shard) -> _Job:
     """A process that judges a shard. A fork costs nothing; a process that imports all anew costs a second."""
     receiver, sender = get_context("fork").Pipe(duplex=False)
     process = get_context("fork").Process(
@@ -141,7 +143,7 @@ def _start(question: Question[A], shard: Shard) -> _Job:
     return _Job(shard, process, receiver)
 
 
-def _next_message(job: _Job) -> Passed | _Answer:
+def _next_message(job: _Job) -> Passed | _Done:
     """What a job says next. Raises what it raised, or JobError if it has died."""
     try:
         message = job.messages.recv()
@@ -163,7 +165,7 @@ def _death(job: _Job) -> str:
     return f"the job of shard {job.shard} was ended by {name}{advice}"
 
 
-def _judge(question: Question[A], shard: Shard, messages: Connection) -> None:
+def _judge(question: ShardQuestion[Answer], shard: Shard, messages: Connection) -> None:
     """Judges a shard, as the work of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     Thread(target=_end_with_parent, daemon=True).start()
@@ -174,7 +176,7 @@ def _judge(question: Question[A], shard: Shard, messages: Connection) -> None:
     except Exception as error:
         messages.send(_Failure(None, "".join(format_exception(error))))
     else:
-        messages.send(_Answer(answer))
+        messages.send(_Done(answer))
 
 
 def _end_with_parent() -> None:

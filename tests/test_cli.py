@@ -453,7 +453,7 @@ def test_run_refuses_a_store_of_other_rules(command, tmp_path):
     code, output, error = command("run", "town:60x1", "--rules", "rules.toml")
     assert (code, output) == (2, "")
     assert error.endswith(
-        "holds all of town:60x1:1 as other rules judged it; choose another file with --store\n"
+        "holds all of town:60x1 as other rules judged it; choose another file with --store\n"
     )
 
 

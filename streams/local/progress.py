@@ -87,6 +87,7 @@ def joined_progress(parts: Sequence[Progress]) -> Progress:
         batches=sum(part.batches for part in parts),
         within=sum(part.within for part in parts),
         first=min((part.first for part in parts if part.first), default=0),
+        began=min((part.began for part in parts if part.began), default=0),
         last=max(part.last for part in parts),
         seconds=max(part.seconds for part in parts),
         meters=sum(part.meters for part in parts),

@@ -37,7 +37,7 @@ from streams.report.subjects import JudgedBy
 from streams.settings import Settings
 from streams.shards import Jobs, OnPassed, asked
 
-_ERR = Console(stderr=True, highlight=False)
+_STANDARD_ERROR = Console(stderr=True, highlight=False)
 
 
 def identity(paths: Sequence[str]) -> str:
@@ -128,7 +128,7 @@ class _Watch:
                 self.name,
                 every=self.every,
                 on_progress=passed_of(source, on_passed),
-                notify=_ERR.print if shard.number == 0 else lambda _: None,
+                notify=_STANDARD_ERROR.print if shard.number == 0 else lambda _: None,
                 rulebook=self.rulebook,
                 rules=rules_of(self.settings.voltage_limits),
                 has_brakes=False,
@@ -144,7 +144,7 @@ def _watched(watch: _Watch, jobs: int, *, quiet: bool) -> _Watched:
         shards = [kept.of(Shard(number, jobs)) for number in range(jobs)]
         _show_start(shards, watch)
     # the store is closed: a connection must not pass into another process
-    with ProgressDisplay(_ERR, quiet=quiet) as bar:
+    with ProgressDisplay(_STANDARD_ERROR, quiet=quiet) as bar:
         parts = asked(replace(watch, known=known), Jobs(jobs), bar)
 
     source = joined_source([part.source for part in parts])
@@ -157,6 +157,7 @@ def _show_start(shards: Sequence[Store], watch: _Watch) -> None:
     before = joined_progress(parts)
     if not before.batches:
         return
+
     name = " ".join(watch.paths)
     by_others = any(
         part.batches and shard.rulebook() != watch.rulebook
@@ -167,13 +168,15 @@ def _show_start(shards: Sequence[Store], watch: _Watch) -> None:
             raise StoreError(
                 f"{watch.store} holds all of {name} as other rules judged it; {STORE_ADVICE}"
             )
-        _ERR.print(
+        _STANDARD_ERROR.print(
             f"{watch.store} holds {before.rows:,} rows as other rules judged them; these hold for what follows"
         )
     if before.done:
-        _ERR.print(f"{watch.store} holds all of {name}: nothing new to read")
+        _STANDARD_ERROR.print(f"{watch.store} holds all of {name}: nothing new to read")
     else:
-        _ERR.print(f"going on after {before.rows:,} rows that {watch.store} holds")
+        _STANDARD_ERROR.print(
+            f"going on after {before.rows:,} rows that {watch.store} holds"
+        )
 
 
 def _braked_alerts(path: Path) -> list[Alert]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, BinaryIO, ClassVar, Literal, Self
 from zlib import crc32
 
 import msgspec
 
 from detectors.rule import SHADOW_STATUS
 from detectors.rulebook import EMPTY_RULEBOOK
-from replay.shards import WHOLE, Shard
+from replay.shards import WHOLE_HISTORY, Shard
 from schemas.alert import RENAMED_KINDS, Alert
 from schemas.master import Area
 from schemas.rules import Rulebook, decode_rulebook
@@ -24,6 +25,7 @@ from streams.local.progress import Progress
 
 STORE_ADVICE = "choose another file with --store"
 LONGEST_WAIT = 600.0  # s for another shard's transaction
+CLAIM_SECONDS = 1.0  # for which the end of another run is waited for
 Columns = dict[str, str]  # SQL type by name
 
 
@@ -39,13 +41,24 @@ def claimed(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"{path} cannot be used as a store: {error}") from error
     with lock:
+        _lock(lock, path)
+        yield
+
+
+def _lock(lock: BinaryIO, path: Path) -> None:
+    """Locks a file; the jobs of a run that was killed have it for a moment. Raises StoreError."""
+    deadline = time.monotonic() + CLAIM_SECONDS
+    while True:
         try:
             flock(lock, LOCK_EX | LOCK_NB)
         except BlockingIOError as error:
-            raise StoreError(
-                f"another run is writing to {path}: wait for its end, or {STORE_ADVICE}"
-            ) from error
-        yield
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"another run is writing to {path}: wait for its end, or {STORE_ADVICE}"
+                ) from error
+            time.sleep(CLAIM_SECONDS / 20)
+        else:
+            return
 
 
 class Store:
@@ -85,7 +98,7 @@ class Store:
         "DROP TABLE rules",
     )
 
-    def __init__(self, path: Path | str, shard: Shard = WHOLE) -> None:
+    def __init__(self, path: Path | str, shard: Shard = WHOLE_HISTORY) -> None:
         self.path = path
         self.shard = shard
         self._places: Mapping[str, int] = {}
@@ -206,6 +219,7 @@ class Store:
         key = source
         if self.shard.count > 1:
             key = f"{source} shard {self.shard}"
+
         with self._usable():
             rows = self.db.execute(
                 "SELECT source, progress, checksum FROM progress WHERE shard = ?",
