@@ -151,10 +151,10 @@ def known_labels(
         areas = observed.areas(label.subject)
         if not areas:
             near = nearest_hint(label.subject, observed.places)
-            reason = "the history has no such subject"
+            reason = "the history has no such subject (correct the id)"
             tally.reject(reason, f"{label.where}: {label.subject!r}{near}")
         elif label.area and label.area not in areas:
-            reason = "the history has the subject in another area"
+            reason = "the history has the subject in another area (correct the area, or leave it empty)"
             place = f"{label.subject!r} is in {min(areas)!r}, not in {label.area!r}"
             tally.reject(reason, f"{label.where}: {place}")
         else:
@@ -265,9 +265,9 @@ def _label(row: Mapping[str, str], where: str) -> Label:
     if not row["subject"]:
         raise _RowError("subject is missing")
     if not row["outcome"]:
-        raise _RowError("the label has no outcome")
+        raise _RowError("the label has no outcome (write a code, such as bypass)")
     if not row["verdict"]:
-        raise _RowError("the label has no verdict")
+        raise _RowError("the label has no verdict (write true, false or cannot_tell)")
     outcome = _known("outcome", row["outcome"], OUTCOME_CODES)
     since = _time("since", row["since"])
     until = _time("until", row["until"]) if row["until"] else LATEST_TIME
@@ -337,7 +337,7 @@ def _without_overlaps(labels: Sequence[Label], tally: Tally) -> list[Label]:
         others = kept.setdefault(label.subject, [])
         doubled = next((other for other in others if label.overlaps(other)), None)
         if doubled:
-            reason = "the label overlaps another of its subject"
+            reason = "the label overlaps another of its subject (end one before the other begins)"
             tally.reject(reason, f"{label.where}: {label.subject!r}, {doubled.where}")
         else:
             others.append(label)

@@ -19,13 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.engine import Engine
-from replay.archive import writing
-from replay.archive.manifest import (
-    MANIFEST_NAME,
-    ArchiveError,
-    publish_manifest,
-    read_manifest,
-)
+from replay.archive import compaction, writing
+from replay.archive.manifest import publish_manifest, read_manifest
+from replay.archive.storage import MANIFEST_NAME, ArchiveError, storage_of
 from replay.archive.writing import ArchiveCommit, open_writer
 from replay.history import SourceError, arrivals
 from replay.simulation.network import TOWN_ZONE

@@ -17,6 +17,8 @@ from rich.console import Console
 from detectors.publication import SHADOW_STATUS
 from detectors.rule import Rule
 from detectors.rulebook import EMPTY_RULEBOOK, applied, rules_of
+from replay.archive.manifest import read_manifest
+from replay.archive.storage import is_url, storage_of
 from replay.history import Source, nothing_read
 from replay.sources import open_sources
 from schemas.alert import Alert
@@ -37,7 +39,12 @@ def identity(paths: Sequence[str]) -> str:
     """The name of the paths' present content: a file that changes is another source."""
     names = ":".join(paths)
     lines = [names]
-    for path in map(Path, paths):
+    for given in paths:
+        if is_url(given):
+            archived = read_manifest(storage_of(given))
+            lines += [file.name for file in archived.files]
+            continue
+        path = Path(given)
         files = [path] if path.exists() else []
         if path.is_dir():
             files = sorted(path.rglob("*"))
