@@ -191,7 +191,6 @@ ALL_TOPICS = (
                 Inspection,
             ),
         ),
-        actions=(),
         config=COMPACT_CONFIG,
     ),
     Topic(

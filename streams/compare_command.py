@@ -114,7 +114,7 @@ def rule_sets(paths: Sequence[Path], *, chinese: bool) -> tuple[RuleSet, RuleSet
     return first, second
 
 
-def conditions_of(texts: Sequence[str], labels: Path | None) -> list[Condition]:
+def conditions_of(texts: Sequence[str], labels: str | None) -> list[Condition]:
     """The conditions of the option --fail-if. Raises ValueError."""
     conditions = [condition_of(text, FIGURE_MEANINGS) for text in texts]
     for condition in conditions:
@@ -128,7 +128,7 @@ def conditions_of(texts: Sequence[str], labels: Path | None) -> list[Condition]:
 
 def compare_rule_sets(
     paths: Sequence[str],
-    labels: Path | None,
+    labels: str | None,
     sets: tuple[RuleSet, RuleSet],
     settings: Settings,
     conditions: Sequence[Condition],
@@ -181,7 +181,7 @@ class _Compared(NamedTuple):
 
 def _compared(
     paths: Sequence[str],
-    labels: Path | None,
+    labels: str | None,
     sets: tuple[RuleSet, RuleSet],
     settings: Settings,
     *,
@@ -189,7 +189,7 @@ def _compared(
 ) -> _Compared:
     """Judges a history by A and B in one pass. Raises ValueError."""
     before, after = sets
-    file = LabelFile.read(labels)
+    file = LabelFile.read(labels, paths)
     source = opened(paths, settings)
     observed = Observed(source.areas)
     second = _SecondJudge(source, after.rulebook, settings)

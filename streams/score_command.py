@@ -55,7 +55,7 @@ OF_ALL = ("all", "全部")
 
 def score_history(
     paths: Sequence[str],
-    labels: Path | None,
+    labels: str | None,
     rulebook: Rulebook,
     settings: Settings,
     *,
@@ -67,7 +67,7 @@ def score_history(
 
     Raises ValueError, with advice, for a source or labels that cannot be used.
     """
-    file = LabelFile.read(labels)
+    file = LabelFile.read(labels, paths)
 
     source = opened(paths, settings)
     observed = Observed(source.areas)

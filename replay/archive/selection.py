@@ -48,13 +48,12 @@ class WantedRows(NamedTuple):
             bounds[subject_column(self.kind)] = self.subject, self.subject
         return bounds
 
-    def cells(self) -> set[str]:
-        """The columns of files that are read."""
+    def reads(self, column: str) -> bool:
+        """True if a column of files is read."""
         declared = KIND_COLUMNS[self.kind]
-        names = {"at", "received", *layout.word_columns(self.kind)}
-        for column in self.columns or declared:
-            names.update(declared[column].cells)
-        return names
+        cells = (cell for name in self.columns for cell in declared[name].cells)
+        always = {"at", "received", *layout.word_columns(self.kind)}
+        return not self.columns or column in always or column in cells
 
 
 class ArchivedRows:
@@ -65,8 +64,8 @@ class ArchivedRows:
         self._manifest = read_manifest(storage)
 
     def batches(self, wanted: Iterable[WantedRows]) -> Iterator[Batch]:
-        """The rows of each wish, in order of arrival. Raises SourceError."""
-        return map(self.rows, wanted)
+        """The rows of each wish that has any, in order of arrival. Raises SourceError."""
+        return filter(len, map(self.rows, wanted))
 
     def rows(self, wanted: WantedRows) -> Batch:
         """The rows that are wanted, in order of arrival. Raises SourceError."""
@@ -98,20 +97,22 @@ class ArchivedRows:
 
     def _of_file(self, name: str, wanted: WantedRows) -> pa.Table:
         """The wanted rows of a file."""
-        bounds, cells = wanted.bounds(), wanted.cells()
+        bounds = wanted.bounds()
         with (
             self._storage.files.open_input_file(name) as opened,
             pq.ParquetFile(opened, pre_buffer=True) as file,
         ):
             metadata = file.metadata
-            paths = [metadata.schema.column(k).path for k in range(metadata.num_columns)]
+            paths = [
+                metadata.schema.column(k).path for k in range(metadata.num_columns)
+            ]
             places = {paths.index(column): bounds[column] for column in bounds}
             groups = [
                 number
                 for number in range(metadata.num_row_groups)
                 if _may_hold(metadata.row_group(number), places)
             ]
-            names = [path for path in paths if path in cells]
+            names = [path for path in paths if wanted.reads(path)]
             table = file.read_row_groups(groups, columns=names, use_threads=False)
 
         for column, (lowest, highest) in bounds.items():

@@ -272,7 +272,7 @@ def _reached(name: str) -> Iterator[None]:
     """Raises ArchiveError for an error of a store's client, which may be of any type."""
     try:
         yield
-    except (ArchiveError, FileNotFoundError, FileExistsError):
+    except ArchiveError:
         raise
     except Exception as error:
         raise ArchiveError(f"{name} does not answer as it should: {error}") from error

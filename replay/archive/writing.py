@@ -94,9 +94,7 @@ class ArchiveWriter:
         self._serial = count()
         files = [*before.files, *self._write(addition.batches)]
         newest = _newest(files, today(now))
-        compaction = Compaction(
-            self.storage, self._shard_rows, newest, self._next_name
-        )
+        compaction = Compaction(self.storage, self._shard_rows, newest, self._next_name)
         files, dropped = compaction.compacted(files) if files else ([], [])
         files, expired = self._retained(files, newest)
         dropped += [file.name for file in expired]
@@ -217,7 +215,7 @@ def open_writer(
     least_free: int = 0,
     shard_rows: int = SHARD_ROWS,
 ) -> Iterator[ArchiveWriter]:
-    """The writer of a folder or URL, which is new, empty or an archive. Raises ArchiveError if it is not, or has a writer.
+    """The writer of a folder or URL: new, empty or an archive. Raises ArchiveError if it is not, or has a writer.
 
     An object store lets the last writer that opened the archive commit, and no earlier one.
     """

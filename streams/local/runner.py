@@ -18,6 +18,8 @@ from detectors.publication import SHADOW_STATUS
 from detectors.rule import Rule
 from detectors.rulebook import EMPTY_RULEBOOK, applied, rules_of
 from replay.archive.manifest import read_manifest
+from replay.archive.reading import archive_at
+from replay.archive.selection import ArchivedRows
 from replay.archive.storage import is_url, storage_of
 from replay.history import Source, nothing_read
 from replay.sources import open_sources
@@ -144,10 +146,12 @@ def _pictures(
     paths: Sequence[str],
     rules: Sequence[Rule],
 ) -> list[Picture]:
-    """Alerts with their curves, from a second reading of the source."""
+    """Alerts with their curves, from a second reading of the source, or of some rows if it is an archive."""
+    archive = archive_at(paths[0]) if len(paths) == 1 else None
+    history = ArchivedRows(archive) if archive else open_sources(paths).batches
     judged_by = JudgedBy(source.areas, rules, source.zone, source.interval)
     shown = gravest(alerts, len(alerts))
-    return pictured(shown, open_sources(paths).batches, judged_by)
+    return pictured(shown, history, judged_by)
 
 
 def _report_input(
