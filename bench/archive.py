@@ -23,7 +23,7 @@ from replay.archive.writing import ArchiveCommit, open_writer
 from schemas.columns import Readings
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
-ZONE = "Asia/Shanghai"
+ARCHIVE_ZONE = "Asia/Shanghai"
 START_TIME = 1_772_294_400  # midnight of 2026-03-01 there
 AREA_METERS = 200
 NOMINAL_VOLTS = 220
@@ -38,6 +38,7 @@ def days_of(meters: int, days: int, seed: int = 1) -> Iterator[Readings]:
     meter = np.tile(np.arange(meters), 24)
     hour = np.repeat(DAYTIME_HOURS, meters)
     usual = draws.gamma(2, 0.2, meters)[meter]
+
     for day in range(days):
         kwh = usual * draws.gamma(4, 0.25, len(meter))
         i = np.full((3, len(meter)), np.nan)
@@ -60,7 +61,7 @@ def days_of(meters: int, days: int, seed: int = 1) -> Iterator[Readings]:
 def build(folder: Path, meters: int, days: int) -> float:
     """Writes the archive, a day a commit; returns the seconds. The last two days are not cut into shards yet."""
     began = time.perf_counter()
-    with open_writer(folder, ZONE) as writer:
+    with open_writer(folder, ARCHIVE_ZONE) as writer:
         for readings in days_of(meters, days):
             writer.commit(ArchiveCommit([readings]), time.time())
     return time.perf_counter() - began
@@ -77,6 +78,7 @@ def reads_of(folder: Path, meters: int, days: int, reads: int) -> list[Taken]:
     """How long each of so many reads of one meter's days takes, the opening of the archive included."""
     draws = np.random.default_rng(2)
     taken = []
+
     for meter in draws.integers(0, meters, reads).tolist():
         began, before = time.perf_counter(), time.process_time()
         wanted = WantedRows(

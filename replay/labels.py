@@ -148,7 +148,7 @@ def read_labels(path: Path, tally: Tally) -> list[Label]:
 
 
 def archived_labels(storage: Storage, tally: Tally) -> list[Label]:
-    """The inspections of an archive as labels; bad ones are refused, and those that it rejected are noted.
+    """The inspections of an archive as labels; bad ones are refused, and notes say what it had rejected.
 
     Raises ArchiveError.
     """

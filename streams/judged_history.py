@@ -29,7 +29,7 @@ class LabelFile:
     """The labels of a file or archive, and what was refused of them."""
 
     name: str
-    is_chosen: bool = True  # False if they are those that a history has
+    is_chosen: bool = True  # False if a history brought them
     labels: list[Label] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 
 from replay.archive.manifest import read_manifest
 from replay.archive.reading import archive_at
-from replay.archive.storage import ArchiveError
+from replay.archive.storage import ArchiveError, storage_of
 from replay.simulation.town import Town
 from replay.sources import open_sources
 from schemas.columns import Readings
@@ -148,7 +148,7 @@ def test_a_killed_archiver_goes_on_and_its_archive_gives_the_same_alerts(
         assert archiver.process.wait(60) == 0
     log = (tmp_path / "second").read_text()
 
-    manifest = read_manifest(archive_at(folder))
+    manifest = read_manifest(storage_of(folder))
     assert rows() == sum(map(len, batches))
     assert manifest.rejected == {READS_TOPIC: {"not_json": 1}}
     assert committed(manifest)["rows"]["readings"] == sum(

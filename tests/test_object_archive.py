@@ -21,6 +21,7 @@ from replay.archive.storage import (
     MANIFEST_FOLDER,
     ArchiveError,
     LocalFolder,
+    ObjectFolder,
     storage_of,
 )
 from replay.archive.writing import ArchiveCommit, open_writer
@@ -39,7 +40,7 @@ from tests.test_archive import (
 )
 from tests.test_layout import history, sorted_rows
 
-NUMBERS = count()
+PLACE_NUMBERS = count()
 S3_BUCKET = "kept"
 S3_REGION = "us-east-1"
 
@@ -47,12 +48,12 @@ S3_REGION = "us-east-1"
 @pytest.fixture
 def memory_url():
     """A place in memory that no other test has."""
-    return f"memory://archive{next(NUMBERS)}/kept"
+    return f"memory://archive{next(PLACE_NUMBERS)}/kept"
 
 
 @pytest.fixture(scope="module")
 def s3_url():
-    """A place on a server of this machine that speaks S3."""
+    """A place on a server of this machine with the interface of S3."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -61,7 +62,7 @@ def s3_url():
         patch.setenv("AWS_DEFAULT_REGION", S3_REGION)
         patch.setenv("AWS_ACCESS_KEY_ID", "anyone")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "anything")
-        storage_of(f"s3://{S3_BUCKET}")._store.mkdir(S3_BUCKET)
+        ObjectFolder(f"s3://{S3_BUCKET}")._store.mkdir(S3_BUCKET)
         yield f"s3://{S3_BUCKET}/town"
     server.stop()
 
@@ -74,7 +75,7 @@ def rows_in(url):
 @contextmanager
 def killed_at(step):
     """Raises KilledError in the place of the step-th call that changes the store."""
-    calls = Counter()
+    calls = Counter[str]()
 
     def counted(action):
         def call(*arguments, **named):
@@ -100,7 +101,7 @@ def killed_at(step):
     shard_rows=st.sampled_from([4, 1000]),
 )
 def test_every_row_is_archived_once_whatever_is_killed(days, cuts, kills, shard_rows):
-    url = f"memory://archive{next(NUMBERS)}"
+    url = f"memory://archive{next(PLACE_NUMBERS)}"
     stream = readings(days, STREAM_ROWS)
     remaining, position = iter(kills), 0
     with pytest.MonkeyPatch.context() as patch:
@@ -146,7 +147,7 @@ def test_a_writer_that_slept_through_many_commits_is_refused(memory_url):
             sleeper.commit(ArchiveCommit([readings([0], 8)]), COMMIT_TIME)
     assert sum(map(len, open_source(memory_url).batches)) == 4 * (KEPT_MANIFESTS + 2)
 
-    kept = storage_of(memory_url)._listed(f"/{MANIFEST_FOLDER}")
+    kept = ObjectFolder(memory_url)._listed(f"/{MANIFEST_FOLDER}")
     assert len(kept) <= KEPT_MANIFESTS + 1
 
 

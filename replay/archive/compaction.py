@@ -29,7 +29,7 @@ MOST_REWRITTEN_ROWS = 4_000_000  # of settled days in a commit, or one day
 
 
 class Compacted(NamedTuple):
-    """The files that count after a compaction, and the names of those that they replace."""
+    """The files that count after a compaction, and the names of the files that they replace."""
 
     files: list[ArchiveFile]
     replaced: list[str]
@@ -127,7 +127,7 @@ def shard_starts(rows_by_area: Mapping[str, int], most_rows: int) -> list[str]:
 
 
 def _leading(files: Sequence[ArchiveFile], large_rows: int) -> int:
-    """How many files stay as they are: those up to the last large one, and then those that outweigh all behind them.
+    """How many files stay as they are: up to the last large one, and then as long as one outweighs all behind it.
 
     The others are behind them, so that rows keep the order in which they came.
     """

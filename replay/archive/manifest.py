@@ -61,6 +61,7 @@ def read_manifest(storage: Storage) -> ArchiveManifest:
         raise ArchiveError(
             f"the manifest of {storage.name} cannot be read: {error}"
         ) from None
+
     if manifest.version != MANIFEST_VERSION:
         raise ArchiveError(
             f"{storage.name} is of version {manifest.version}, this program reads version {MANIFEST_VERSION}: "

@@ -70,6 +70,7 @@ class ArchiveWriter:
         self.manifest = read_manifest(storage)
         if not storage.has_lock:
             self._claim()
+
         self._keep_days = keep_days  # 0: for ever
         self._least_free = least_free  # bytes
         self._shard_rows = shard_rows
@@ -220,6 +221,7 @@ def open_writer(
     An object store lets the last writer that opened the archive commit, and no earlier one.
     """
     storage = storage_of(path)
+
     with storage.claimed():
         if storage.manifest() is None:
             if storage.names():

@@ -136,6 +136,7 @@ def decode_inspections(
     """The newest inspection of each id, None if a tombstone (no value) withdraws it; and the rejections."""
     newest: dict[str, Inspection | None] = {}
     rejections: list[Rejection] = []
+
     for index, (key, value, content_type, _) in enumerate(messages):
         try:
             name = _area(key)

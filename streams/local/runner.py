@@ -46,6 +46,7 @@ def identity(paths: Sequence[str]) -> str:
             archived = read_manifest(storage_of(given))
             lines += [file.name for file in archived.files]
             continue
+
         path = Path(given)
         files = [path] if path.exists() else []
         if path.is_dir():
