@@ -132,8 +132,10 @@ def refusals(source: Source) -> dict[str, Any]:
 
 
 def refusal_lines(source: Source, file: LabelFile) -> list[str]:
-    """Lines on what was left out of the labels and the history."""
+    """Lines on inspections that were taken as labels, and on what was left out of the labels and the history."""
     lines = []
+    if file.labels and not file.is_chosen:
+        lines.append(f"labels: {len(file.labels):,} inspections of {file.name}")
     for name, tally in ((file.name, file.tally), (source.name, source.tally)):
         reasons = tally.reasons(tally.rejected)
         lines += [f"refused of {name}: {reason}" for reason in reasons]

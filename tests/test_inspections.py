@@ -188,6 +188,9 @@ def test_scores_take_the_inspections_of_an_archive(tmp_path, monkeypatch, capsys
     assert by_default["labels"]["used"] == len(inspections)
     assert by_default["scores"][0]["true"] > 0
 
+    code, output, _ = command("score", "kept")
+    assert f"labels: {len(inspections)} inspections of kept" in output
+
     code, output, _ = command("score", "bare", "--labels", "kept", "--json")
     assert (code, json.loads(output)["scores"]) == (0, by_default["scores"])
 
