@@ -92,15 +92,16 @@ class ArchivedRows:
             for file in self._manifest.files
             if file.kind == wanted.kind.kind
             and first <= file.day <= last
-            and file.meets(wanted.area, f"{wanted.area}\0")
+            and file.meets(wanted.area, f"{wanted.area}\0")  # before any other area
         ]
 
     def _of_file(self, name: str, wanted: WantedRows) -> pa.Table:
         """The wanted rows of a file."""
         bounds = wanted.bounds()
+        words = [area_column(wanted.kind), subject_column(wanted.kind)]
         with (
             self._storage.files.open_input_file(name) as opened,
-            pq.ParquetFile(opened, pre_buffer=True) as file,
+            pq.ParquetFile(opened, read_dictionary=words, pre_buffer=True) as file,
         ):
             metadata = file.metadata
             paths = [
@@ -115,13 +116,25 @@ class ArchivedRows:
             names = [path for path in paths if wanted.reads(path)]
             table = file.read_row_groups(groups, columns=names, use_threads=False)
 
-        for column, (lowest, highest) in bounds.items():
-            cells_of = table[column]
-            within = pc.and_(
-                pc.greater_equal(cells_of, lowest), pc.less_equal(cells_of, highest)
-            )
-            table = table.filter(within)
+        for column, limits in bounds.items():
+            table = table.filter(_within(table[column], *limits))
+        for column in words:  # without the words of other rows
+            place = names.index(column)
+            table = table.set_column(place, column, table[column].cast(pa.string()))
         return table
+
+
+def _within(
+    cells: pa.ChunkedArray, lowest: str | int, highest: str | int
+) -> pa.ChunkedArray:
+    """Which cells are in the bounds; of a dictionary, which have the word of both."""
+    if not pa.types.is_dictionary(cells.type):
+        return pc.and_(pc.greater_equal(cells, lowest), pc.less_equal(cells, highest))
+    fits = (
+        pc.equal(chunk.indices, pc.index(chunk.dictionary, lowest))
+        for chunk in cells.chunks
+    )
+    return pa.chunked_array(fits, pa.bool_())
 
 
 def _may_hold(group: Any, places: Mapping[int, tuple[str | int, str | int]]) -> bool:
