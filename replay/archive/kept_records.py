@@ -14,7 +14,7 @@ from schemas.inspection import Inspection
 from schemas.master import Area
 
 
-def written(records: Iterable[Area] | Iterable[Inspection]) -> bytes:
+def written(records: Iterable[Area | Inspection]) -> bytes:
     """Records as JSON lines."""
     return b"".join(msgspec.json.encode(record) + b"\n" for record in records)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -95,25 +95,20 @@ class ArchiveWriter:
         self._serial = count()
         files = [*before.files, *self._write(addition.batches)]
         newest = _newest(files, today(now))
-        compaction = Compaction(self.storage, self._shard_rows, newest, self._next_name)
-        files, dropped = compaction.compacted(files) if files else ([], [])
         files, expired = self._retained(files, newest)
+        compaction = Compaction(self.storage, self._shard_rows, newest, self._next_name)
+        files, dropped = compaction.compacted(files)
         dropped += [file.name for file in expired]
 
         areas = self._areas | {area.area: area for area in addition.areas}
         inspections = _newer(self._inspections, addition.inspections)
-        area_file = before.areas
-        if areas != self._areas:
-            area_file = self._write_lines("areas", areas.values())
-        inspection_file = before.inspections
-        if inspections != self._inspections:
-            inspection_file = self._write_lines("inspections", inspections.values())
-        dropped += {before.areas, before.inspections} - {
-            area_file,
-            inspection_file,
-            "",
-        }
-
+        lines = (
+            self._lines(before.areas, "areas", self._areas, areas),
+            self._lines(
+                before.inspections, "inspections", self._inspections, inspections
+            ),
+        )
+        dropped += {before.areas, before.inspections} - {*lines, ""}
         replaced = [
             *before.replaced,
             *(ReplacedFile(name, int(now)) for name in dropped),
@@ -122,8 +117,8 @@ class ArchiveWriter:
             zone=before.zone,
             commits=before.commits + 1,
             offsets=_merged(before.offsets, addition.offsets),
-            areas=area_file,
-            inspections=inspection_file,
+            areas=lines[0],
+            inspections=lines[1],
             files=tuple(files),
             replaced=tuple(file for file in replaced if file.at > now - KEPT_SECONDS),
             rejected=_added(before.rejected, addition.rejected),
@@ -189,12 +184,18 @@ class ArchiveWriter:
         kept = [file for file in files if file.day >= oldest]
         return kept, [file for file in files if file.day < oldest]
 
-    def _write_lines(
-        self, what: str, records: Iterable[Area] | Iterable[Inspection]
+    def _lines(
+        self,
+        present: str,
+        what: str,
+        before: Mapping[str, Area | Inspection],
+        after: Mapping[str, Area | Inspection],
     ) -> str:
-        """Writes records as JSON lines; returns the name of their file."""
+        """The name of the file of records: the present one, unless they have changed and are written anew."""
+        if after == before:
+            return present
         name = f"{what}-{self.manifest.commits + 1:08}.jsonl"
-        self.storage.write(name, written(records))
+        self.storage.write(name, written(after.values()))
         return name
 
     def _remove_uncommitted(self) -> None:
@@ -229,13 +230,14 @@ def open_writer(
                     f"{storage.name} is neither empty nor an archive: name another folder"
                 )
             publish_manifest(storage, ArchiveManifest(zone=zone))
-        writer = ArchiveWriter(storage, keep_days, least_free, shard_rows)
-        if writer.manifest.zone != zone:
+
+        known = read_manifest(storage)
+        if known.zone != zone:
             raise ArchiveError(
-                f"the days of {storage.name} end in {writer.manifest.zone}, not in {zone}: set `zone`, or name "
+                f"the days of {storage.name} end in {known.zone}, not in {zone}: set `zone`, or name "
                 "another folder"
             )
-        yield writer
+        yield ArchiveWriter(storage, keep_days, least_free, shard_rows)
 
 
 def _newest(files: Sequence[ArchiveFile], present: str) -> str:
