@@ -157,10 +157,10 @@ def test_only_the_columns_that_are_wanted_are_read(tmp_path):
 
 
 def test_pictures_of_an_archive_are_those_of_its_history(tmp_path):
-    town = Town(220, 3, 4)
+    town = Town(120, 3, 4)
+    batches = list(town.batches())
     with open_writer(tmp_path, town.zone) as writer:
-        for batch in town.batches():
-            writer.commit(ArchiveCommit([batch], town.areas), COMMIT_TIME)
+        writer.commit(ArchiveCommit(batches, town.areas), COMMIT_TIME)
     source = open_source(tmp_path)
     settings = Settings(zone=town.zone)
     _, alerts = judged(source, EMPTY_RULEBOOK, settings, quiet=True)

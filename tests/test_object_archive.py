@@ -93,7 +93,7 @@ def killed_at(step):
         yield
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     days=st.lists(st.integers(0, 3), min_size=1, max_size=6),
     cuts=st.lists(st.integers(1, 15), min_size=1, max_size=8),
