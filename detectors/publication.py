@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import msgspec
 
@@ -64,7 +64,7 @@ class Publication:
         self.withdrawals = []
         return ended
 
-    def withdraw_unless_judged(self, rules: set[str]) -> None:
+    def withdraw_unless_judged(self, rules: Container[str]) -> None:
         """Let all open alerts of other rules end with the next step."""
         self.withdrawals += [
             alert for alert in self.policy.open_alerts() if alert.rule not in rules

@@ -18,10 +18,6 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from replay.archive.manifest import ArchiveManifest
-from replay.history import Source, Tally
-from replay.layout import read_areas
-from replay.send import SendError
-from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.wire import Shape
 from streams.archive_lines import committed, committed_line
@@ -34,7 +30,6 @@ from streams.lines import line
 from streams.rule_commands import RulesFile
 from streams.rule_commands import app as rules
 from streams.rulebook_files import load_as_it_stands, load_for_run
-from streams.sending import send_source
 from streams.settings import Settings, load
 from streams.terminal import plain_output
 
@@ -87,7 +82,6 @@ def main() -> NoReturn:
     except (
         ValueError,
         OSError,
-        SendError,
         TopicError,
         UnansweredError,
         KafkaError,
@@ -224,6 +218,10 @@ def load_registry(
     json: Json = False,
 ) -> None:
     """Publishes areas to the registry; an area replaces its earlier record."""
+    from replay.history import Source, Tally  # noqa: PLC0415 - as `send`
+    from replay.layout import read_areas  # noqa: PLC0415 - as `send`
+    from streams.sending import send_source  # noqa: PLC0415 - as `send`
+
     tally = Tally()
     areas = read_areas(file, tally)
     for reason, count in tally.rejected.items():
@@ -255,6 +253,9 @@ def send(
     json: Json = False,
 ) -> None:
     """Publishes a history to the topics, master data first."""
+    from replay.sources import open_sources  # noqa: PLC0415 - a worker starts faster without files
+    from streams.sending import send_source  # noqa: PLC0415 - and without another client
+
     send_source(_load_settings(context), open_sources(sources), shape, speed, json=json)
 
 
@@ -442,6 +443,7 @@ def series(
 @app.command()
 def stalls(sources: Sources, json: Json = False) -> None:
     """Compares the stages of a work history that are flagged as stalled with the stages that took longest."""
+    from replay.sources import open_sources  # noqa: PLC0415 - as `send`
     from replay.stalls import compare  # noqa: PLC0415 - as above
 
     source = open_sources(sources)
@@ -471,6 +473,7 @@ def use_classes(
     json: Json = False,
 ) -> None:
     """Learns the usual days of each use class from a history and its master data, for the rule tariff_misuse."""
+    from replay.sources import open_sources  # noqa: PLC0415 - as `send`
     from replay.use_class import labelled_meters, learn  # noqa: PLC0415 - as above
 
     settings = _load_settings(context)

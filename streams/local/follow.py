@@ -59,14 +59,14 @@ def follow(
     began = saved = time.monotonic()
     pace = Pace()
     for batch, ends in portions(source.batches, progress, pace):
-        last_receipts = engine.last_read.copy()
+        last_receipts = engine.reorder.last_read.copy()
         alerts = [*engine.step(batch), *engine.shadowed]
         changed.update((alert.id, alert) for alert in alerts)
         _note_rows(progress, batch, ends=ends)
         progress.meter_days += _observed_days(
             engine, batch, last_receipts, progress.first
         )
-        progress.meters = engine.meters
+        progress.meters = len(engine.indexes.meters)
 
         now = time.monotonic()
         pace.rows = max(int(len(batch) / max(now - began, 1e-6) * STEP_SECONDS), 1)
@@ -154,7 +154,7 @@ def _observed_days(
     """
     if not isinstance(batch, Readings):
         return 0.0
-    after = engine.last_read
+    after = engine.reorder.last_read
     before = np.zeros(len(after), np.int64)
     before[: len(last_receipts)] = np.where(
         last_receipts > 0, np.maximum(last_receipts, first), 0

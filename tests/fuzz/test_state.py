@@ -61,7 +61,7 @@ def test_a_snapshot_is_whole_or_refused(value):
         assert value == restored.snapshot() == SOUND_SNAPSHOT
 
 
-GOLDEN_STATE, GOLDEN_HISTORY = goldens.load_golden(goldens.names()[-1])
+GOLDEN_STATE, GOLDEN_HISTORY = goldens.last_golden()
 GOLDEN_TREE = goldens.opened(GOLDEN_STATE)
 GOLDEN_BODY = msgspec.msgpack.decode(GOLDEN_STATE)["body"]
 

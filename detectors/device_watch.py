@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from detectors.area_times import AreaTimes
 from detectors.outcomes import RowOutcomes
-from detectors.policy import Policy
+from detectors.publication import Publication
 from detectors.timeline_judges import TimelineJudges
 from models.timelines.device_reports import Reports
 from schemas.alert import Alert
@@ -18,25 +18,26 @@ class DeviceWatch:
         self,
         reports: Reports,
         judges: TimelineJudges,
-        policy: Policy,
+        publication: Publication,
         areas: AreaTimes,
         outcomes: RowOutcomes,
     ) -> None:
         self._reports = reports
         self._judges = judges
-        self._policy = policy
+        self._publication = publication
+        self._policy = publication.policy
         self._areas = areas
         self._outcomes = outcomes
 
     def step(self, batch: DeviceEvents, areas: Codes) -> list[Alert]:
-        """Judge events; the alerts as policy has them, with earlier ones that the events revise."""
+        """Judge and publish events; the alerts, with earlier ones that the events revise."""
         batch, areas = self._outcomes.at_plausible_times(batch, areas)
         slots = self._reports.index.slots(batch)
         alerts: list[Alert] = []
         for rows in self._reports.unique_passes(batch, slots):
             events = batch.select(rows)
             alerts += self._judge(events, slots[rows], areas[rows])
-        return alerts
+        return self._publication.publish(alerts)
 
     def _judge(self, events: DeviceEvents, slots: Codes, areas: Codes) -> list[Alert]:
         """Judge events of distinct meters."""
