@@ -62,8 +62,11 @@ SettingsFile = Annotated[
     ),
 ]
 LabelsFile = Annotated[
-    Path | None,
-    typer.Option("--labels", help="What was found: CSV, Parquet or JSON lines."),
+    str | None,
+    typer.Option(
+        "--labels",
+        help="What was found: CSV, Parquet, JSON lines, or an archive [default: the inspections of the archive].",
+    ),
 ]
 JobCount = Annotated[
     int,
@@ -186,7 +189,10 @@ def alerts(
 @app.command()
 def archive(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="New, empty, or an archive.")],
+    folder: Annotated[
+        str,
+        typer.Argument(help="A folder or URL (s3://): new, empty, or an archive."),
+    ],
     once: Annotated[
         bool, typer.Option("--once", help="End where the topics end now.")
     ] = False,

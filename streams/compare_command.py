@@ -87,7 +87,7 @@ def rule_sets(paths: Sequence[Path], *, chinese: bool) -> tuple[RuleSet, RuleSet
     return first, second
 
 
-def conditions_of(texts: Sequence[str], labels: Path | None) -> list[Condition]:
+def conditions_of(texts: Sequence[str], labels: str | None) -> list[Condition]:
     """The conditions of the option --fail-if. Raises ValueError."""
     conditions = [condition_of(text, FIGURE_MEANINGS) for text in texts]
     for condition in conditions:
@@ -101,7 +101,7 @@ def conditions_of(texts: Sequence[str], labels: Path | None) -> list[Condition]:
 
 def compare_rule_sets(
     paths: Sequence[str],
-    labels: Path | None,
+    labels: str | None,
     sets: tuple[RuleSet, RuleSet],
     settings: Settings,
     conditions: Sequence[Condition],
@@ -155,7 +155,7 @@ class _Compared(NamedTuple):
 
 def _compared(
     paths: Sequence[str],
-    labels: Path | None,
+    labels: str | None,
     sets: tuple[RuleSet, RuleSet],
     settings: Settings,
     jobs: Jobs,
@@ -163,7 +163,7 @@ def _compared(
     quiet: bool,
 ) -> _Compared:
     """Judges a history by A and B in one pass. Raises ValueError."""
-    file = LabelFile.read(labels)
+    file = LabelFile.read(labels, paths)
     rulebooks = [each.rulebook for each in sets]
     history = judged(paths, rulebooks, settings, jobs, quiet=quiet)
     file.keep_known(history.observed)

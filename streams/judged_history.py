@@ -13,8 +13,9 @@ from rich.console import Console
 from detectors.policy import braked
 from detectors.rulebook import applied, rules_of
 from detectors.variants import Variants
+from replay.archive.reading import archive_at
 from replay.history import Source, Tally, nothing_read
-from replay.labels import Label, known_labels, read_labels
+from replay.labels import Label, archived_labels, known_labels, read_labels
 from replay.near_misses import NearMiss, note_near_rows
 from replay.observed import Observed
 from replay.shards import Shard, joined_source
@@ -31,19 +32,34 @@ from streams.times import local_time
 
 @dataclass
 class LabelFile:
-    """The labels of a file, and what was refused of them."""
+    """The labels of a file or archive, and what was refused of them."""
 
     name: str
+    is_chosen: bool = True  # False if a history brought them
     labels: list[Label] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
     @classmethod
-    def read(cls, path: Path | None) -> Self:
-        """The labels of a file, none without a file. Raises ValueError if no label can be used."""
-        file = cls(str(path or ""))
+    def read(cls, path: str | None, sources: Sequence[str]) -> Self:
+        """The labels of a file or archive, else the inspections of the archives among the sources.
+
+        Raises ValueError if no label of a path can be used.
+        """
         if path:
-            file.labels = read_labels(path, file.tally)
-        file._check()
+            file = cls(path)
+            archive = archive_at(path)
+            file.labels = (
+                archived_labels(archive, file.tally)
+                if archive
+                else read_labels(Path(path), file.tally)
+            )
+            file._check()
+            return file
+
+        archives = [archive for each in sources if (archive := archive_at(each))]
+        file = cls(" + ".join(archive.name for archive in archives), is_chosen=False)
+        for archive in archives:
+            file.labels += archived_labels(archive, file.tally)
         return file
 
     def keep_known(self, observed: Observed) -> None:
@@ -53,7 +69,7 @@ class LabelFile:
 
     def _check(self) -> None:
         """Raises ValueError if no label is left."""
-        if self.name and not self.labels:
+        if self.name and self.is_chosen and not self.labels:
             reasons = self.tally.reasons(self.tally.rejected)
             why = "; ".join(reasons) or "it has no rows"
             raise ValueError(f"{self.name} has no label that can be used: {why}")
@@ -61,7 +77,7 @@ class LabelFile:
     def facts(self) -> dict[str, Any]:
         """How many labels are used and refused, as plain data."""
         return {
-            "file": self.name,
+            "file": self.name if self.labels or self.is_chosen else "",
             "used": len(self.labels),
             "refused": dict(self.tally.rejected),
             "first": self.tally.first,
@@ -203,8 +219,10 @@ def refusals(source: Source) -> dict[str, Any]:
 
 
 def refusal_lines(source: Source, file: LabelFile) -> list[str]:
-    """Lines on what was left out of the labels and the history."""
+    """Lines on inspections that were taken as labels, and on what was left out of the labels and the history."""
     lines = []
+    if file.labels and not file.is_chosen:
+        lines.append(f"labels: {len(file.labels):,} inspections of {file.name}")
     for name, tally in ((file.name, file.tally), (source.name, source.tally)):
         reasons = tally.reasons(tally.rejected)
         lines += [f"refused of {name}: {reason}" for reason in reasons]

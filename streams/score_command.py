@@ -53,7 +53,7 @@ OF_ALL = ("all", "全部")
 
 def score_history(
     paths: Sequence[str],
-    labels: Path | None,
+    labels: str | None,
     rulebook: Rulebook,
     settings: Settings,
     *,
@@ -66,7 +66,7 @@ def score_history(
 
     Raises ValueError, with advice, for a source or labels that cannot be used.
     """
-    file = LabelFile.read(labels)
+    file = LabelFile.read(labels, paths)
     history = judged(paths, [rulebook], settings, jobs, quiet=as_json)
     source, progress = history.source, history.progress
     file.keep_known(history.observed)

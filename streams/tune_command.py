@@ -76,7 +76,7 @@ class Tuned(NamedTuple):
 
 def tune_rule(
     paths: Sequence[str],
-    labels: Path | None,
+    labels: str | None,
     sweep: Sweep,
     settings: Settings,
     *,
@@ -134,7 +134,7 @@ def tune_rule(
 
 def _tuned(
     paths: Sequence[str],
-    labels: Path | None,
+    labels: str | None,
     sweep: Sweep,
     settings: Settings,
     jobs: Jobs,
@@ -142,7 +142,7 @@ def _tuned(
     quiet: bool,
 ) -> Tuned:
     """Judges a history by the settings of a sweep. Raises ValueError."""
-    file = LabelFile.read(labels)
+    file = LabelFile.read(labels, paths)
     history = judged(
         paths, sweep.rulebooks, settings, jobs, quiet=quiet, near=sweep.rule
     )

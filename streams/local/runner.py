@@ -19,6 +19,10 @@ from rich.console import Console
 from detectors.policy import braked
 from detectors.rule import SHADOW_STATUS, Rule
 from detectors.rulebook import EMPTY_RULEBOOK, applied, rules_of
+from replay.archive.manifest import read_manifest
+from replay.archive.reading import archive_at
+from replay.archive.selection import ArchivedRows
+from replay.archive.storage import is_url, storage_of
 from replay.history import Source, nothing_read
 from replay.shards import Shard, joined_source
 from replay.sources import open_sources
@@ -44,7 +48,13 @@ def identity(paths: Sequence[str]) -> str:
     """The name of the paths' present content: a file that changes is another source."""
     names = ":".join(paths)
     lines = [names]
-    for path in map(Path, paths):
+    for given in paths:
+        if is_url(given):
+            archived = read_manifest(storage_of(given))
+            lines += [file.name for file in archived.files]
+            continue
+
+        path = Path(given)
         files = [path] if path.exists() else []
         if path.is_dir():
             files = sorted(path.rglob("*"))
@@ -194,10 +204,12 @@ def _pictures(
     paths: Sequence[str],
     rules: Sequence[Rule],
 ) -> list[Picture]:
-    """Alerts with their curves, from a second reading of the source."""
+    """Alerts with their curves, from a second reading of the source, or of some rows if it is an archive."""
+    archive = archive_at(paths[0]) if len(paths) == 1 else None
+    history = ArchivedRows(archive) if archive else open_sources(paths).batches
     judged_by = JudgedBy(source.areas, rules, source.zone, source.interval)
     shown = gravest(alerts, len(alerts))
-    return pictured(shown, open_sources(paths).batches, judged_by)
+    return pictured(shown, history, judged_by)
 
 
 def _report_input(
