@@ -24,6 +24,8 @@ from schemas.columns import Batch, Codes, Column, Mask, Times
 Missing = Mapping[str, Mask | None]  # the NaN rows of a column; None if there are none
 Enrich = Callable[[Codes, Any], Columns]
 EvidenceOf = Callable[[int, int], dict[str, float]]
+# by a rule, the slots and columns of rows, and their scores
+ScoreObserver = Callable[[Rule, Codes, Columns, Column], None]
 TIED_SHARE = 1e-6  # of the highest score, within which phases are equally bad
 SubjectState = list[tuple[dict[str, Array], dict[int, Alert]]]
 
@@ -50,6 +52,7 @@ class Judge:
         self._tracked = Cells(rules=np.uint16(0))  # how many rules track a subject
         self._relearning = Relearning()
         self.feature_columns: Columns = {}  # of the last batch, by the features
+        self.observe: ScoreObserver | None = None  # sees the scores of all rows
         self.episodes: list[Episodes] = []
         self.adopt(rules)
 
@@ -162,6 +165,8 @@ class Judge:
     ) -> Iterator[Alert]:
         """Judge rows by rules with the same scores; `tracked` are the rows of slots that any rule tracks."""
         scores = alike[0].rule.score(columns, missing)
+        if self.observe:
+            self.observe(alike[0].rule, slots, columns, scores)
         for episodes in alike:
             yield from self._judge_scores(
                 episodes, at, columns, scores, slots, tracked, distinct=distinct

@@ -77,6 +77,15 @@ class Observed:
         """The customers that a meter has had."""
         return {record.customer for record in self._records.get((area, meter), ())}
 
+    def meters(self) -> set[tuple[str, str]]:
+        """Every meter of the master data and of readings, with its area."""
+        filed = {
+            (area, record.meter)
+            for (area, _), records in self._records.items()
+            for record in records
+        }
+        return filed | self._spans.keys()
+
     def segment(self, area: str, subject: str, at: int) -> str:
         """The segment of a meter or customer at a time, "" if the master data name none."""
         records = self._records.get((area, subject), ())

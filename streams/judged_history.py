@@ -10,14 +10,18 @@ from typing import Any, Self
 
 from rich.console import Console
 
+from detectors.engine import Engine
 from detectors.policy import braked
 from detectors.rulebook import applied, rules_of
 from detectors.variants import Variants
 from replay.archive.reading import archive_at
+from replay.day_scores import DayScores, RuleDay
 from replay.history import Source, Tally, nothing_read
 from replay.labels import Label, archived_labels, known_labels, read_labels
 from replay.near_misses import NearMiss, note_near_rows
+from replay.near_scores import NearScore, NearScores, never_raised
 from replay.observed import Observed
+from replay.score_files import ScoreParts
 from replay.shards import Shard, joined_source
 from schemas.alert import Alert
 from schemas.rules import Rulebook
@@ -95,6 +99,9 @@ class JudgedHistory:
     # of each rule set, in their last states, with those in shadow
     alerts: list[list[Alert]]
     misses: list[NearMiss] = field(default_factory=list)
+    highest: list[NearScore] = field(default_factory=list)
+    # by the first rule set
+    withdrawn: list[Alert] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,8 @@ class HistoryQuestion:
     settings: Settings
     rulebooks: tuple[Rulebook, ...]
     near: str = ""  # the rule whose near misses by the first rulebook are noted
+    highest: int = 0  # scores of each rule that are kept where it raised no alert
+    scores: str = ""  # a folder for the parts of daily scores; "" for none
 
     def __call__(self, shard: Shard, on_passed: OnPassed) -> JudgedHistory:
         """A shard as the rule sets judge it, without storm brake and budget."""
@@ -115,6 +124,7 @@ class HistoryQuestion:
         progress = Progress(source.name)
         note = passed_of(source, on_passed)
         near_rows = note_near_rows(variants.lead, self.near) if self.near else None
+        kept = _KeptScores(self, variants.lead, shard)
 
         noted = replace(source, batches=observed.note(source.batches))
         for published in judged_steps(
@@ -122,6 +132,7 @@ class HistoryQuestion:
         ):
             for known, alerts in zip(by_set, published, strict=True):
                 known.update((alert.id, alert) for alert in alerts)
+            kept.note()
             note(progress)
 
         read = replace(source, batches=iter(()))
@@ -130,7 +141,12 @@ class HistoryQuestion:
         if near_rows:
             own = (alert for alert in standing[0] if alert.rule == self.near)
             misses = near_rows.misses(own)
-        return JudgedHistory(read, progress, observed, standing, misses)
+        first = by_set[0].values()
+        withdrawn = [alert for alert in first if alert.state == "withdrawn"]
+        highest = kept.finish(standing[0])
+        return JudgedHistory(
+            read, progress, observed, standing, misses, highest, withdrawn
+        )
 
     def _variants(self, source: Source) -> Variants:
         """What judges the source by all rule sets, with its master data."""
@@ -146,6 +162,39 @@ class HistoryQuestion:
         return variants
 
 
+class _KeptScores:
+    """The scores that a question wants kept while a shard is judged; costs nothing if it wants none."""
+
+    def __init__(self, question: HistoryQuestion, engine: Engine, shard: Shard) -> None:
+        self._count = question.highest
+        self._near = NearScores() if question.highest else None
+        folder = question.scores
+        self._parts = ScoreParts(Path(folder), shard.number) if folder else None
+        wanted = self._near or self._parts
+        self._scores = DayScores(engine) if wanted else None
+
+    def note(self) -> None:
+        """Takes the scores of settled days."""
+        if self._scores:
+            self._take(self._scores.settled())
+
+    def finish(self, alerts: Iterable[Alert]) -> list[NearScore]:
+        """Takes all other scores; the highest ones, if they are asked for."""
+        if not self._scores:
+            return []
+        self._take(self._scores.rest())
+        if not self._near:
+            return []
+        return self._near.highest(self._count, alerts, self._scores)
+
+    def _take(self, of_days: Iterable[RuleDay]) -> None:
+        """Keeps the scores of days."""
+        if self._near:
+            self._near.note(of_days)
+        if self._parts:
+            self._parts.write(of_days)
+
+
 def _standing(alerts: Iterable[Alert]) -> list[Alert]:
     """The alerts that were not withdrawn."""
     return [alert for alert in alerts if alert.state != "withdrawn"]
@@ -159,22 +208,26 @@ def judged(
     *,
     quiet: bool,
     near: str = "",
+    highest: int = 0,
+    scores: str = "",
 ) -> JudgedHistory:
     """A history judged by rule sets to its end, with nothing kept; the same for any number of jobs.
 
-    Notes the near misses of the rule `near` by the first rulebook. Raises ValueError, with advice, for a source that
-    cannot be used.
+    Notes the near misses of the rule `near`, so many of the `highest` scores of each rule where it raised no alert, and
+    in a folder all `scores`, by the first rulebook. Raises ValueError, with advice, for a source that cannot be used.
     """
-    question = HistoryQuestion(tuple(paths), settings, tuple(rulebooks), near)
+    question = HistoryQuestion(
+        tuple(paths), settings, tuple(rulebooks), near, highest, scores
+    )
     err = Console(stderr=True, highlight=False)
     with ProgressDisplay(err, quiet=quiet) as bar:
-        whole = joined(asked(question, jobs, bar))
+        whole = joined(asked(question, jobs, bar), highest)
     if not whole.progress.rows:
         raise nothing_read(whole.source.name, whole.source.tally)
     return whole
 
 
-def joined(parts: Sequence[JudgedHistory]) -> JudgedHistory:
+def joined(parts: Sequence[JudgedHistory], highest: int = 0) -> JudgedHistory:
     """The whole history of all its shards, with storm brake and budget, which span areas."""
     source = joined_source([part.source for part in parts])
     observed = Observed.joined([part.observed for part in parts])
@@ -184,7 +237,15 @@ def joined(parts: Sequence[JudgedHistory]) -> JudgedHistory:
     rule_sets = zip(*(part.alerts for part in parts), strict=True)
     alerts = [braked(chain.from_iterable(each), section) for each in rule_sets]
     misses = sorted(chain.from_iterable(part.misses for part in parts))
-    return JudgedHistory(source, progress, observed, alerts, misses)
+
+    withdrawn = [alert for part in parts for alert in part.withdrawn]
+    near = never_raised(
+        chain.from_iterable(part.highest for part in parts),
+        [*alerts[0], *withdrawn],
+        highest,
+        progress.last,
+    )
+    return JudgedHistory(source, progress, observed, alerts, misses, near, withdrawn)
 
 
 def span_facts(progress: Progress, source: Source) -> dict[str, Any]:
