@@ -24,7 +24,9 @@ from schemas.units import DAY_SECONDS
 Place = tuple[str, str]  # area and subject
 # a day that is judged again is judged whole; of other kinds a day comes in many batches
 WHOLE_DAYS = (Days, AreaDays, MasterRecords)
-SETTLING_SECONDS = DAY_SECONDS  # after the grace period, in which sealed rows are judged
+SETTLING_SECONDS = (
+    DAY_SECONDS  # after the grace period, in which sealed rows are judged
+)
 
 
 class RuleDay(NamedTuple):

@@ -18,7 +18,9 @@ from replay.explanation import NEAR_SCORE
 from schemas.alert import Alert
 from schemas.units import DAY_SECONDS
 
-Silence = Literal["below", "held", "cannot_tell", "unfinished", "suppressed", "withdrawn"]
+Silence = Literal[
+    "below", "held", "cannot_tell", "unfinished", "suppressed", "withdrawn"
+]
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,9 @@ def join_parts(folder: Path) -> None:
     parts = folder / PARTS_NAME
     (folder / SCORES_NAME).mkdir(exist_ok=True)
     for day in sorted(parts.iterdir()) if parts.is_dir() else ():
-        table = pa.concat_tables([pq.read_table(file) for file in sorted(day.iterdir())])
+        table = pa.concat_tables(
+            [pq.read_table(file) for file in sorted(day.iterdir())]
+        )
         order = [(name, "ascending") for name in KEY_COLUMNS]
         order += [("score", "descending"), ("at", "ascending")]
         ordered = table.take(pc.sort_indices(table, order))

@@ -324,6 +324,13 @@ def score(
     report: Annotated[
         Path | None, typer.Option(help="Where to write a page of the scores.")
     ] = None,
+    near: Annotated[
+        int,
+        typer.Option(
+            help="Also so many of each rule's highest scores that never raised an alert.",
+            min=0,
+        ),
+    ] = 0,
     jobs: JobCount = 1,
     scheduler: Scheduler = "",
     json: Json = False,
@@ -341,6 +348,7 @@ def score(
         chinese=chinese,
         report=report,
         jobs=Jobs(jobs, scheduler),
+        near=near,
     )
 
 

@@ -23,7 +23,8 @@ from streams.judged_history import (
 )
 from streams.lines import visible
 from streams.local.progress import Progress
-from streams.report.score_page import score_page
+from streams.near_lines import NEAR_COLUMNS, near_table, plain_near
+from streams.report.score_page import PageTable, score_page
 from streams.settings import Settings
 from streams.shards import ONE_JOB, Jobs
 from streams.terminal import plain_output
@@ -49,6 +50,7 @@ TABLE_HEADS = (
 PAGE_TITLE = ("Scores of the rules on", "规则评分：")
 PAGE_LANGUAGES = ("en", "zh")
 OF_ALL = ("all", "全部")
+NEAR_TITLE = ("The highest scores that never raised an alert", "从未告警的最高得分")
 
 
 def score_history(
@@ -61,13 +63,15 @@ def score_history(
     chinese: bool,
     report: Path | None = None,
     jobs: Jobs = ONE_JOB,
+    near: int = 0,
 ) -> None:
     """Judges a history by a rulebook; prints the scores of its rules, and writes the report.
 
+    Also lists so many of the highest scores of each rule, if `near` is not 0, of subjects on which it raised no alert.
     Raises ValueError, with advice, for a source or labels that cannot be used.
     """
     file = LabelFile.read(labels, paths)
-    history = judged(paths, [rulebook], settings, jobs, quiet=as_json)
+    history = judged(paths, [rulebook], settings, jobs, quiet=as_json, highest=near)
     source, progress = history.source, history.progress
     file.keep_known(history.observed)
 
@@ -76,7 +80,9 @@ def score_history(
     span = span_sentence(progress, source.zone, chinese=chinese)
     table = _table(scores, chinese=chinese)
     notes = _notes(scores, source, file, chinese=chinese)
+    silent = near_table(history.highest, source.zone, chinese=chinese) if near else []
     if report:
+        further = [PageTable(NEAR_TITLE[chinese], silent, NEAR_COLUMNS)] if near else []
         html = score_page(
             f"{PAGE_TITLE[chinese]} {source.name}",
             span,
@@ -84,17 +90,25 @@ def score_history(
             notes,
             words=TEXT_COLUMNS,
             language=PAGE_LANGUAGES[chinese],
+            tables=further,
         )
         report.write_text(html, encoding="utf-8")
 
     if as_json:
-        show_json(_plain(progress, scores, source, file))
+        plain = _plain(progress, scores, source, file)
+        if near:
+            plain["near"] = plain_near(history.highest, source.zone)
+        show_json(plain)
         return
     out = plain_output()
     out.print(visible(f"{source.name}: {span}"))
     show_table(table, out, words=TEXT_COLUMNS)
     for note in notes:
         out.print(visible(note))
+    if silent:
+        out.print("")
+        out.print(NEAR_TITLE[chinese])
+        show_table(silent, out, words=NEAR_COLUMNS)
 
 
 def _plain(

@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from typing import NamedTuple
+
+
+class PageTable(NamedTuple):
+    """A further table of a page."""
+
+    title: str
+    rows: Sequence[Sequence[str]]
+    words: int  # first columns that are words
 
 
 def score_page(
@@ -16,14 +25,14 @@ def score_page(
     words: int,
     language: str,
     figures: Iterable[str] = (),
+    tables: Iterable[PageTable] = (),
 ) -> str:
-    """The whole page: a table, whose first row has the heads and first columns are words, notes, and charts in SVG."""
-    head, *body = rows
-    heads = "".join(_cell("th", k, text, head, words) for k, text in enumerate(head))
-    lines = []
-    for row in body:
-        cells = (_cell("td", k, text, row, words) for k, text in enumerate(row))
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+    """The whole page: a table, whose first row has the heads and first columns are words, notes, further tables, and
+    charts in SVG."""
+    further = "".join(
+        f"<h2>{escape(each.title)}</h2>{_table(each.rows, each.words)}"
+        for each in tables
+    )
     paragraphs = "".join(f"<p>{escape(note)}</p>" for note in notes)
     charts = "".join(f"<figure>{figure}</figure>" for figure in figures)
 
@@ -33,9 +42,20 @@ def score_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><style>{style}</style></head><body><main class="wide">'
         f'<h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-        f"{paragraphs}{charts}</main></body></html>"
+        f"{_table(rows, words)}{paragraphs}{further}{charts}</main></body></html>"
     )
+
+
+def _table(rows: Sequence[Sequence[str]], words: int) -> str:
+    """A table, whose first row has the heads."""
+    head, *body = rows
+    heads = "".join(_cell("th", k, text, head, words) for k, text in enumerate(head))
+    lines = []
+    for row in body:
+        cells = (_cell("td", k, text, row, words) for k, text in enumerate(row))
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    table = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return f'<div class="scroll"><table>{table}</table></div>'
 
 
 def _cell(tag: str, number: int, text: str, row: Sequence[str], words: int) -> str:
