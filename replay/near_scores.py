@@ -100,11 +100,10 @@ class NearScores:
         best = self._best[name].state()
         columns = (best[column].tolist() for column in ("score", "at", "trouble"))
         hold = self._rules[name].levels[0].hold
+        places = self._places[name].pairs
         return [
-            NearScore(name, *place, score, at, trouble, hold, last.get(place, 0))
-            for place, score, at, trouble in zip(
-                self._places[name].pairs, *columns, strict=True
-            )
+            NearScore(name, area, subject, *values, hold, last.get((area, subject), 0))
+            for (area, subject), *values in zip(places, *columns, strict=True)
         ]
 
 

@@ -77,6 +77,11 @@ class Observed:
         """The customers that a meter has had."""
         return {record.customer for record in self._records.get((area, meter), ())}
 
+    def names(self, area: str, subject: str) -> set[str]:
+        """The names by which a label may mean a subject: its own, its area's, those of its owner and customers."""
+        owner, _, _ = subject.partition("/")  # of a bill or stage
+        return {area, subject, owner, *self.customers(area, subject)}
+
     def meters(self) -> set[tuple[str, str]]:
         """Every meter of the master data and of readings, with its area."""
         filed = {

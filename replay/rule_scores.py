@@ -156,9 +156,7 @@ class _Comparison:
     def _about(self, alert: Alert) -> Iterator[Label]:
         """The labels of an alert's time on its subject, on the owner of it, or on its area."""
         area, subject = alert.area, alert.subject
-        owner, _, _ = subject.partition("/")  # of a bill or stage
-        customers = self._observed.customers(area, subject)
-        for each in {area, subject, owner, *customers}:
+        for each in self._observed.names(area, subject):
             for label in self._by_subject.get((area, each), ()):
                 if label.meets(alert):
                     yield label

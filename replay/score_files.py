@@ -6,9 +6,8 @@ number of shards.
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,8 @@ import pyarrow.parquet as pq
 
 from replay.archive.day_files import GROUP_ROWS, day_name
 from replay.day_scores import RuleDay
-from schemas.columns import Column
+from schemas.columns import Mask
 
-PARTS_NAME = "parts"
 SCORES_NAME = "scores"
 RANKING_NAME = "ranking"
 KEY_COLUMNS = ("area", "subject", "rule")
@@ -30,7 +28,7 @@ class ScoreParts:
     """Writes the scores that a shard has settled."""
 
     def __init__(self, folder: Path, shard: int) -> None:
-        self._folder = folder / PARTS_NAME
+        self._folder = folder
         self._shard = shard
         self._serial = 0
 
@@ -54,23 +52,21 @@ def claim(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def join_parts(folder: Path) -> None:
+def join_parts(parts: Path, folder: Path) -> None:
     """Joins the parts of each day; the highest score of a rule and subject counts."""
-    parts = folder / PARTS_NAME
     (folder / SCORES_NAME).mkdir(exist_ok=True)
-    for day in sorted(parts.iterdir()) if parts.is_dir() else ():
-        table = pa.concat_tables(
-            [pq.read_table(file) for file in sorted(day.iterdir())]
-        )
+    for day in sorted(parts.iterdir()):
+        tables = [pq.read_table(file) for file in sorted(day.iterdir())]
+        table = pa.concat_tables(tables)
         order = [(name, "ascending") for name in KEY_COLUMNS]
         order += [("score", "descending"), ("at", "ascending")]
         ordered = table.take(pc.sort_indices(table, order))
+
         is_first = np.zeros(len(ordered), np.bool_)
         is_first[:1] = True
         for name in KEY_COLUMNS:
             is_first[1:] |= _changes(ordered[name])
         _write(folder / SCORES_NAME / f"{day.name}.parquet", ordered.filter(is_first))
-    shutil.rmtree(parts, ignore_errors=True)
 
 
 def score_days(folder: Path) -> Iterator[tuple[str, pa.Table]]:
@@ -80,10 +76,10 @@ def score_days(folder: Path) -> Iterator[tuple[str, pa.Table]]:
         yield file.stem, pq.read_table(file, read_dictionary=words)
 
 
-def write_ranking(folder: Path, day: str, rows: Sequence[dict[str, object]]) -> None:
+def write_ranking(folder: Path, day: str, table: pa.Table) -> None:
     """Writes the ranking of a day, a row per subject."""
     (folder / RANKING_NAME).mkdir(exist_ok=True)
-    _write(folder / RANKING_NAME / f"{day}.parquet", pa.Table.from_pylist(list(rows)))
+    _write(folder / RANKING_NAME / f"{day}.parquet", table)
 
 
 def _table(of_day: RuleDay) -> pa.Table:
@@ -103,10 +99,11 @@ def _table(of_day: RuleDay) -> pa.Table:
     )
 
 
-def _changes(column: pa.ChunkedArray) -> Column:
+def _changes(column: pa.ChunkedArray) -> Mask:
     """Where a row differs from the row before."""
     plain = column.combine_chunks()
-    return pc.not_equal(plain[1:], plain[:-1]).to_numpy(zero_copy_only=False)
+    changes: Mask = pc.not_equal(plain[1:], plain[:-1]).to_numpy(zero_copy_only=False)
+    return changes
 
 
 def _write(path: Path, table: pa.Table) -> None:

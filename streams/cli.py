@@ -457,6 +457,45 @@ def tune(
 
 
 @app.command()
+def rank(
+    context: typer.Context,
+    sources: Sources,
+    labels: LabelsFile = None,
+    rules_file: RulesFile = None,
+    top: Annotated[
+        int, typer.Option(help="How many subjects are shown and scored.", min=1)
+    ] = 20,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            help="A new folder for the daily scores and rankings, as Parquet."
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Where to write a page of the ranking.")
+    ] = None,
+    jobs: JobCount = 1,
+    json: Json = False,
+    chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
+) -> None:
+    """Ranks subjects by the daily scores of all rules, in shadow or not: whom to look at first, and why."""
+    from streams.rank_command import rank_history  # noqa: PLC0415 - as `run`
+
+    rank_history(
+        sources,
+        labels,
+        load_as_it_stands(rules_file),
+        _load_settings(context),
+        top=top,
+        as_json=json,
+        chinese=chinese,
+        scores=scores,
+        report=report,
+        jobs=Jobs(jobs),
+    )
+
+
+@app.command()
 def explain(
     context: typer.Context,
     sources: Sources,

@@ -18,12 +18,12 @@ from replay.explanation import ExplainedHistory, ExplainedRow, ScoredRow, units
 from replay.history import Source, nothing_read
 from schemas.alert import Alert
 from schemas.rules import Rulebook
-from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from streams.histories import opened
 from streams.json_output import show_json
 from streams.judged_history import refusals
 from streams.lines import visible
 from streams.settings import Settings
+from streams.silence import WITHDRAWN_TEXT, score_text, trouble_text
 from streams.terminal import plain_output
 from streams.text_tables import show_table
 from streams.times import local_time
@@ -203,7 +203,7 @@ class _Answer(NamedTuple):
         if explained.outcome == "cannot_tell":
             return _gap_sentence(row.missing, chinese=chinese)
         if explained.outcome == "quiet":
-            return _score_sentence(row.score, chinese=chinese)
+            return score_text(row.score, chinese=chinese)
         return self._hold_sentence(chinese=chinese)
 
     def _alert_sentence(self, alert: Alert, *, chinese: bool) -> str:
@@ -225,25 +225,19 @@ class _Answer(NamedTuple):
         """For how long the trouble has lasted, of how long it must."""
         explained = self.explained
         if explained.withdrawn:
-            return "告警后被撤回" if chinese else "its alert was withdrawn later"
+            return WITHDRAWN_TEXT[chinese]
         if explained.trouble >= explained.hold:
             return (
                 "得分达到1，但未产生告警"
                 if chinese
                 else "the score is 1 or more, and no alert was raised"
             )
-        is_daily = explained.hold % DAY_SECONDS == 0
-        seconds = DAY_SECONDS if is_daily else HOUR_SECONDS
-        spent, needed = explained.trouble / seconds, explained.hold / seconds
-        unit = ("hours", "小时") if not is_daily else ("days", "天")
-
+        lasted = trouble_text(explained.trouble, explained.hold, chinese=chinese)
         later = ""
         if explained.alert:
             raised = self._time(explained.alert.raised)
             later = f"，{raised}告警" if chinese else f"; raised {raised}"
-        if chinese:
-            return f"已异常{spent:.3g}{unit[1]}，需{needed:.3g}{unit[1]}{later}"
-        return f"in trouble for {spent:.3g} of {needed:.3g} {unit[0]}{later}"
+        return lasted + later
 
     def _value_table(self, *, chinese: bool) -> list[list[str]]:
         """The columns that the rule read."""
@@ -300,12 +294,3 @@ def _gap_sentence(missing: Sequence[str], *, chinese: bool) -> str:
         return f"缺少列{names}"
     verb = "is" if len(missing) == 1 else "are"
     return f"column{'s' * (len(missing) > 1)} {names} {verb} missing"
-
-
-def _score_sentence(score: float, *, chinese: bool) -> str:
-    """How far a score is from the raise line."""
-    if score == -math.inf:
-        return (
-            "该行证明没有异常" if chinese else "the row proves that there is no trouble"
-        )
-    return f"得分{score:.3g}低于1" if chinese else f"score {score:.3g} below 1"

@@ -7,7 +7,7 @@ from typing import Any
 
 from detectors.rule import ALL_RULES
 from replay.near_scores import NearScore
-from schemas.units import DAY_SECONDS, HOUR_SECONDS
+from streams.silence import WITHDRAWN_TEXT, score_text, trouble_text
 from streams.times import local_time
 
 NEAR_COLUMNS = 3  # words at the left of the table
@@ -18,6 +18,10 @@ NEAR_HEADS = (
     ("score", "得分"),
     ("kept silent by", "未告警原因"),
 )
+ENDS_TEXT = {
+    "cannot_tell": (", then cannot tell", "，之后无法判断"),
+    "unfinished": (" when the history ends", "，历史至此结束"),
+}
 
 
 def near_table(
@@ -50,31 +54,14 @@ def plain_near(found: Sequence[NearScore], zone: str) -> list[dict[str, Any]]:
 def silence_sentence(near: NearScore, *, chinese: bool) -> str:
     """What kept a rule silent, in a sentence."""
     if near.silence == "below":
-        return (
-            f"得分{near.score:.3g}低于1"
-            if chinese
-            else f"score {near.score:.3g} below 1"
-        )
+        return score_text(near.score, chinese=chinese)
     if near.silence == "suppressed":
         by = near.suppressed_by
         return f"告警被抑制：{by}" if chinese else f"suppressed by {by}"
     if near.silence == "withdrawn":
-        return "告警后被撤回" if chinese else "its alert was withdrawn later"
-
-    is_daily = near.hold > 0 and near.hold % DAY_SECONDS == 0
-    seconds = DAY_SECONDS if is_daily else HOUR_SECONDS
-    spent, needed = near.trouble / seconds, near.hold / seconds
-    if chinese:
-        unit = "天" if is_daily else "小时"
-        ends = {"cannot_tell": "，之后无法判断", "unfinished": "，历史至此结束"}
-        return (
-            f"已异常{spent:.3g}{unit}，需{needed:.3g}{unit}{ends.get(near.silence, '')}"
-        )
-    unit = "days" if is_daily else "hours"
-    ends = {"cannot_tell": ", then cannot tell", "unfinished": " when the history ends"}
-    return (
-        f"in trouble for {spent:.3g} of {needed:.3g} {unit}{ends.get(near.silence, '')}"
-    )
+        return WITHDRAWN_TEXT[chinese]
+    lasted = trouble_text(near.trouble, near.hold, chinese=chinese)
+    return lasted + ENDS_TEXT.get(near.silence, ("", ""))[chinese]
 
 
 def place_of(area: str, subject: str) -> str:

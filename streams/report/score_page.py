@@ -27,8 +27,10 @@ def score_page(
     figures: Iterable[str] = (),
     tables: Iterable[PageTable] = (),
 ) -> str:
-    """The whole page: a table, whose first row has the heads and first columns are words, notes, further tables, and
-    charts in SVG."""
+    """The whole page: a table, its notes, further tables, and charts in SVG.
+
+    The first row of a table has the heads, its first columns are words.
+    """
     further = "".join(
         f"<h2>{escape(each.title)}</h2>{_table(each.rows, each.words)}"
         for each in tables
