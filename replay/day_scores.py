@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from detectors.rule import Rule
 from models.master.calendar import day_of, midnights
 from models.state.cells import Cells, Columns
 from models.state.index import Index
-from schemas.columns import AreaDays, Codes, Column, Days, MasterRecords, Times
+from schemas.columns import AreaDays, Codes, Column, Days, Mask, MasterRecords, Times
 from schemas.units import DAY_SECONDS
 
 Place = tuple[str, str]  # area and subject
@@ -59,27 +58,32 @@ class _Runs:
         if not len(rows):
             return seconds
         rows = rows[np.argsort(numbers[rows], kind="stable")]
-        subjects, times, trouble = numbers[rows], at[rows], troubled[rows]
-
-        # a run goes on from the row before of the subject, in this batch or an earlier one
-        is_first = np.r_[True, subjects[1:] != subjects[:-1]]
-        goes_on = np.r_[False, trouble[:-1]] & ~is_first
-        since = self.cells["since"][subjects]
-        is_carried = is_first & (since > 0) & (times > self.cells["last"][subjects])
+        unbroken = np.ones(len(rows), np.bool_)
         if gap is not None:
             unbroken = gap[rows] <= self._max_gap
-            goes_on &= unbroken
-            is_carried &= unbroken
-        begins = trouble & ~goes_on
-        begun = np.where(is_carried, since, times)
-        places = np.where(begins, np.arange(len(rows)), 0)
-        run_since = np.where(trouble, begun[np.maximum.accumulate(places)], 0)
 
-        is_last = np.r_[is_first[1:], True]
-        self.cells["since"][subjects[is_last]] = run_since[is_last]
-        self.cells["last"][subjects[is_last]] = times[is_last]
-        seconds[rows] = np.where(trouble, times - run_since, 0)
+        since = self._since(numbers[rows], at[rows], troubled[rows], unbroken)
+        seconds[rows] = np.where(troubled[rows], at[rows] - since, 0)
         return seconds
+
+    def _since(
+        self, numbers: Codes, at: Times, troubled: Mask, unbroken: Mask
+    ) -> Times:
+        """Since when the run of each row lasts, 0 if it is well; rows of a subject stand together, in order."""
+        is_first = np.r_[True, numbers[1:] != numbers[:-1]]
+        is_last = np.r_[is_first[1:], True]
+        goes_on = np.r_[False, troubled[:-1]] & ~is_first & unbroken
+        # a run goes on from an earlier batch, unless its rows are judged again
+        since = self.cells["since"][numbers]
+        is_later = at > self.cells["last"][numbers]
+        is_carried = is_first & (since > 0) & is_later & unbroken
+
+        begun = np.where(is_carried, since, at)
+        places = np.where(troubled & ~goes_on, np.arange(len(at)), 0)
+        found = np.where(troubled, begun[np.maximum.accumulate(places)], 0)
+        self.cells["since"][numbers[is_last]] = found[is_last]
+        self.cells["last"][numbers[is_last]] = at[is_last]
+        return found
 
 
 class _Subjects:
@@ -208,6 +212,7 @@ class DayScores:
         wait = self._engine.settings.grace + SETTLING_SECONDS
         for noted in self._rules.values():
             watermarks = noted.subjects.watermarks(self._engine.areas.watermarks)
+
             for day in sorted(noted.days):
                 cells = noted.cells_of(day)
                 known = ~np.isnan(cells["score"][: len(watermarks)])

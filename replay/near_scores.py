@@ -101,10 +101,14 @@ class NearScores:
         columns = (best[column].tolist() for column in ("score", "at", "trouble"))
         hold = self._rules[name].levels[0].hold
         places = self._places[name].pairs
-        return [
-            NearScore(name, area, subject, *values, hold, last.get((area, subject), 0))
-            for (area, subject), *values in zip(places, *columns, strict=True)
-        ]
+
+        found = []
+        for (area, subject), score, at, trouble in zip(places, *columns, strict=True):
+            in_trouble = last.get((area, subject), 0)
+            found.append(
+                NearScore(name, area, subject, score, at, trouble, hold, in_trouble)
+            )
+        return found
 
 
 def never_raised(
@@ -134,6 +138,7 @@ def _silent(near: NearScore, alerts: Sequence[Alert], end: int) -> NearScore | N
     standing = [alert for alert in alerts if alert.state != "withdrawn"]
     if any(not alert.suppressed_by for alert in standing):
         return None
+
     if standing:
         reason = min(standing, key=lambda alert: abs(alert.raised - near.at))
         by = reason.suppressed_by

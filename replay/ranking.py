@@ -28,7 +28,7 @@ SCORE_EDGES = np.r_[np.linspace(0, 2, 401), np.geomspace(2.02, 1e4, 400)]
 """The scores between which subjects are counted."""
 
 
-class Usual:
+class UsualScores:
     """How often each rule has which scores, over all subjects and days."""
 
     def __init__(self) -> None:
@@ -102,6 +102,7 @@ class DayRanking(NamedTuple):
             "score": self.highest,
             "score_rule": pa.array(self.highest_rule, "string"),
         }
+
         for n, rules in enumerate(self.reasons):
             columns[f"reason_{n + 1}"] = pa.array(rules, "string")
             columns[f"points_{n + 1}"] = self.reason_points[n]
@@ -114,7 +115,7 @@ class Ranking:
     """Adds up the points of subjects day by day."""
 
     def __init__(
-        self, usual: Usual, rules: Iterable[Rule], explained: ExplainedSpans
+        self, usual: UsualScores, rules: Iterable[Rule], explained: ExplainedSpans
     ) -> None:
         self._usual = usual
         self._rules = {rule.name: rule for rule in rules}
@@ -242,7 +243,7 @@ def rank_days(
 
     What is usual is of the whole history, with its last days.
     """
-    usual = Usual()
+    usual = UsualScores()
     for _, scores in days():
         names = np.array(scores["rule"].to_pylist(), object)
         values = scores["score"].to_numpy()

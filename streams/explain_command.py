@@ -232,6 +232,7 @@ class _Answer(NamedTuple):
                 if chinese
                 else "the score is 1 or more, and no alert was raised"
             )
+
         lasted = trouble_text(explained.trouble, explained.hold, chinese=chinese)
         later = ""
         if explained.alert:

@@ -141,11 +141,15 @@ class HistoryQuestion:
         if near_rows:
             own = (alert for alert in standing[0] if alert.rule == self.near)
             misses = near_rows.misses(own)
-        first = by_set[0].values()
-        withdrawn = [alert for alert in first if alert.state == "withdrawn"]
         highest = kept.finish(standing[0])
         return JudgedHistory(
-            read, progress, observed, standing, misses, highest, withdrawn
+            read,
+            progress,
+            observed,
+            standing,
+            misses,
+            highest,
+            _withdrawn(by_set[0].values()),
         )
 
     def _variants(self, source: Source) -> Variants:
@@ -160,6 +164,11 @@ class HistoryQuestion:
         areas = {area.area: area for area in source.areas}
         variants.enroll(areas[name] for name in sorted(areas))
         return variants
+
+
+def _withdrawn(alerts: Iterable[Alert]) -> list[Alert]:
+    """The alerts that were withdrawn."""
+    return [alert for alert in alerts if alert.state == "withdrawn"]
 
 
 class _KeptScores:

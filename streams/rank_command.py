@@ -140,17 +140,16 @@ class _Ranked:
 
         score = self.score
         precision, recall = percent(score.precision), percent(score.recall)
+        counts = (
+            f"true {score.true:,}, false {score.false:,}, unknown {score.unknown:,}"
+        )
+        found = f"{score.found:,} of {score.labels:,} true labels"
+        line = f"first {score.count:,}: {counts}; precision {precision}, recall {recall} ({found})"
         if chinese:
-            return [
-                *notes,
-                f"前{score.count:,}名：属实{score.true:,}，误报{score.false:,}，未知{score.unknown:,}；"
-                f"准确率{precision}，召回率{recall}（{score.labels:,}条标签中发现{score.found:,}条）",
-            ]
-        return [
-            *notes,
-            f"first {score.count:,}: true {score.true:,}, false {score.false:,}, unknown {score.unknown:,}; "
-            f"precision {precision}, recall {recall} ({score.found:,} of {score.labels:,} true labels)",
-        ]
+            counts = f"属实{score.true:,}，误报{score.false:,}，未知{score.unknown:,}"
+            found = f"{score.labels:,}条标签中发现{score.found:,}条"
+            line = f"前{score.count:,}名：{counts}；准确率{precision}，召回率{recall}（{found}）"
+        return [*notes, line]
 
     def _rows(self) -> range:
         """The first subjects."""
