@@ -118,6 +118,7 @@ def observed_rows(rule, rows):
     scores = DayScores(engine)
     kind = "readings" if rule.kind is Readings else "days"
     index = engine.indexes.meters
+
     for batch in rows:
         slots = np.array([index.slot("A1", name) for name, *_ in batch])
         columns = {
@@ -382,16 +383,24 @@ def test_rank_answers_for_machines_in_chinese_and_as_a_page(command, tmp_path):
     assert ALL_RULES[first["reasons"][0]["rule"]].title[1] in page.read_text()
 
 
+def write_readings(path, currents):
+    """Writes the readings of a meter with currents, and one of a meter without."""
+    times = [START_TIME + 900 * n for n in range(60)]
+    lines = [f"M1,A1,{at},1,{currents}" for at in times]
+    heads = "meter,area,at,kwh,ua,ub,uc,ia,ib,ic"
+    path.write_text("\n".join([heads, *lines, f"M2,A1,{times[-1]},1,,,,,,"]))
+
+
 def test_meters_that_nothing_judges_are_counted(command, tmp_path):
-    (tmp_path / "readings.csv").write_text(
-        "meter,area,at,kwh,ua\n"
-        + "\n".join(f"M1,A1,{START_TIME + 900 * n},{n},220" for n in range(200))
-        + "\nM2,A1,"
-        + f"{START_TIME + 900 * 199},1,\n"
-    )
+    write_readings(tmp_path / "readings.csv", "220,220,220,2,2,1")
     code, output, error = command("rank", str(tmp_path))
     assert code == 0, error
     assert "cannot tell: 1 meters" in output
+
+    write_readings(tmp_path / "readings.csv", ",,,,,")
+    code, _, error = command("rank", str(tmp_path))
+    assert code == 2
+    assert "no rule could judge" in error
 
 
 def test_bad_folder_ends_with_one_line(command, tmp_path):
