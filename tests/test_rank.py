@@ -384,7 +384,10 @@ def test_rank_answers_for_machines_in_chinese_and_as_a_page(command, tmp_path):
 
 
 def write_readings(path, currents):
-    """Writes the readings of a meter with currents, and one of a meter without."""
+    """Writes the readings of a meter with currents, and one of a meter without; the master data have a third."""
+    meters = [Meter(meter=f"M{n}", wiring="3P4W", un_v=220, ib_a=5) for n in (1, 2, 3)]
+    area = Area(area="A1", meters=meters)
+    path.with_name("areas.jsonl").write_bytes(msgspec.json.encode(area))
     times = [START_TIME + 900 * n for n in range(60)]
     lines = [f"M1,A1,{at},1,{currents}" for at in times]
     heads = "meter,area,at,kwh,ua,ub,uc,ia,ib,ic"
@@ -395,7 +398,7 @@ def test_meters_that_nothing_judges_are_counted(command, tmp_path):
     write_readings(tmp_path / "readings.csv", "220,220,220,2,2,1")
     code, output, error = command("rank", str(tmp_path))
     assert code == 0, error
-    assert "cannot tell: 1 meters" in output
+    assert "cannot tell: 2 meters" in output
 
     write_readings(tmp_path / "readings.csv", ",,,,,")
     code, _, error = command("rank", str(tmp_path))
