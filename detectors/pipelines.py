@@ -18,6 +18,7 @@ from models.meters.darkness import Darkness
 from models.meters.day_runs import DayRuns, FirstMonth
 from models.meters.form import Form
 from models.meters.line_loss import Losses, ReadDays, UsualLoss
+from models.meters.load_forecast import LoadForecast
 from models.meters.loading import Exceeding, Heat
 from models.meters.metering import DayRegisters, Demands, RatioChange
 from models.meters.months import Months
@@ -245,7 +246,7 @@ def all_pipelines(
         return _day_features(settings, PeerScore(peers, meters, is_final), fleet)
 
     def of_area_days(_: bool) -> list[Feature]:
-        return [Losses(), UsualLoss(), ReadDays(zone)]
+        return [Losses(), UsualLoss(), ReadDays(zone), LoadForecast(zone)]
 
     return (
         # readings
