@@ -27,6 +27,7 @@ class PageHinkley:
     """
 
     tolerance: float  # above the mean, which an error may be for ever
+    most: float  # above the mean, that one error counts
     limit: float  # of the sum above its lowest
 
     @property
@@ -37,16 +38,17 @@ class PageHinkley:
     def watch(self, memory: Array, errors: Column) -> Watched:
         """The memory after one error of each subject; NaN changes nothing.
 
-        >>> test, memory = PageHinkley(tolerance=0.1, limit=1.0), np.zeros((4, 1))
-        >>> for error in [0.0, 0.1, -0.1, 0.0, 0.9]:
+        >>> test, memory = PageHinkley(tolerance=0.1, most=0.6, limit=1.0), np.zeros((4, 1))
+        >>> for error in [0.0, 0.1, -0.1, 0.0, 9.0, 0.9]:
         ...     memory, drifted = test.watch(memory, np.array([error]))
         >>> bool(drifted[0]), bool(test.watch(memory, np.array([0.9])).drifted[0])
         (False, True)
         """
         count, mean, total, lowest = memory
         count = count + 1
-        mean = mean + (errors - mean) / count
-        total = total + errors - mean - self.tolerance
+        above = np.where(count > 1, np.minimum(errors - mean, self.most), errors - mean)
+        mean = mean + above / count
+        total = total + above * (1 - 1 / count) - self.tolerance
         lowest = np.minimum(lowest, total)
 
         after = np.where(np.isnan(errors), memory, [count, mean, total, lowest])

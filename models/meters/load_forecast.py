@@ -64,10 +64,10 @@ class LoadForecast(Feature):
     TAIL_RATE = 0.3  # of a day, to the tails of the interval
     AIR_DAYS = 5.0  # half-life of the usual temperature
     FEW_DAYS = 3  # after which errors say how wide an interval is
-    LEAST_ERROR = 0.01  # of the usual load, that any hour may be off
+    LEAST_ERROR = 0.02  # of the usual load, that any hour may be off
     FORGOTTEN_DAYS = 30  # without a known day, after which all is learned anew
     # of the logarithm of a day's mean error
-    DRIFT = PageHinkley(tolerance=0.15, limit=5.0)
+    DRIFT = PageHinkley(tolerance=0.15, most=1.0, limit=4.0)
 
     relearns = LEARNED_DAYS
 
@@ -257,7 +257,7 @@ class LoadForecast(Feature):
         of_kind = memory["kinds"][rows, kinds] - memory["kinds"][rows, last_kinds]
         off = load - profiles[:, 1]
         at_midnight = (off * self._late).sum(axis=1)
-        parts = off.reshape(len(load), DAY_PARTS, -1).mean(axis=2)
+        parts = off.reshape(-1, DAY_PARTS, DAY_HOURS // DAY_PARTS).mean(axis=2)
         warmer = np.nan_to_num(memory["air"]) / 10 * _level(memory)
 
         by_hour = [
@@ -308,7 +308,7 @@ class LoadForecast(Feature):
         least = self.LEAST_ERROR * _level(memory)
         errors = np.maximum(memory["errors"], least[:, None, None])
         widths = errors[:, :, None] * memory["tails"][:, :, :, None]
-        lower, upper = widths.transpose(2, 0, 1, 3).reshape(2, len(rows), -1)
+        lower, upper = widths.transpose(2, 0, 1, 3).reshape(2, len(rows), AHEAD_DAYS * DAY_HOURS)
         peak = memory["peaks"][:, 0] + memory["peak_bias"]
         peak_error = np.maximum(np.sqrt(memory["peak_variance"]), least)
 
