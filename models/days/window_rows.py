@@ -149,5 +149,7 @@ class WindowRows:
             "hourly_kva": hourly_kva(
                 self._registry, slots, start, stored.sums, interval
             ),
-            "temperature": mean_temperature(stored.sums["warmth"], end - start, interval),
+            "temperature": mean_temperature(
+                stored.sums["warmth"], end - start, interval
+            ),
         }

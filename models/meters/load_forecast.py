@@ -308,7 +308,9 @@ class LoadForecast(Feature):
         least = self.LEAST_ERROR * _level(memory)
         errors = np.maximum(memory["errors"], least[:, None, None])
         widths = errors[:, :, None] * memory["tails"][:, :, :, None]
-        lower, upper = widths.transpose(2, 0, 1, 3).reshape(2, len(rows), AHEAD_DAYS * DAY_HOURS)
+        lower, upper = widths.transpose(2, 0, 1, 3).reshape(
+            2, len(rows), AHEAD_DAYS * DAY_HOURS
+        )
         peak = memory["peaks"][:, 0] + memory["peak_bias"]
         peak_error = np.maximum(np.sqrt(memory["peak_variance"]), least)
 

@@ -139,9 +139,7 @@ class Forecaster:
         likely = [sum(known) / len(known)] * 24
         if self.known_days:
             likely = self.expected or self.profiles[0]
-        load = [
-            likely[h] if math.isnan(hourly[h]) else hourly[h] for h in DAY_HOURS
-        ]
+        load = [likely[h] if math.isnan(hourly[h]) else hourly[h] for h in DAY_HOURS]
         self.profiles = self.moved(load)
         self.load = load
         self.known_days += 1
@@ -165,13 +163,14 @@ class Forecaster:
         """The profiles after one more day."""
         if not self.known_days:
             return [list(load) for _ in HALF_LIVES]
-        profiles: list[Hours] = []
-        for profile, half_life in zip(self.profiles, HALF_LIVES, strict=True):
-            rate = max(1 / (self.known_days + 1), 1 - 2 ** (-1 / half_life))
-            profiles.append(
-                [profile[h] + rate * (load[h] - profile[h]) for h in DAY_HOURS]
-            )
-        return profiles
+        rates = [
+            max(1 / (self.known_days + 1), 1 - 2 ** (-1 / half_life))
+            for half_life in HALF_LIVES
+        ]
+        return [
+            faded(profile, load, rate)
+            for profile, rate in zip(self.profiles, rates, strict=True)
+        ]
 
     def level(self) -> float:
         """The usual load."""
@@ -196,7 +195,8 @@ class Forecaster:
 
         terms = [self.load, *self.profiles, [ahead[h] - now[h] for h in DAY_HOURS]]
         for span in (3, 12):
-            terms.append([at_midnight * math.exp(-h / span) for h in DAY_HOURS])
+            carried = [at_midnight * math.exp(-h / span) for h in DAY_HOURS]
+            terms.append(carried)
         terms.append([warmer] * 24)
         terms += [[sum(off[k : k + 6]) / 6] * 24 for k in range(0, 24, 6)]
         return terms
@@ -223,9 +223,7 @@ class Forecaster:
         ridge = max(0.03 * 24 * self.level() ** 2, 1e-9)
         squares = self.squares or [[0.0] * count for _ in range(count)]
         products = self.products or [0.0] * count
-        matrix = [
-            [*squares[i], products[i] + ridge * usual[i]] for i in range(count)
-        ]
+        matrix = [[*squares[i], products[i] + ridge * usual[i]] for i in range(count)]
         for i in range(count):
             matrix[i][i] += ridge
         return solved(matrix)
@@ -234,6 +232,11 @@ class Forecaster:
         """The highest load of the next two days, and its standard error."""
         error = max(math.sqrt(self.variance), 0.02 * self.level())
         return {"peak": self.peaks[-1] + self.bias, "peak_error": error}
+
+
+def faded(profile: Hours, load: Hours, rate: float) -> Hours:
+    """A profile after one more day."""
+    return [profile[h] + rate * (load[h] - profile[h]) for h in DAY_HOURS]
 
 
 def combined(weights: Hours, terms: list[Hours]) -> Hours:
