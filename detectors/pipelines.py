@@ -163,6 +163,16 @@ class Judges:
         judges = self.revisable | self.plain
         self.by_name = {pipeline.name: judges[pipeline.name] for pipeline in pipelines}
 
+    def models(self) -> dict[str, Feature]:
+        """The online models whose drift is watched, by name."""
+        judges = [judge.live for judge in self.revisable.values()]
+        features = [
+            feature
+            for judge in (*judges, *self.plain.values())
+            for feature in judge.features
+        ]
+        return {feature.model: feature for feature in features if feature.model}
+
     def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
         """Switch to `rules`. Returns the live episodes of rules that were removed or changed."""
         dropped: list[Episodes] = []

@@ -237,8 +237,8 @@ def transformer_overload_expected(
 ) -> Column:
     """A transformer will pass 80 % of its rating (重载) within two days with a chance of 80 %, or 100 % (过载).
 
-    By a forecast of its own load for each of 48 hours, made at the midnight that ends a day, so that trouble is known by
-    the evening before; an hour counts by its mean. The forecast's peaks are off by a normal error. Limits as of
+    By a forecast of its own load for each of 48 hours, made at the midnight that ends a day: trouble is known by the
+    evening before. An hour counts by its mean. The forecast's peaks are off by a normal error. Limits as of
     transformer_overload, cleared below 75 %; the chance: default of this project.
     """
     return (peak_kva - ndtri(chance) * peak_error) / rating_kva / heavy

@@ -70,6 +70,7 @@ class LoadForecast(Feature):
     DRIFT = PageHinkley(tolerance=0.15, most=1.0, limit=4.0)
 
     relearns = LEARNED_DAYS
+    model = "load_forecast"
 
     def __init__(self, zone: str) -> None:
         self._zone = zone
@@ -106,6 +107,13 @@ class LoadForecast(Feature):
             drift=self.DRIFT.empty,
             drifts=np.int64(0),
         )
+
+    @property
+    def drifted(self) -> int:
+        """How many areas are learned anew since the error drifted."""
+        has_drifted = self.cells["drifts"] > 0
+        learns = self.cells["known_days"] < self.LEARNED_DAYS
+        return int(np.count_nonzero(has_drifted & learns))
 
     def fold(
         self, slots: Codes, hourly_kva: Column, *, temperature: Column, at: Times
@@ -252,9 +260,8 @@ class LoadForecast(Feature):
     def _terms(self, memory: Columns, kinds: Codes) -> Array:
         """The terms of each hour of a day of a kind that follows the last, (rows, TERMS, 24)."""
         load, profiles = memory["load"], memory["profiles"]
-        rows = np.arange(len(load))
         last_kinds = self._kinds_of(memory["day"].astype(np.int64))
-        of_kind = memory["kinds"][rows, kinds] - memory["kinds"][rows, last_kinds]
+        of_kind = _above(memory, kinds) - _above(memory, last_kinds)
         off = load - profiles[:, 1]
         at_midnight = (off * self._late).sum(axis=1)
         parts = off.reshape(-1, DAY_PARTS, DAY_HOURS // DAY_PARTS).mean(axis=2)
@@ -336,6 +343,13 @@ class LoadForecast(Feature):
 def _rows_first(column: Array) -> Array:
     """A column with its rows first, in double precision, each row's values side by side."""
     return np.ascontiguousarray(np.moveaxis(column, -1, 0), np.float64)
+
+
+def _above(memory: Columns, kinds: Codes) -> Array:
+    """What each hour of a kind of day is above the slowest profile; an unseen kind counts as the weekend."""
+    rows = np.arange(len(kinds))
+    is_seen = memory["kind_days"][rows, kinds] > 0
+    return memory["kinds"][rows, np.where(is_seen, kinds, WEEKEND)]
 
 
 def _level(memory: Columns) -> Array:

@@ -187,7 +187,8 @@ class Forecaster:
     def terms(self, kind: str, last_kind: str) -> list[Hours]:
         """The terms of each hour of a day of a kind after the last one."""
         none = [0.0] * 24
-        ahead, now = self.kinds.get(kind, none), self.kinds.get(last_kind, none)
+        weekend = self.kinds.get("weekend", none)
+        ahead, now = self.kinds.get(kind, weekend), self.kinds.get(last_kind, weekend)
         off = [self.load[h] - self.profiles[1][h] for h in DAY_HOURS]
         late = [math.exp(-(23 - h) / 2) for h in DAY_HOURS]
         at_midnight = sum(off[h] * late[h] for h in DAY_HOURS) / sum(late)
