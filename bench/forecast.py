@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from river.time_series import HoltWinters
 from scipy.optimize import least_squares
 from scipy.signal import lfilter
@@ -30,7 +31,7 @@ from models.meters.load_forecast import AHEAD_DAYS, LoadForecast, LoadForecastCo
 from models.meters.loading import Heat
 from models.state.cells import Array
 from replay.simulation.town import Town
-from schemas.columns import Codes, Column, Times
+from schemas.columns import Codes, Column, Readings, Times
 from schemas.units import DAY_HOURS, HOUR_SECONDS
 
 PAGE_FILE = CHECKOUT_FOLDER / "docs" / "detection.md"
@@ -54,7 +55,7 @@ HEAVY_SHARE = (
 YEAR_HOURS = 365.25 * DAY_HOURS
 
 
-class Watched(NamedTuple):
+class ForecastDays(NamedTuple):
     """The known load of areas day by day, and what was forecast at the end of each day; areas last."""
 
     load: Array  # (days, 24, areas)
@@ -91,7 +92,7 @@ def _station(path: Path) -> tuple[dict[str, Array], int]:
     return columns, int(day_of(starts, STATION_ZONE)[0])
 
 
-def _watched_station(kva: Array, first_day: int) -> Watched:
+def _watched_station(kva: Array, first_day: int) -> ForecastDays:
     """One side of the station, forecast day by day."""
     load = kva[: len(kva) // DAY_HOURS * DAY_HOURS].reshape(-1, DAY_HOURS, 1)
     feature = LoadForecast(STATION_ZONE)
@@ -106,16 +107,16 @@ def _watched_station(kva: Array, first_day: int) -> Watched:
     return _joined(load, given)
 
 
-def _joined(load: Array, given: Sequence[LoadForecastColumns]) -> Watched:
+def _joined(load: Array, given: Sequence[LoadForecastColumns]) -> ForecastDays:
     """Days after one another."""
     names = ("expected_kva", "lowest_kva", "highest_kva", "peak_kva", "peak_error")
     columns = [
         np.stack([getattr(day, name) for day in given]) for name in (*names, "drifts")
     ]
-    return Watched(load, *columns)
+    return ForecastDays(load, *columns)
 
 
-def _by_holt_winters(load: Array) -> Watched:
+def _by_holt_winters(load: Array) -> ForecastDays:
     """The same days by river's Holt-Winters, with the best constants of a few; it gives no interval."""
     model = HoltWinters(alpha=0.2, beta=0.001, gamma=0.2, seasonality=DAY_HOURS)
     expected = np.full((len(load), AHEAD_DAYS * DAY_HOURS, 1), np.nan)
@@ -126,7 +127,7 @@ def _by_holt_winters(load: Array) -> Watched:
             expected[n, :, 0] = model.forecast(horizon=AHEAD_DAYS * DAY_HOURS)
 
     nothing = np.full((len(load), 1), np.nan)
-    return Watched(load, expected, expected, expected, nothing, nothing, nothing)
+    return ForecastDays(load, expected, expected, expected, nothing, nothing, nothing)
 
 
 class _NotedForecast(LoadForecast):
@@ -146,17 +147,22 @@ class _NotedForecast(LoadForecast):
         return given
 
 
-def _watched_town() -> Watched:
-    """The areas of a quiet town, forecast by its engine."""
+def _watched_town() -> ForecastDays:
+    """The areas of a quiet town, forecast by the engine that judges their gateway meters."""
     start = midnight(TOWN_START, STATION_ZONE)
     town = Town(TOWN_METERS, TOWN_DAYS, TOWN_SEED, faults=False, start=start)
     engine = Engine([ALL_RULES[RULE_NAME]], zone=town.zone, interval=town.interval)
     noted = _NotedForecast(town.zone)
     features: Any = engine.judges.revisable["area_days"].live.features
     features[[type(feature) for feature in features].index(LoadForecast)] = noted
-    engine.enroll(town.areas)
+    gateways = {area.gateway for area in town.areas}
+    for area in town.areas:
+        meters = [meter for meter in area.meters if meter.meter in gateways]
+        engine.enroll([replace(area, meters=meters)])
     for batch in town.batches():
-        engine.step(batch)
+        if isinstance(batch, Readings):
+            is_gateway = np.array([name in gateways for name in batch.names])
+            engine.step(batch.select(is_gateway[batch.subject]))
 
     areas, ends = (sorted(set(keys)) for keys in zip(*noted.days, strict=True))
     load = np.stack(
@@ -170,7 +176,7 @@ def _watched_town() -> Watched:
     return _joined(load, given)
 
 
-def accuracy(watched: Watched, ahead: int) -> Accuracy:
+def accuracy(watched: ForecastDays, ahead: int) -> Accuracy:
     """How good forecasts so many days ahead are, over all hours that they and both baselines have."""
     week = 7
     hours = slice(DAY_HOURS * (ahead - 1), DAY_HOURS * ahead)
@@ -189,7 +195,7 @@ def accuracy(watched: Watched, ahead: int) -> Accuracy:
     return Accuracy(errors[0], errors[1], errors[2], held)
 
 
-def _forecast_table(all_watched: dict[str, Watched]) -> Iterator[str]:
+def _forecast_table(all_watched: dict[str, ForecastDays]) -> Iterator[str]:
     """How far forecasts are off, beside both baselines."""
     yield (
         "| Load of | Forecast of | Off by, mean | Less than the same hour of the last known day | Of the week before "
@@ -221,7 +227,7 @@ class Warnings(NamedTuple):
         return self.passed / self.warned if self.warned else np.nan
 
 
-def warnings(watched: Watched, chance: float) -> Warnings:
+def warnings(watched: ForecastDays, chance: float) -> Warnings:
     """Warnings of two days in which an area passes its line with such a chance.
 
     The line of an area is passed on one day of five.
@@ -237,7 +243,7 @@ def warnings(watched: Watched, chance: float) -> Warnings:
     )
 
 
-def _warning_table(all_watched: dict[str, Watched]) -> Iterator[str]:
+def _warning_table(all_watched: dict[str, ForecastDays]) -> Iterator[str]:
     """What warnings of several chances are worth."""
     yield "| Load of | Chance of at least | Warned for two days | Passed the line | Of all that passed it, warned |"
     yield "|---|---|---|---|---|"
@@ -249,7 +255,7 @@ def _warning_table(all_watched: dict[str, Watched]) -> Iterator[str]:
             yield f"| {name} | {chance:.0%} | {found.warned} | {came_true} | {share:.0%} |"
 
 
-def _drift_line(all_watched: dict[str, Watched]) -> str:
+def _drift_line(all_watched: dict[str, ForecastDays]) -> str:
     """How often the errors drifted."""
     counts = [
         f"{name}: {int(np.nansum(np.nanmax(watched.drifts, axis=0)))} in {len(watched.load)} days"
@@ -258,7 +264,7 @@ def _drift_line(all_watched: dict[str, Watched]) -> str:
     return f"Drifts of the error, after each of which the rule cannot tell for three weeks: {'; '.join(counts)}."
 
 
-def _verdict(watched: Watched, town: Watched) -> str:
+def _verdict(watched: ForecastDays, town: ForecastDays) -> str:
     """Why the rule is published, or why it is in shadow."""
     found = [accuracy(data, 1) for data in (watched, town)]
     gains = min(gain for one in found for gain in one.gains)
@@ -326,7 +332,8 @@ def _fitted(first: OilHours, start: OilFit, free: slice) -> OilFit:
     def fit_of(values: Array) -> OilFit:
         changed = constants.copy()
         changed[free] = values
-        return OilFit(*changed[:4], changed[4:])
+        rated, rise, hours, mean = changed[:4].tolist()
+        return OilFit(rated, rise, hours, mean, changed[4:])
 
     def off(values: Array) -> Array:
         return fit_of(values).oil(first.kva, first.hours) - first.oil

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from bench.forecast import STATION_NAME, Watched, accuracy, main, warnings
+from bench.forecast import STATION_NAME, ForecastDays, accuracy, main, warnings
 from models.drift import PageHinkley
 from models.master.calendar import day_of, midnights
 from models.meters.load_forecast import LoadForecast
@@ -93,7 +93,7 @@ def test_late_rows_cuts_and_restored_engines_change_nothing():
     same(judge_stream(late)[1], expected)
 
 
-def test_weekdays_and_weekends_are_told_apart():
+def test_weekdays_and_weekends_are_forecast_apart():
     load = days_of_load(70)
     given = forecasts(load)
     off = [
@@ -208,7 +208,9 @@ def watched_of(load):
     ahead = np.concatenate([np.roll(load, -1, 0), np.roll(load, -2, 0)], axis=1)
     highest = ahead.max(axis=1)
     ones = np.ones_like(highest)
-    return Watched(load, ahead, ahead - 1, ahead + 1, highest, 0.01 * ones, 0 * ones)
+    return ForecastDays(
+        load, ahead, ahead - 1, ahead + 1, highest, 0.01 * ones, 0 * ones
+    )
 
 
 def test_bench_finds_no_error_in_a_perfect_forecast():
