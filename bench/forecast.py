@@ -37,7 +37,7 @@ from schemas.units import DAY_HOURS, HOUR_SECONDS
 PAGE_FILE = CHECKOUT_FOLDER / "docs" / "detection.md"
 STATION_NAME = "transformer_load.csv.gz"
 STATION_ZONE = "Asia/Shanghai"
-SIDES = {
+STATION_SIDES = {
     "high side": ("HUFL", "HULL"),
     "middle side": ("MUFL", "MULL"),
     "low side": ("LUFL", "LULL"),
@@ -86,7 +86,9 @@ def _station(path: Path) -> tuple[dict[str, Array], int]:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in rows[0] if name != "date"]
-    columns = {name: np.array([float(row[name]) for row in rows]) for name in names}
+    columns = {
+        name: np.array([row[name] for row in rows], np.float64) for name in names
+    }
     first = datetime.fromisoformat(rows[0]["date"]).date()
     starts = np.array([midnight(first, STATION_ZONE) + 1])
     return columns, int(day_of(starts, STATION_ZONE)[0])
@@ -165,15 +167,15 @@ def _watched_town() -> ForecastDays:
             engine.step(batch.select(is_gateway[batch.subject]))
 
     areas, ends = (sorted(set(keys)) for keys in zip(*noted.days, strict=True))
-    load = np.stack(
-        [[noted.days[area, end][0] for area in areas] for end in ends]
-    ).transpose(0, 2, 1)
-    given = []
+    loads: list[Array] = []
+    given: list[LoadForecastColumns] = []
     for end in ends:
-        columns = zip(*(noted.days[area, end][1] for area in areas), strict=True)
+        of_day = [noted.days[area, end] for area in areas]
+        loads.append(np.stack([load for load, _ in of_day], axis=-1))
+        columns = zip(*(values for _, values in of_day), strict=True)
         stacked = [np.stack(column, axis=-1) for column in columns]
         given.append(LoadForecastColumns(*stacked))
-    return _joined(load, given)
+    return _joined(np.stack(loads), given)
 
 
 def accuracy(watched: ForecastDays, ahead: int) -> Accuracy:
@@ -202,6 +204,7 @@ def _forecast_table(all_watched: dict[str, ForecastDays]) -> Iterator[str]:
         "| 90 % interval holds | Days without answer |"
     )
     yield "|---|---|---|---|---|---|---|"
+
     for name, watched in all_watched.items():
         for ahead in range(1, AHEAD_DAYS + 1):
             found = accuracy(watched, ahead)
@@ -275,9 +278,9 @@ def _verdict(watched: ForecastDays, town: ForecastDays) -> str:
     )
     status = "Published" if earned else "In shadow"
     return (
-        f"{status} because the forecast of tomorrow is off by at least {gains:.0%} less than both baselines, on the "
+        f"{status} because the forecast of tomorrow is off by at least {gains:.1%} less than both baselines, on the "
         f"station and in the town (bar: {LESS_ERROR:.0%}), its 90 % intervals hold "
-        f"{min(held):.0%} to {max(held):.0%}, and {sure:.0%} of its warnings of 80 % come true on the station."
+        f"{min(held):.1%} to {max(held):.1%}, and {sure:.0%} of its warnings of 80 % come true on the station."
     )
 
 
@@ -291,14 +294,14 @@ class OilFit(NamedTuple):
     rise: float  # K at rated load
     hours: float  # time constant
     mean: float  # deg C of the air
-    waves: Array  # of the year and the day: cosine and sine of each, K
+    seasons: Array  # of the year and the day: cosine and sine of each, K
 
     def air(self, hours: Array) -> Array:
         """The air by the season and the hour."""
         angles = [2 * np.pi * hours / span for span in (YEAR_HOURS, DAY_HOURS)]
         parts = [wave(angle) for angle in angles for wave in (np.cos, np.sin)]
         return self.mean + sum(
-            size * part for size, part in zip(self.waves, parts, strict=True)
+            size * part for size, part in zip(self.seasons, parts, strict=True)
         )
 
     def oil(self, kva: Array, hours: Array) -> Array:
@@ -327,7 +330,7 @@ class OilHours(NamedTuple):
 
 def _fitted(first: OilHours, start: OilFit, free: slice) -> OilFit:
     """The constants with which the oil is nearest; those outside of `free` stay."""
-    constants = np.array([*start[:4], *start.waves])
+    constants = np.array([*start[:4], *start.seasons])
 
     def fit_of(values: Array) -> OilFit:
         changed = constants.copy()
@@ -350,7 +353,7 @@ def _oil_fits(first: OilHours) -> dict[str, OilFit]:
         rise=Heat.OIL_RISE,
         hours=Heat.OIL_TIME / HOUR_SECONDS,
         mean=20.0,
-        waves=np.zeros(4),
+        seasons=np.zeros(4),
     )
     only_air, all_but_rating = slice(3, None), slice(1, None)
     unheated = standard._replace(rise=0.0)
@@ -369,14 +372,15 @@ def _oil_lines(columns: dict[str, Array]) -> Iterator[str]:
     fits = _oil_fits(both.of_year(second=False))
     yield "| Top oil by | Off by in the year of the fit | In the year after | In its hottest twentieth | r |"
     yield "|---|---|---|---|---|"
+
     for name, fit in fits.items():
         off = both._replace(oil=fit.oil(both.kva, both.hours) - both.oil)
         first, second = (off.of_year(second=later).oil for later in (False, True))
         oil = both.of_year(second=True).oil
         at_heat = second[oil >= np.quantile(oil, 0.95)].mean()
-        r = np.corrcoef(oil + second, oil)[0, 1]
+        agreement = np.corrcoef(oil + second, oil)[0, 1]
         sizes = f"{np.abs(first).mean():.1f} K | {np.abs(second).mean():.1f} K"
-        yield f"| {name} | {sizes} | {at_heat:+.1f} K | {r:.2f} |"
+        yield f"| {name} | {sizes} | {at_heat:+.1f} K | {agreement:.2f} |"
     yield ""
     yield _left_over(both, fits["constants and air fitted"])
 
@@ -404,8 +408,9 @@ def tables(data: Path) -> dict[str, list[str]]:
         f"the station, {name}": _watched_station(
             np.hypot(columns[active], columns[reactive]), first_day
         )
-        for name, (active, reactive) in SIDES.items()
+        for name, (active, reactive) in STATION_SIDES.items()
     }
+
     station = next(iter(all_watched.values()))
     by_river = _by_holt_winters(station.load)
     town = _watched_town()

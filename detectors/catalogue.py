@@ -131,6 +131,7 @@ def facts(rule: Rule) -> Iterator[str]:
             f"- Judged by the online model {model}. Once its error drifts it cannot tell of a subject until it has "
             f'learned anew: `meterwatch_drifted{{model="{model}"}}`.'
         )
+
     if rule.settings:
         yield f"- Settings: {_listed(rule.settings)}."
     for segment, settings in rule.segments.items():

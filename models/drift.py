@@ -11,7 +11,7 @@ from models.state.cells import Array
 from schemas.columns import Column, Mask
 
 
-class Watched(NamedTuple):
+class WatchedErrors(NamedTuple):
     """The memory of a test after some errors, and where the errors have drifted."""
 
     memory: Array  # (4, rows)
@@ -35,7 +35,7 @@ class PageHinkley:
         """The memory of a subject without errors."""
         return np.zeros(4)
 
-    def watch(self, memory: Array, errors: Column) -> Watched:
+    def watch(self, memory: Array, errors: Column) -> WatchedErrors:
         """The memory after one error of each subject; NaN changes nothing.
 
         >>> test, memory = PageHinkley(tolerance=0.1, most=0.6, limit=1.0), np.zeros((4, 1))
@@ -53,4 +53,4 @@ class PageHinkley:
 
         after = np.where(np.isnan(errors), memory, [count, mean, total, lowest])
         drifted = after[2] - after[3] > self.limit
-        return Watched(np.where(drifted, 0.0, after), drifted)
+        return WatchedErrors(np.where(drifted, 0.0, after), drifted)

@@ -16,9 +16,9 @@ from tests.adversarial import Stream, duplicated, shuffled, with_closing_reading
 from tests.test_loading import START_TIME, metered
 from tests.test_promises import agree, exactly, judge_stream, restored, same
 
-ZONE = "Asia/Shanghai"
-NAME = "transformer_overload_expected"
-FIRST_DAY = int(day_of(np.array([START_TIME + 1]), ZONE)[0])
+TEST_ZONE = "Asia/Shanghai"
+RULE_NAME = "transformer_overload_expected"
+FIRST_DAY = int(day_of(np.array([START_TIME + 1]), TEST_ZONE)[0])
 
 
 def growing(seed: int, days: int = 27) -> Stream:
@@ -36,6 +36,7 @@ def growing(seed: int, days: int = 27) -> Stream:
             name, share * amps * rng.uniform(0.95, 1.05, len(amps)), HOUR_SECONDS
         )
     ]
+
     kept_rows = [row for row in rows if rng.random() > 0.02]
     meters = [
         Meter(meter=name, wiring="3P4W", imax_a=200.0, interval_s=HOUR_SECONDS)
@@ -44,7 +45,7 @@ def growing(seed: int, days: int = 27) -> Stream:
     area = Area(area="A1", transformers=[Transformer(rating_kva=100.0)], meters=meters)
     ordered = tuple(sorted(kept_rows, key=lambda row: row.at))
     return with_closing_readings(
-        Stream([area], ordered, ZONE, HOUR_SECONDS), DAY_SECONDS
+        Stream([area], ordered, TEST_ZONE, HOUR_SECONDS), DAY_SECONDS
     )
 
 
@@ -60,9 +61,10 @@ def days_of_load(count: int, seed: int = 0) -> np.ndarray:
 
 def forecasts(load, temperature=None):
     """What a forecast gives for days of one area."""
-    feature = LoadForecast(ZONE)
+    feature = LoadForecast(TEST_ZONE)
     feature.cells.reserve(1)
-    ends = midnights(ZONE)[FIRST_DAY + 1 :]
+    ends = midnights(TEST_ZONE)[FIRST_DAY + 1 :]
+
     given = []
     with np.errstate(invalid="ignore", divide="ignore"):
         for n, day in enumerate(load):
@@ -80,14 +82,14 @@ def forecasts(load, temperature=None):
 
 def test_the_slow_twin_agrees():
     stream = growing(1)
-    assert any(alert.rule == NAME for alert in judge_stream(stream)[1])
+    assert any(alert.rule == RULE_NAME for alert in judge_stream(stream)[1])
     agree(stream)
 
 
 def test_late_rows_cuts_and_restored_engines_change_nothing():
     stream = growing(2)
     expected = judge_stream(stream)[1]
-    assert any(alert.rule == NAME for alert in expected)
+    assert any(alert.rule == RULE_NAME for alert in expected)
     assert exactly(restored(stream, 600)) == exactly(expected)
     late = duplicated(shuffled(stream, 3, 3 * HOUR_SECONDS), 3)
     same(judge_stream(late)[1], expected)
@@ -164,9 +166,9 @@ def test_load_that_is_always_zero_is_forecast_as_zero():
 
 def test_areas_together_are_forecast_as_alone():
     many = np.stack([days_of_load(40, seed) for seed in range(5)], axis=-1)
-    feature = LoadForecast(ZONE)
+    feature = LoadForecast(TEST_ZONE)
     feature.cells.reserve(5)
-    ends = midnights(ZONE)[FIRST_DAY + 1 :]
+    ends = midnights(TEST_ZONE)[FIRST_DAY + 1 :]
     with np.errstate(invalid="ignore", divide="ignore"):
         for n, day in enumerate(many):
             together = feature.fold(
@@ -175,6 +177,7 @@ def test_areas_together_are_forecast_as_alone():
                 temperature=np.full(5, np.nan),
                 at=np.repeat(ends[n], 5),
             )
+
     for area in range(5):
         alone = forecasts(many[:, :, area])[-1]
         assert (

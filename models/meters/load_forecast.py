@@ -20,13 +20,13 @@ HALF_LIVES = (2.0, 5.0, 15.0, 60.0)  # days, of the profiles
 LATE_HOURS = 2.0  # before midnight, over which what the load was off fades
 CARRY_HOURS = (3.0, 12.0)  # after midnight, the same
 DAY_PARTS = 4
-WORKDAY, WEEKEND, HOLIDAY = range(3)
-SATURDAY = 5
+ON_WORKDAY, ON_WEEKEND, ON_HOLIDAY = range(3)
+FIRST_DAY_OFF = 5
 # terms of the forecast of an hour: the last day, the profiles, the kind of day, the air, what midnight was
 # off, and what each part of the last day was off
-TERMS = 1 + len(HALF_LIVES) + 2 + len(CARRY_HOURS) + DAY_PARTS
+TERM_COUNT = 1 + len(HALF_LIVES) + 2 + len(CARRY_HOURS) + DAY_PARTS
 INTERVAL_TAIL = 0.05  # beyond the interval on each side
-DEVIATIONS = 1.645  # that 90 % lie within, of a normal error
+INTERVAL_DEVIATIONS = 1.645  # that 90 % lie within, of a normal error
 
 
 class LoadForecastColumns(NamedTuple):
@@ -87,13 +87,15 @@ class LoadForecast(Feature):
             day=np.int64(0),  # the last known, an index into midnights
             load=np.zeros(DAY_HOURS, np.float32),
             profiles=np.zeros((len(HALF_LIVES), DAY_HOURS), np.float32),
-            kinds=np.zeros((HOLIDAY + 1, DAY_HOURS), np.float32),  # above the slowest
-            kind_days=np.zeros(HOLIDAY + 1),
+            kinds=np.zeros(
+                (ON_HOLIDAY + 1, DAY_HOURS), np.float32
+            ),  # above the slowest
+            kind_days=np.zeros(ON_HOLIDAY + 1),
             air=np.float64(np.nan),  # K above the usual
             usual_air=np.float64(np.nan),
             # sums of products of the terms with one another, and with the load
-            squares=np.zeros((TERMS, TERMS)),
-            products=np.zeros(TERMS),
+            squares=np.zeros((TERM_COUNT, TERM_COUNT)),
+            products=np.zeros(TERM_COUNT),
             # kVA expected of the next day, of the same a day earlier, of the day after the next
             expected=np.stack([by_hour] * 3),
             errors=np.zeros((AHEAD_DAYS, DAY_HOURS), np.float32),
@@ -146,8 +148,8 @@ class LoadForecast(Feature):
     def _kinds_of(self, days: Codes) -> Codes:
         """Whether days, indices into midnights, are working days, of a weekend, or holidays."""
         kinds = day_kinds(self._zone)[days]
-        off = np.where(kinds >= SATURDAY, WEEKEND, WORKDAY)
-        return np.where(kinds >= HOLIDAY_KIND, HOLIDAY, off)
+        off = np.where(kinds >= FIRST_DAY_OFF, ON_WEEKEND, ON_WORKDAY)
+        return np.where(kinds >= HOLIDAY_KIND, ON_HOLIDAY, off)
 
     def _settle(self, memory: Columns, load: Array, follows: Mask) -> None:
         """Learns how far the forecasts of a day were off; forgets them where days were missed."""
@@ -258,7 +260,7 @@ class LoadForecast(Feature):
         return profiles + rates[:, :, None] * (load[:, None] - profiles)
 
     def _terms(self, memory: Columns, kinds: Codes) -> Array:
-        """The terms of each hour of a day of a kind that follows the last, (rows, TERMS, 24)."""
+        """The terms of each hour of a day of a kind that follows the last, (rows, TERM_COUNT, 24)."""
         load, profiles = memory["load"], memory["profiles"]
         last_kinds = self._kinds_of(memory["day"].astype(np.int64))
         of_kind = _above(memory, kinds) - _above(memory, last_kinds)
@@ -279,11 +281,11 @@ class LoadForecast(Feature):
 
     def _weights(self, memory: Columns) -> Array:
         """The weight of each term; before any day the mean of the profiles with most of the kind of day."""
-        usual = np.zeros(TERMS)
+        usual = np.zeros(TERM_COUNT)
         usual[1 : 1 + len(HALF_LIVES)] = 1 / len(HALF_LIVES)
         usual[1 + len(HALF_LIVES)] = self.KIND_WEIGHT
         ridge = np.maximum(self.RIDGE * DAY_HOURS * _level(memory) ** 2, 1e-9)
-        squares = memory["squares"] + ridge[:, None, None] * np.eye(TERMS)
+        squares = memory["squares"] + ridge[:, None, None] * np.eye(TERM_COUNT)
         products = memory["products"] + ridge[:, None] * usual
         return np.linalg.solve(squares, products[:, :, None])[:, :, 0]
 
@@ -332,8 +334,8 @@ class LoadForecast(Feature):
             lowest_kva=spread(np.maximum(expected - lower, 0)),
             highest_kva=spread(expected + upper),
             peak_kva=spread(peak),
-            peak_low=spread(peak - DEVIATIONS * peak_error),
-            peak_high=spread(peak + DEVIATIONS * peak_error),
+            peak_low=spread(peak - INTERVAL_DEVIATIONS * peak_error),
+            peak_high=spread(peak + INTERVAL_DEVIATIONS * peak_error),
             peak_error=spread(peak_error),
             peak_hours=spread(expected.argmax(axis=1) + 1.0),
             drifts=spread(memory["drifts"].astype(float)),
@@ -349,7 +351,7 @@ def _above(memory: Columns, kinds: Codes) -> Array:
     """What each hour of a kind of day is above the slowest profile; an unseen kind counts as the weekend."""
     rows = np.arange(len(kinds))
     is_seen = memory["kind_days"][rows, kinds] > 0
-    return memory["kinds"][rows, np.where(is_seen, kinds, WEEKEND)]
+    return memory["kinds"][rows, np.where(is_seen, kinds, ON_WEEKEND)]
 
 
 def _level(memory: Columns) -> Array:

@@ -43,10 +43,12 @@ class Forecaster:
         """Forget all."""
         self.known_days = 0
         self.load: Hours = []
+
         self.profiles: list[Hours] = []
         self.kinds: dict[str, Hours] = {}
         self.kind_days: dict[str, int] = {}
         self.air = self.usual_air = NOT_A_NUMBER
+
         self.squares: list[Hours] = []
         self.products: Hours = []
         self.expected: Hours = []  # of the next day
@@ -63,7 +65,7 @@ class Forecaster:
         passed = round((at - self.at) / DAY_SECONDS)
         errors = [NOT_A_NUMBER] * 24
         if passed == 1 and self.expected:
-            errors = [hourly[h] - self.expected[h] for h in DAY_HOURS]
+            errors = [hourly[hour] - self.expected[hour] for hour in DAY_HOURS]
         else:
             self.expected, self.peaks = [], []
         if self.judge(errors) or (self.at and passed > 30):
@@ -83,9 +85,9 @@ class Forecaster:
         if not known:
             return False
         rate = max(1 / (self.judged_days + 1), ERROR_RATE)
-        for h in DAY_HOURS:
-            if not math.isnan(errors[h]):
-                self.sizes[h] += rate * (abs(errors[h]) - self.sizes[h])
+        for hour in DAY_HOURS:
+            if not math.isnan(errors[hour]):
+                self.sizes[hour] += rate * (abs(errors[hour]) - self.sizes[hour])
         self.judged_days += 1
         if self.judged_days <= 3:
             return False
@@ -119,19 +121,19 @@ class Forecaster:
         usual = sum(self.sizes) / 24
         terms = self.terms(kind, self.kind(self.at))
         count = len(terms)
-        squares = self.squares or [[0.0] * count for _ in range(count)]
+        squares = self.squares or empty_matrix(count)
         products = self.products or [0.0] * count
-        self.squares = [[kept * value for value in row] for row in squares]
-        self.products = [kept * value for value in products]
+        self.squares = [faded_by(kept, row) for row in squares]
+        self.products = faded_by(kept, products)
 
-        for h in DAY_HOURS:
-            if math.isnan(errors[h]):
+        for hour in DAY_HOURS:
+            if math.isnan(errors[hour]):
                 continue
-            weight = 1 / max(abs(errors[h]) / usual, 1) if usual else 1.0
+            weight = 1 / max(abs(errors[hour]) / usual, 1) if usual else 1.0
             for i in range(count):
-                self.products[i] += weight * terms[i][h] * hourly[h]
+                self.products[i] += weight * terms[i][hour] * hourly[hour]
                 for j in range(count):
-                    self.squares[i][j] += weight * terms[i][h] * terms[j][h]
+                    self.squares[i][j] += weight * terms[i][hour] * terms[j][hour]
 
     def remember(self, at: int, hourly: Hours, temperature: float) -> None:
         """Take the day into the profiles, its kind's difference and the usual air."""
@@ -139,7 +141,10 @@ class Forecaster:
         likely = [sum(known) / len(known)] * 24
         if self.known_days:
             likely = self.expected or self.profiles[0]
-        load = [likely[h] if math.isnan(hourly[h]) else hourly[h] for h in DAY_HOURS]
+        load = [
+            likely[hour] if math.isnan(hourly[hour]) else hourly[hour]
+            for hour in DAY_HOURS
+        ]
         self.profiles = self.moved(load)
         self.load = load
         self.known_days += 1
@@ -148,8 +153,8 @@ class Forecaster:
         rate = max(1 / (self.kind_days.get(kind, 0) + 3), 0.05)
         before = self.kinds.get(kind, [0.0] * 24)
         self.kinds[kind] = [
-            before[h] + rate * (load[h] - self.profiles[-1][h] - before[h])
-            for h in DAY_HOURS
+            before[hour] + rate * (load[hour] - self.profiles[-1][hour] - before[hour])
+            for hour in DAY_HOURS
         ]
         self.kind_days[kind] = self.kind_days.get(kind, 0) + 1
 
@@ -189,14 +194,18 @@ class Forecaster:
         none = [0.0] * 24
         weekend = self.kinds.get("weekend", none)
         ahead, now = self.kinds.get(kind, weekend), self.kinds.get(last_kind, weekend)
-        off = [self.load[h] - self.profiles[1][h] for h in DAY_HOURS]
-        late = [math.exp(-(23 - h) / 2) for h in DAY_HOURS]
-        at_midnight = sum(off[h] * late[h] for h in DAY_HOURS) / sum(late)
+        off = [self.load[hour] - self.profiles[1][hour] for hour in DAY_HOURS]
+        late = [math.exp(-(23 - hour) / 2) for hour in DAY_HOURS]
+        at_midnight = sum(off[hour] * late[hour] for hour in DAY_HOURS) / sum(late)
         warmer = 0.0 if math.isnan(self.air) else self.air / 10 * self.level()
 
-        terms = [self.load, *self.profiles, [ahead[h] - now[h] for h in DAY_HOURS]]
+        terms = [
+            self.load,
+            *self.profiles,
+            [ahead[hour] - now[hour] for hour in DAY_HOURS],
+        ]
         for span in (3, 12):
-            carried = [at_midnight * math.exp(-h / span) for h in DAY_HOURS]
+            carried = [at_midnight * math.exp(-hour / span) for hour in DAY_HOURS]
             terms.append(carried)
         terms.append([warmer] * 24)
         terms += [[sum(off[k : k + 6]) / 6] * 24 for k in range(0, 24, 6)]
@@ -222,7 +231,7 @@ class Forecaster:
         """The weights of the terms by a ridge regression."""
         usual = [0.0, *[1 / 4] * 4, 0.5, *[0.0] * (count - 6)]
         ridge = max(0.03 * 24 * self.level() ** 2, 1e-9)
-        squares = self.squares or [[0.0] * count for _ in range(count)]
+        squares = self.squares or empty_matrix(count)
         products = self.products or [0.0] * count
         matrix = [[*squares[i], products[i] + ridge * usual[i]] for i in range(count)]
         for i in range(count):
@@ -237,14 +246,29 @@ class Forecaster:
 
 def faded(profile: Hours, load: Hours, rate: float) -> Hours:
     """A profile after one more day."""
-    return [profile[h] + rate * (load[h] - profile[h]) for h in DAY_HOURS]
+    return [profile[hour] + rate * (load[hour] - profile[hour]) for hour in DAY_HOURS]
+
+
+def faded_by(kept: float, values: Hours) -> Hours:
+    """Numbers of which a share is kept."""
+    return [kept * value for value in values]
+
+
+def empty_matrix(count: int) -> list[Hours]:
+    """So many rows and columns of zeros."""
+    return [[0.0] * count for _ in range(count)]
 
 
 def combined(weights: Hours, terms: list[Hours]) -> Hours:
     """The weighted sum of the terms of each hour; no load is below zero."""
     return [
-        max(sum(w * term[h] for w, term in zip(weights, terms, strict=True)), 0.0)
-        for h in DAY_HOURS
+        max(
+            sum(
+                weight * term[hour] for weight, term in zip(weights, terms, strict=True)
+            ),
+            0.0,
+        )
+        for hour in DAY_HOURS
     ]
 
 
