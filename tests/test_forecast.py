@@ -91,7 +91,7 @@ def test_late_rows_cuts_and_restored_engines_change_nothing():
     expected = judge_stream(stream)[1]
     assert any(alert.rule == RULE_NAME for alert in expected)
     assert exactly(restored(stream, 600)) == exactly(expected)
-    late = duplicated(shuffled(stream, 3, 3 * HOUR_SECONDS), 3)
+    late = duplicated(shuffled(stream, 3, 2 * HOUR_SECONDS), 3)
     same(judge_stream(late)[1], expected)
 
 
