@@ -147,7 +147,7 @@ class Judges:
     def __init__(
         self,
         pipelines: Sequence[Pipeline],
-        rules: Iterable[Rule],
+        rules: Sequence[Rule],
         registry: Registry,
     ) -> None:
         self.pipelines = pipelines
@@ -162,6 +162,7 @@ class Judges:
 
         judges = self.revisable | self.plain
         self.by_name = {pipeline.name: judges[pipeline.name] for pipeline in pipelines}
+        self.rules = frozenset(rule.name for rule in rules)
 
     def models(self) -> dict[str, Feature]:
         """The online models whose drift is watched, by name."""
@@ -175,6 +176,7 @@ class Judges:
 
     def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
         """Switch to `rules`. Returns the live episodes of rules that were removed or changed."""
+        self.rules = frozenset(rule.name for rule in rules)
         dropped: list[Episodes] = []
         for judge in self.by_name.values():
             dropped += judge.adopt(rules)

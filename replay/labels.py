@@ -53,11 +53,6 @@ GROUP_FAMILIES: dict[Group, tuple[str, ...]] = {
     "late": ("workflow",),
 }
 """The families of rules that an outcome judges; the other groups judge all rules."""
-CODE_RULES = {
-    "clock_fault": frozenset({"clock_drift"}),
-    "communication_fault": frozenset({"read_failure", "read_success_rate"}),
-}
-"""The rules that one outcome alone finds true."""
 FAMILY_OUTCOMES = {
     "areas": "hooked_to_line",
     "billing": "computed_wrongly",
@@ -198,21 +193,22 @@ def planted_labels(planted: Iterable[Planted]) -> list[Label]:
 
 def judged_rules(outcome: str) -> frozenset[str]:
     """The rules whose alerts an outcome judges."""
-    if outcome in CODE_RULES:
-        return CODE_RULES[outcome]
+    alone = {name for name, rule in ALL_RULES.items() if rule.outcome == outcome}
+    if alone:
+        return frozenset(alone)
     families = GROUP_FAMILIES.get(OUTCOME_CODES[outcome].group)
     if families is None:
         return frozenset(ALL_RULES)
-    named = (name for name, rule in ALL_RULES.items() if rule.family in families)
-    return frozenset(named).difference(*CODE_RULES.values())
+    return frozenset(
+        name
+        for name, rule in ALL_RULES.items()
+        if rule.family in families and not rule.outcome
+    )
 
 
 def _outcome_of(rule: str) -> str:
     """The outcome code of a planted fault that a rule finds."""
-    for outcome, rules in CODE_RULES.items():
-        if rule in rules:
-            return outcome
-    return FAMILY_OUTCOMES[ALL_RULES[rule].family]
+    return ALL_RULES[rule].outcome or FAMILY_OUTCOMES[ALL_RULES[rule].family]
 
 
 def _json_table(path: Path) -> tables.EmbeddedTable:

@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     replication: Positive = 1
     zone: str = "Asia/Shanghai"  # in which days end
     interval: Positive = 900  # seconds between a meter's readings, usually
-    # Whose law `voltage_deviation` judges by.
+    # Whose law rules judge by, where they have its limits.
     voltage_limits: Literal["china", "europe", "britain"] = "china"
     # stream: for a worker that is fed history.
     clock: Literal["wall", "stream"] = "wall"
