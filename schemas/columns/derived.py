@@ -364,3 +364,13 @@ class AreaDays(Batch):
     others_share: Annotated[
         Float32, "The same of all meters but the one that lacks most"
     ]
+    hourly_kva: Annotated[
+        Curve32,
+        primary("kVA"),
+        "Mean load of each hour since midnight, 24; NaN if it is not known",
+    ]
+    temperature: Annotated[
+        Float32,
+        Unit("Cel"),
+        "Of the air outside, the day's mean; NaN if it is known for less than 90 %",
+    ]
