@@ -40,7 +40,7 @@ LEAST_STAYS = 50  # of them, for a limit
 SHORTEST_LIMIT = 60  # s
 WARM_UP_DAYS = 365  # that are learned from and not counted
 GRACE_DAYS = 3  # until rows are sealed
-FIT_DAYS = 91  # from one fit of the gradient boosting to the next
+FIT_DAYS = 182  # from one fit of the gradient boosting to the next
 FALSE_SHARE = 0.05  # of the stays that end in time, at which recalls are compared
 ALARM_MARKS = (0.8, 0.9, 0.98)  # shares of the limit
 CHANCE_LINES = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -210,7 +210,7 @@ def _usual(log: _Log) -> Array:
 
 
 def _boosted(log: _Log, rows: Codes, at: Array, names: Sequence[str]) -> Array:
-    """The chances by a gradient boosting that is fitted every quarter to what was known then."""
+    """The chances by a gradient boosting that is fitted every half year to what was known then."""
     facts = np.column_stack([log.facts[name][rows] for name in names])
     deadline = log.start[rows] + log.limit[rows]
     known, late = np.minimum(log.done[rows], deadline), log.done[rows] > deadline
@@ -344,15 +344,15 @@ def _verdict(marks: Sequence[_Mark]) -> str:
         for name in ("this rule", "usual stay")
     }
     own, usual = (np.array(recall) for recall in recalls.values())
-    found, beside = (f"{recall.min():.0%} to {recall.max():.0%}" for recall in (own, usual))
+    found, beside = (
+        f"{recall.min():.0%} to {recall.max():.0%}" for recall in (own, usual)
+    )
     if (own > usual).all():
         return (
             f"Published because at {FALSE_SHARE:.0%} false it finds {found} of the late stays a quarter to three "
             f"quarters of the limit after they began, and the usual stay {beside}."
         )
-    return (
-        f"In shadow because at {FALSE_SHARE:.0%} false it finds {found} of the late stays, and the usual stay {beside}."
-    )
+    return f"In shadow because at {FALSE_SHARE:.0%} false it finds {found} of the late stays, and the usual stay {beside}."
 
 
 def page(path: Path) -> Iterator[str]:
@@ -371,9 +371,7 @@ def page(path: Path) -> Iterator[str]:
 
 def main() -> int:
     """Writes the tables into the page, or prints them."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.stages", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.stages", description=__doc__)
     parser.add_argument("data", type=Path, help="the folder with the billing log")
     parser.add_argument("--print", action="store_true", help="write no page")
     options = parser.parse_args()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from math import nan
+from math import isnan, nan
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -36,6 +36,14 @@ class Outlook(msgspec.Struct):
     came_from: dict[int, Before] = {}  # by start
     examples: list[Example] = []
     chances: dict[int, dict[int, float]] = {}  # by part and its beginning
+
+    def knew(self, start: int, done: int) -> bool:
+        """True if a chance was known in a stay."""
+        return any(
+            start < begin < done and not isnan(chance)
+            for chances in self.chances.values()
+            for begin, chance in chances.items()
+        )
 
 
 class Lateness:

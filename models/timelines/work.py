@@ -177,26 +177,29 @@ class Work(Timelines):
 
             self.record_row(recorded, n, slot, areas[n], at, new=new)
             self.cells["queue"][slot] = self.queues.slot(section, stage)
+            relearned: set[int] = set()
+            if progress == StageProgress.STARTED and at >= sealed[n]:
+                relearned.update(self._note_path(slot, at, int(sealed[n])))
             if new:
                 self._learn(item, (section, stage), int(sealed[n]))
-                self._learn_lateness(slot, int(sealed[n]))
-            if progress == StageProgress.STARTED and at >= sealed[n]:
-                recorded.touched.update(self._note_path(slot, at, int(sealed[n])))
+                relearned.add(slot)
+            for other in relearned:
+                self._learn_lateness(other, int(sealed[n]))
+            recorded.touched.update(relearned)
         return recorded
 
     def _note_path(self, slot: int, at: int, sealed: int) -> Iterator[int]:
-        """Notes that an item entered its stage; the slots of stages that it entered from another than before."""
+        """Notes that an item entered its stage; the slots that it is then known to have entered from another."""
         section, stage = self._section_and_stage(slot)
         item = self.index.pairs[slot][1].removesuffix(f"/{stage}")
         slots = self.index.known[section]
         moves = self.lateness.note_move(section, item, (at, stage), sealed)
         for entered, entered_stage in moves:
             other = slots.get(f"{item}/{entered_stage}", -1)
-            known = self.items.get(other)
-            if known is not None and self.lateness.note_before(
-                known.outlook, section, item, entered
-            ):
-                self._learn_lateness(other, sealed)
+            if other < 0:
+                continue
+            outlook = self.items[other].outlook
+            if self.lateness.note_before(outlook, section, item, entered):
                 yield other
 
     def _learn_lateness(self, slot: int, sealed: int) -> None:
@@ -361,8 +364,9 @@ class Work(Timelines):
                 if times:
                     columns = WorkColumns(nan, nan, times, usual_hours)
                 else:
+                    over = 0.0 if item.outlook.knew(stay.start, at) else nan
                     columns = WorkColumns(
-                        0.0, limit_hours, times, usual_hours, 0.0, 0.0
+                        0.0, limit_hours, times, usual_hours, over, over
                     )
                 yield Observation(at, certain, columns)
 
