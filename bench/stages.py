@@ -3,7 +3,7 @@
 The log has no deadlines. A stage's limit is the time in which 90 % of its stays of the first half year were done. The
 model learns from the first day on; stays are counted from the second year on, if the log goes on until their limit.
 Beside it stand the usual stay, by which stage_stall judges, a gradient boosting on the same facts that is fitted anew
-every quarter, and a plain alarm at a share of the limit.
+every half year, and a plain alarm at a share of the limit.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FALSE_SHARE = 0.05  # of the stays that end in time, at which recalls are compar
 ALARM_MARKS = (0.8, 0.9, 0.98)  # shares of the limit
 CHANCE_LINES = (0.5, 0.6, 0.7, 0.8, 0.9)
 BANDS_COUNT = 10  # of the table of calibration
-CATEGORIES = ("stage", "previous", "weekday")
+CATEGORY_NAMES = ("stage", "previous", "weekday")
 
 Chances = dict[tuple[str, str, int], float]  # by item, stage and moment
 
@@ -61,7 +61,8 @@ class _NotingJudge(RevisableJudge):
         """No alerts; the chances are noted."""
         for judge_input in rows:
             batch = judge_input.batch
-            assert isinstance(batch, Overdue)
+            if not isinstance(batch, Overdue):
+                raise TypeError(f"{batch.kind} are not overdue")
             for row in np.flatnonzero(batch.used_share > 0).tolist():
                 slot = int(judge_input.slots[row])
                 item, _, stage = self.live.index.pairs[slot][1].rpartition("/")
@@ -108,7 +109,12 @@ def _joined(batches: Sequence[Stages]) -> Stages:
 
 def _stays(rows: Stages) -> _Log:
     """The stays of a log whose items are in one stage at a time."""
-    items, stages, starts, ends, before, came_after = [], [], [], [], [], []
+    items: list[str] = []
+    stages: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    before: list[str] = []
+    came_after: list[int] = []
     open_stays: dict[str, int] = {}
     for code, stage_code, progress, at in zip(
         rows.subject.tolist(),
@@ -215,6 +221,7 @@ def _boosted(log: _Log, rows: Codes, at: Array, names: Sequence[str]) -> Array:
     deadline = log.start[rows] + log.limit[rows]
     known, late = np.minimum(log.done[rows], deadline), log.done[rows] > deadline
     chances = np.full(len(rows), np.nan)
+
     fits = np.arange(
         log.start.min() + WARM_UP_DAYS * DAY_SECONDS, log.end, FIT_DAYS * DAY_SECONDS
     )
@@ -223,7 +230,7 @@ def _boosted(log: _Log, rows: Codes, at: Array, names: Sequence[str]) -> Array:
         asked = (at >= fit) & (at < fit + FIT_DAYS * DAY_SECONDS)
         if not asked.any():
             continue
-        categories = [name in CATEGORIES for name in names]
+        categories = [name in CATEGORY_NAMES for name in names]
         model = HistGradientBoostingClassifier(
             categorical_features=categories, random_state=0
         )
@@ -237,6 +244,7 @@ def _marks(log: _Log, chances: Chances) -> list[_Mark]:
     usual = _usual(log)
     peer = ("stage", "previous", "came_after", "weekday", "hour")
     marks: list[_Mark] = []
+
     for share in PART_MARKS:
         with np.errstate(invalid="ignore"):
             reached = log.start + np.round(share * log.limit) < log.done
@@ -323,6 +331,7 @@ def _calibration_table(marks: Sequence[_Mark]) -> Iterator[str]:
     heads = " | ".join(f"At {share:.0%}: mean | Late | Stays" for share in PART_MARKS)
     yield f"| Chance | {heads} |"
     yield f"|---|{'---|' * (3 * len(marks))}"
+
     for band in range(BANDS_COUNT):
         cells: list[str] = []
         for mark in marks:
@@ -343,6 +352,7 @@ def _verdict(marks: Sequence[_Mark]) -> str:
         name: [_recall(mark.scores[name], mark.late) for mark in marks]
         for name in ("this rule", "usual stay")
     }
+
     own, usual = (np.array(recall) for recall in recalls.values())
     found, beside = (
         f"{recall.min():.0%} to {recall.max():.0%}" for recall in (own, usual)
@@ -352,7 +362,10 @@ def _verdict(marks: Sequence[_Mark]) -> str:
             f"Published because at {FALSE_SHARE:.0%} false it finds {found} of the late stays a quarter to three "
             f"quarters of the limit after they began, and the usual stay {beside}."
         )
-    return f"In shadow because at {FALSE_SHARE:.0%} false it finds {found} of the late stays, and the usual stay {beside}."
+    return (
+        f"In shadow because at {FALSE_SHARE:.0%} false it finds {found} of the late stays, "
+        f"and the usual stay {beside}."
+    )
 
 
 def page(path: Path) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How likely items pass their limits: the promises of the core, on a section whose stays depend on where they come from."""
+"""How likely items pass their limits: the promises of the core, on a section whose stays depend on their paths."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from models.timelines.hazard import Example, Facts, learn_day, new_model, weight_columns
-from models.timelines.paths import Before, Paths
 from models.state.owners import StateError
-from models.timelines.hazard import Hazard
+from models.timelines.hazard import (
+    Example,
+    Hazard,
+    StayFacts,
+    learn_day,
+    new_model,
+    weight_columns,
+)
+from models.timelines.paths import Before, Paths
+from schemas.alert import Alert
 from schemas.columns import StageProgress, Stages
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from tests.adversarial import NOT_A_NUMBER, Row, Stream, duplicated, shuffled
 from tests.test_promises import agree, engine_of, exactly, judge_stream, restored, same
 
-ZONE = "Asia/Shanghai"
+ZONE_NAME = "Asia/Shanghai"
 ITEM_COUNT = 150
 DAY_COUNT = 26
 RULE_NAME = "stage_overdue_expected"
@@ -57,9 +64,9 @@ def item_rows(rng: np.random.Generator, n: int, start: int) -> list[Row]:
 def repairs(seed: int) -> Stream:
     """A section's month."""
     rng = np.random.default_rng(seed)
-    start = int(datetime(2026, 3, 2, tzinfo=ZoneInfo(ZONE)).timestamp())
+    start = int(datetime(2026, 3, 2, tzinfo=ZoneInfo(ZONE_NAME)).timestamp())
     rows = [row for n in range(ITEM_COUNT) for row in item_rows(rng, n, start)]
-    return Stream([], tuple(sorted(rows, key=lambda row: row.at)), ZONE, 900)
+    return Stream([], tuple(sorted(rows, key=lambda row: row.at)), ZONE_NAME, 900)
 
 
 def raised_items(stream: Stream) -> dict[str, list[int]]:
@@ -116,7 +123,8 @@ def test_rows_may_come_in_any_order():
 def test_timers_need_no_events_and_no_certain_step():
     stream = repairs(4)
     cut = len(stream.rows) * 3 // 4
-    alerts = []
+    alerts: list[list[Alert]] = []
+
     for step in (HOUR_SECONDS, 40 * DAY_SECONDS):
         engine = engine_of(stream)
         found = [
@@ -147,7 +155,7 @@ def test_an_engine_restored_again_and_again_goes_on_undisturbed():
 
 
 def example(n: int, *, lasted: bool) -> Example:
-    return Example(n, 0, lasted, Facts("repair", "check", n % 3, n % 7, n % 24))
+    return Example(n, 0, lasted, StayFacts("repair", "check", n % 3, n % 7, n % 24))
 
 
 def test_model_does_not_depend_on_the_order_of_a_days_examples():

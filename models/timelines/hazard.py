@@ -31,7 +31,7 @@ HOURS_TOGETHER = 3  # that share a weight with their weekday
 FIRST_DAY = 0  # before which nothing is learned
 
 
-class Facts(NamedTuple):
+class StayFacts(NamedTuple):
     """What is known of a stay at a mark."""
 
     stage: str
@@ -47,7 +47,7 @@ class Example(NamedTuple):
     at: int
     part: int
     lasted: bool
-    facts: Facts
+    facts: StayFacts
 
 
 class Learned(NamedTuple):
@@ -83,7 +83,7 @@ class Hazard:
         if not examples:
             del days[day]
 
-    def chance(self, section: str, day: int, part: int, facts: Facts) -> float:
+    def chance(self, section: str, day: int, part: int, facts: StayFacts) -> float:
         """The chance that an item lasts from a part on, as known before a day.
 
         NaN where too few stays of its stage were learned, or the model of that day was dropped.
@@ -101,13 +101,12 @@ class Hazard:
     def _model_before(self, section: str, day: int) -> Learned | None:
         """The model learned from the days before a day; None if it was dropped."""
         models = self._models.setdefault(section, {FIRST_DAY: new_model()})
-        known = [before for before in models if before <= day]
-        if not known:
+        latest = max((before for before in models if before <= day), default=None)
+        if latest is None:
             return None
-        latest = max(known)
         model = models[latest]
         days = self._examples.get(section, {})
-        for learned in sorted(d for d in days if latest <= d < day):
+        for learned in sorted(known for known in days if latest <= known < day):
             model = learn_day(model, days[learned])
         models[day] = model
         return model
@@ -167,9 +166,10 @@ class Hazard:
             self._examples.setdefault(section, {})[day] = Counter(dict(found))
 
         sections = state.get("hazard_sections", ())
-        arrays = [state.get(f"hazard_{name}") for name in Learned._fields[:2]]
+        nothing = _stacked([])
+        arrays = [state.get(f"hazard_{name}", nothing) for name in Learned._fields[:2]]
         for n, (section, day, stays) in enumerate(sections):
-            if any(array is None or n >= array.shape[-1] for array in arrays):
+            if any(n >= array.shape[-1] for array in arrays):
                 raise StateError("a section has no weights")
             weights, curvature = (np.array(array[..., n]) for array in arrays)
             model = Learned(weights, curvature, Counter(stays))
@@ -210,7 +210,7 @@ def _column_of(name: str) -> int:
     return crc32(name.encode()) % WEIGHTS_WIDTH
 
 
-def weight_columns(facts: Facts) -> list[int]:
+def weight_columns(facts: StayFacts) -> list[int]:
     """The weights that an item's facts have, all of them beside its stage."""
     stage, previous, came_after, weekday, hour = facts
     together = hour // HOURS_TOGETHER

@@ -13,7 +13,7 @@ import msgspec
 
 from models.state.owners import Schema, State
 from models.timelines.durations import Group
-from models.timelines.hazard import Example, Facts, Hazard
+from models.timelines.hazard import Example, Hazard, StayFacts
 from models.timelines.paths import Before, Move, Paths
 from schemas.columns import LATEST_TIME
 from schemas.units import DAY_SECONDS, MINUTE_SECONDS, NEVER_TIME
@@ -123,14 +123,14 @@ class Lateness:
                 chance = self._hazard.chance(section, day, span.part, facts)
             chances[span.begin] = chance
 
-    def _facts(self, outlook: Outlook, stage: str, span: PartSpan) -> Facts | None:
+    def _facts(self, outlook: Outlook, stage: str, span: PartSpan) -> StayFacts | None:
         """What is known of a stay when a part begins; None if too little is."""
         before = outlook.came_from.get(span.start)
         if before is None or span.deadline > LATEST_TIME:
             return None
         minutes = before.seconds // MINUTE_SECONDS
         deadline = datetime.fromtimestamp(span.deadline, self._zone)
-        return Facts(
+        return StayFacts(
             stage,
             before.stage,
             minutes.bit_length(),

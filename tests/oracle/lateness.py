@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from datetime import datetime
 from typing import NamedTuple
 from zlib import crc32
@@ -39,6 +39,7 @@ class PartFacts(NamedTuple):
         if seconds >= 180 * DAY_SECONDS:
             previous, seconds = "", 0
         digits = len(f"{int(seconds // 60):b}") if seconds >= 60 else 0
+
         weekday, hour = self.deadline.weekday(), self.deadline.hour
         return [
             stage,
@@ -54,7 +55,7 @@ class PartFacts(NamedTuple):
         return [(n, crc32(name.encode()) % 2048) for name in self.names()]
 
 
-class Lateness:
+class PlainLateness:
     """The model of a section, learned from all that its stays came to."""
 
     def __init__(self, parts: list[PartFacts]) -> None:
@@ -87,18 +88,18 @@ def learned_weights(parts: list[PartFacts]) -> dict[Weight, float]:
         by_day[int(part.known) // DAY_SECONDS].append(part)
 
     for day in sorted(by_day):
-        slope: Counter[Weight] = Counter()
-        bend: Counter[Weight] = Counter()
+        slope: dict[Weight, float] = defaultdict(float)
+        bend: dict[Weight, float] = defaultdict(float)
         for part in by_day[day]:
             own = part.weights(part.n)
-            expected = 1 / (1 + math.exp(-sum(weights[weight] for weight in own)))
+            expected = 1 / (1 + math.exp(-math.fsum(weights[weight] for weight in own)))
             for weight in own:
                 slope[weight] += expected - (part.end < part.done)
                 bend[weight] += expected * (1 - expected)
 
         for weight in curvature:
             curvature[weight] *= 0.999
-        for weight in slope:
+        for weight, total in slope.items():
             curvature[weight] += bend[weight]
-            weights[weight] -= 0.3 * slope[weight] / (curvature[weight] + 1)
+            weights[weight] -= 0.3 * total / (curvature[weight] + 1)
     return weights

@@ -16,7 +16,7 @@ from schemas.columns import Payment, StageProgress
 from schemas.master import Area, Meter, Tariff
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from tests.adversarial import NOT_A_NUMBER, Row
-from tests.oracle.lateness import Lateness, PartFacts
+from tests.oracle.lateness import PartFacts, PlainLateness
 from tests.oracle.scores import (
     ARREARS_RULES,
     ATTEMPT_RULES,
@@ -522,7 +522,7 @@ def work_endings(
     pauses = {item: pauses_of(own_rows) for item, own_rows in by_item.items()}
     section = Section(stays, pauses, master, zone, watermark)
     starts = [row for row in rows if progress_of(row) == StageProgress.STARTED]
-    model = Lateness(parts_of_limits(section, starts))
+    model = PlainLateness(parts_of_limits(section, starts))
 
     endings: Endings = {}
     for item in stays:
@@ -573,6 +573,7 @@ def parts_of_limits(section: Section, starts: list[Row]) -> list[PartFacts]:
                 default=(-math.inf, ""),
             )
             limit, working_days = limit_of(row, section.master)
+
             for n, share in enumerate((0.25, 0.5, 0.75)):
                 begin = section.due(item, row, share)
                 if begin == math.inf or begin >= done:
@@ -589,7 +590,7 @@ def parts_of_limits(section: Section, starts: list[Row]) -> list[PartFacts]:
     return parts
 
 
-def expectations(section: Section, item: Item, model: Lateness) -> list[Facts]:
+def expectations(section: Section, item: Item, model: PlainLateness) -> list[Facts]:
     """The chance of an item at every quarter of its limit, and when it was done."""
     facts: list[Facts] = []
     for row, done in section.stays[item]:
