@@ -403,6 +403,37 @@ def explain(
 
 
 @app.command()
+def series(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Delimited text or Parquet.")],
+    column: Annotated[str, typer.Option(help="The column whose values are scored.")],
+    time_column: Annotated[
+        str,
+        typer.Option(
+            "--time", help="The column of the times [default: at, time, date ...]."
+        ),
+    ] = "",
+    json: Json = False,
+    chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="A page that opens offline.")
+    ] = None,
+) -> None:
+    """Scores a single series of any kind: how unusual each value, its change and its distance from the season are."""
+    from streams.series_command import score_series  # noqa: PLC0415 - as `run`
+
+    score_series(
+        file,
+        column,
+        time_column,
+        _load_settings(context).zone,
+        as_json=json,
+        chinese=chinese,
+        report=report,
+    )
+
+
+@app.command()
 def stalls(sources: Sources, json: Json = False) -> None:
     """Compares the stages of a work history that are flagged as stalled with the stages that took longest."""
     from replay.stalls import compare  # noqa: PLC0415 - as above

@@ -27,10 +27,11 @@ from detectors.rulebook import (
     unapproved,
 )
 from schemas.rules import Rulebook
+from streams.case_results import case_files, case_results, show_results
 from streams.json_output import show_json
 from streams.kafka.readers import UnansweredError
 from streams.kafka.rulebooks import newest, send
-from streams.rulebook_files import load, load_fitting
+from streams.rulebook_files import load, load_as_it_stands, load_fitting
 from streams.settings import Settings
 from streams.settings import load as load_settings
 from streams.terminal import plain_output
@@ -105,6 +106,28 @@ def check_file(file: File) -> None:
     )
     for fault in unapproved(loaded):
         out.print(fault)
+
+
+@app.command("test")
+def run_cases(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Case files RULE.toml, or folders of them."),
+    ],
+    rules: RulesFile = None,
+    json: Json = False,
+) -> None:
+    """Runs cases, rows in and alerts out, against the rules of a rulebook. Ends with exit code 1 if one fails."""
+    chosen = {rule.name: rule for rule in applied(load_as_it_stands(rules))}
+    results = case_results(list(case_files(paths)), chosen)
+    if json:
+        all_results = list(results)
+        show_json(all_results)
+        passed = all(result.passed for result in all_results)
+    else:
+        passed = show_results(results, out)
+    if not passed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -19,6 +19,8 @@ from detectors.curves.contract import (
 from detectors.rule import ALL_RULES
 from detectors.rulebook import applied, rules_of
 from replay import layout
+from replay.cases.case import batches
+from replay.cases.judging import expected_rows
 from replay.scoring import score
 from replay.simulation.town import Town
 from schemas.alert import Alert
@@ -33,7 +35,7 @@ from streams.report.evidence import CurveChart, Evidence
 from streams.report.page import Watched, pictured
 from streams.report.subjects import JudgedBy
 from streams.settings import Settings
-from tests.casebook import batches, casebook, expected, run
+from tests.casebook import casebook, run
 
 START_TIME = 1_772_380_800  # Monday 2026-03-02 in Shanghai
 RAISED_TIME = START_TIME + DAY_SECONDS
@@ -384,7 +386,7 @@ def timelines_of(case, judged):
 
 @pytest.mark.parametrize("name", TIMELINE_RULES)
 def test_alerts_of_the_office_are_shown_by_their_own_rows(name):
-    cases = [case for case in casebook(name).case if expected(case)]
+    cases = [case for case in casebook(name).case if expected_rows(case)]
     charts = [timelines_of(case, ALL_RULES[name]) for case in cases]
     assert any(own.spans or own.marks for own, _ in charts)
     assert not any(other.spans or other.marks for _, other in charts)

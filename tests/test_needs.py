@@ -6,12 +6,15 @@ import pytest
 
 from detectors.needs import Needs
 from detectors.rule import ALL_RULES
-from tests.casebook import Case, batches, casebook, master, rules_with_a_file
+from replay.cases.case import Case, batches, master_data
+from tests.casebook import casebook, rules_with_a_file
 
 
 def lacking(rule: str, case: Case) -> list[str]:
     """The data that a rule lacks to judge a case."""
-    needs = Needs([master(case)] if case.known else [], "Asia/Shanghai", case.interval)
+    needs = Needs(
+        [master_data(case)] if case.known else [], "Asia/Shanghai", case.interval
+    )
     for batch in batches(case):
         needs.step(batch)
     return needs.lacks(rule)

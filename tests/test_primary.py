@@ -11,21 +11,13 @@ import pytest
 import detectors  # noqa: F401 - its rules come with it
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
+from replay.cases.case import Case, batches, master_data
+from replay.cases.judging import RecordingRule, alert_rows, expected_rows
+from replay.cases.tables import format_table, parse_time
 from schemas.alert import Alert
 from schemas.columns import ALL_KINDS, KIND_COLUMNS, Batch
 from schemas.declarations import Declaration
-from tests.casebook import (
-    Case,
-    RecordingRule,
-    alert_rows,
-    batches,
-    casebook,
-    expected,
-    format_table,
-    master,
-    parse_time,
-    rules_with_a_file,
-)
+from tests.casebook import casebook, rules_with_a_file
 
 TRANSFORMER_RATIO = 4.0
 OF_THE_METER = {  # rules with limits of the meter itself, whatever transformers it has
@@ -101,7 +93,7 @@ def behind_transformers(batch: Batch) -> Batch:
 
 
 def alerts_of(case: Case, rule: str) -> list[Alert]:
-    area, model = master(case), casebook(rule).model
+    area, model = master_data(case), casebook(rule).model
     judged = ALL_RULES[rule]
     if judged.modelled:
         judged = replace(judged, model=model)
@@ -122,7 +114,7 @@ def alerts_of(case: Case, rule: str) -> list[Alert]:
 
 @pytest.mark.parametrize(("rule", "case"), RULE_CASES)
 def test_case_behind_current_transformers_ends_the_same(rule, case):
-    want = expected(case)
+    want = expected_rows(case)
     columns = tuple(want[0]) if want else None
     alerts = alerts_of(case, rule)
     assert format_table(

@@ -13,6 +13,8 @@ from detectors.engine import Engine
 from detectors.rulebook import applied, changes, problems, unapproved
 from models.meters.use_class import Fleet
 from replay import use_class
+from replay.cases.case import batches, master_data
+from replay.cases.tables import START_TIME
 from replay.history import Source
 from replay.simulation.network import daily_shapes
 from replay.simulation.town import Town
@@ -29,7 +31,7 @@ from schemas.rules import Edition, Rulebook, RulebookError
 from schemas.units import DAY_SECONDS
 from schemas.use_class import UseClassModel
 from streams import rulebook_files
-from tests.casebook import START_TIME, batches, casebook, master
+from tests.casebook import casebook
 from tests.test_cli import command  # noqa: F401 - a fixture
 from tests.test_rulebook import edition
 
@@ -216,13 +218,13 @@ def shop() -> tuple[list[Batch], Rulebook]:
 def test_model_applies_from_its_publication_and_after_a_restore():
     days, book = shop()
     engine = Engine(interval=3600)
-    engine.enroll([master(TARIFF_CASEBOOK.case[0])])
+    engine.enroll([master_data(TARIFF_CASEBOOK.case[0])])
     assert [alert for batch in days[:18] for alert in engine.step(batch)] == []
     assert engine.adopt(applied(book)) == []
     assert [alert for batch in days[18:30] for alert in engine.step(batch)] == []
 
     restored = Engine(applied(book), interval=3600)
-    restored.enroll([master(TARIFF_CASEBOOK.case[0])])
+    restored.enroll([master_data(TARIFF_CASEBOOK.case[0])])
     restored.restore(engine.snapshot())
     alerts = [
         [alert for batch in days[30:] for alert in watch.step(batch)]

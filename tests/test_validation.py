@@ -9,8 +9,8 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.rule import Level, Rule
+from replay.cases.case import Case, batches, master_data
 from schemas.columns import Readings
-from tests.casebook import Case, batches, master
 
 NOT_A_NUMBER = np.nan
 SEEN_COLUMNS = (
@@ -57,7 +57,7 @@ def validated(readings, **more):
     case = Case(name="", shows="", readings=readings, **more)
     engine = Engine([probe], interval=case.interval)
     if case.known:
-        engine.enroll([master(case)])
+        engine.enroll([master_data(case)])
     for batch in batches(case):
         engine.step(batch)
     columns = {
@@ -433,7 +433,7 @@ def test_event_times_ahead_of_their_receipt_are_rejected():
 def test_implausible_event_times_are_rejected():
     case = Case(name="", shows="", meters="meter  wiring\nM1     3P4W")
     engine = Engine([])
-    engine.enroll([master(case)])
+    engine.enroll([master_data(case)])
     engine.step(
         Readings.build(
             ("M1",), [0, 0], ("A1",), [0, 0], [900, 4_200_000_000], kwh=[1, 1]

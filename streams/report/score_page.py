@@ -15,8 +15,9 @@ def score_page(
     *,
     words: int,
     language: str,
+    figures: Iterable[str] = (),
 ) -> str:
-    """The whole page: a table, whose first row has the heads and first columns are words, and notes below it."""
+    """The whole page: a table, whose first row has the heads and first columns are words, notes, and charts in SVG."""
     head, *body = rows
     heads = "".join(_cell("th", k, text, head, words) for k, text in enumerate(head))
     lines = []
@@ -24,6 +25,7 @@ def score_page(
         cells = (_cell("td", k, text, row, words) for k, text in enumerate(row))
         lines.append(f"<tr>{''.join(cells)}</tr>")
     paragraphs = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    charts = "".join(f"<figure>{figure}</figure>" for figure in figures)
 
     style = files("streams.report").joinpath("page.css").read_text("utf-8")
     return (
@@ -32,7 +34,7 @@ def score_page(
         f'<title>{escape(title)}</title><style>{style}</style></head><body><main class="wide">'
         f'<h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-        f"{paragraphs}</main></body></html>"
+        f"{paragraphs}{charts}</main></body></html>"
     )
 
 

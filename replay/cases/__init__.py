@@ -1,0 +1,1 @@
+"""Cases of rules: small tables of rows in, and the alerts that must come out."""
