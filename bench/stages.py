@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -100,7 +100,7 @@ def _read(path: Path) -> tuple[Stages, str]:
 
 def _joined(batches: Sequence[Stages]) -> Stages:
     """The batches of one source as one."""
-    columns = {
+    columns: dict[str, Any] = {
         name: np.concatenate([getattr(batch, name) for batch in batches])
         for name in ("subject", "area", "at", "stage", "progress", "limit")
     }
