@@ -72,7 +72,7 @@ def stage_overdue_expected(
 
     The section's model learns it from all stays that began with a limit, as known three days before: by stage, the
     stage before, the time since then, and the weekday and hour at which the limit passes; at least 50 such stays.
-    80 %: default of this project, by `python -m bench.stages`.
+    80 %: default of this project.
     """
     return overdue_chance / chance
 
