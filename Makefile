@@ -13,7 +13,7 @@ demo: $(ready)
 
 test: $(ready)
 	$(bin)/pytest -q -m "not broker" -n auto --dist worksteal
-	$(bin)/pytest -q -m broker
+	$(bin)/pytest -q -m broker -n 2 --dist worksteal
 
 MINUTES ?= 5
 fuzz: $(ready)

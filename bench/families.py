@@ -43,13 +43,13 @@ def shares(meters: int, slots: int) -> dict[str, float]:
 
         return run
 
-    def family(_: Judge, episodes: Any, *__: Any) -> str:
-        return str(episodes.rule.judge.__module__).rpartition(".")[2]
+    def family(_: Judge, alike: Any, *__: Any) -> str:
+        return str(alike[0].rule.family)
 
     load, engine, whole = Load(meters, MORNING_SLOT), Engine(zone=LOAD_ZONE), 0.0
     engine.enroll(load.areas())
     with (
-        patch.object(Judge, "judge_rule", timed(family, Judge.judge_rule)),
+        patch.object(Judge, "judge_alike", timed(family, Judge.judge_alike)),
         patch.object(
             judge,
             "feature_columns_of",

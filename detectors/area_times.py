@@ -56,6 +56,10 @@ class AreaTimes:
         slot = self.index.slot(area, "")
         return int(self.watermarks[slot]) if slot < len(self.watermarks) else 0
 
+    def all_watermarks(self) -> dict[str, int]:
+        """The watermark of every area, by its name."""
+        return self.watermarks_by_name(np.arange(len(self.watermarks)))
+
     def watermarks_by_name(self, slots: Codes) -> dict[str, int]:
         """The watermarks of areas, by their names."""
         return {

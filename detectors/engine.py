@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from detectors.area_times import AreaTimes
-from detectors.device_events import DeviceWatch
-from detectors.office import OfficeWatch
+from detectors.device_watch import DeviceWatch
+from detectors.engine_state import EngineState
+from detectors.office_watch import OfficeWatch
 from detectors.outcomes import RowOutcomes
 from detectors.pipelines import (
     EngineSettings,
@@ -18,38 +20,27 @@ from detectors.pipelines import (
     new_indexes,
     new_timelines,
 )
-from detectors.policy import Policy
-from detectors.publication import SHADOW_STATUS, Publication
-from detectors.readings import ReadingWatch
+from detectors.publication import PublicationOf, in_shadow, publication_by
+from detectors.reading_watch import ReadingWatch
 from detectors.reorder.buffer import ReorderBuffer
-from detectors.revisable import FINAL_SUFFIX
-from detectors.rule import ALL_RULES, Rule
+from detectors.rule import ALL_RULES, Rule, judged_rules
 from detectors.snapshots import (
     Capture,
     capture_owners,
-    load_owners,
     pack_snapshot,
     refused_if_unusable,
     saved_owners,
 )
 from detectors.step_cost import StepCost
+from detectors.step_end import StepEnd
 from detectors.timeline_judges import TimelineJudges
 from detectors.windows import WindowJudges
 from models.days.open_days import OpenDays
 from models.master.registry import Registry
 from models.meters.peers import Peers
 from models.meters.use_class import Fleet
-from models.state.owners import Owner, Saved
 from schemas.alert import Alert
-from schemas.columns import (
-    Batch,
-    Codes,
-    DeviceEvents,
-    Payments,
-    Readings,
-    Stages,
-    Times,
-)
+from schemas.columns import Batch, Codes, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from schemas.use_class import UseClassModel
@@ -59,9 +50,14 @@ QUIET_DELAY = (
     2 * HOUR_SECONDS
 )  # s by which a silent area's watermark stays behind wall time
 
+Step = Callable[[Any, Codes], list[Alert]]  # rows and their areas
+
 
 class Engine:
-    """Judges every kind of batch for any number of areas. No area influences another's alerts."""
+    """Judges every kind of batch for any number of areas. No area influences another's alerts.
+
+    Without brakes, storm brake and budget are left to `braked`, which takes the alerts of several engines.
+    """
 
     def __init__(
         self,
@@ -69,9 +65,12 @@ class Engine:
         zone: str = "Asia/Shanghai",
         interval: int = 900,
         grace: int = GRACE_SECONDS,
+        *,
+        has_brakes: bool = True,
+        publication_of: PublicationOf = publication_by,
     ) -> None:
         self.settings = EngineSettings(zone, interval, grace)
-        self.rules = _judged_rules(ALL_RULES.values() if rules is None else rules)
+        self.rules = judged_rules(ALL_RULES.values() if rules is None else rules)
 
         # subjects, and what is remembered of them beside the judges
         self.indexes = new_indexes()
@@ -82,93 +81,100 @@ class Engine:
             self.indexes, self.registry, self.settings, self.areas.holes
         )
         self._peers = Peers()
-        self._fleet = Fleet(_model_of(self.rules))
+        self._fleet = Fleet(model_of(self.rules))
 
         # what judges, and what becomes of rows and alerts
         pipelines = all_pipelines(
             self.indexes, self.timelines, self.settings, self._peers, self._fleet
         )
         self.judges = Judges(pipelines, self.rules, self.registry)
-        self._outcomes = RowOutcomes()
-        self.policy = Policy(self.registry.section, _in_shadow(self.rules))
-        self._publication = Publication(self.policy)
-        self._make_watches()
-
-    def _make_watches(self) -> None:
-        """Make the parts that take the rows of the topics."""
-        settings, registry = self.settings, self.registry
         self.reorder = ReorderBuffer(
             self.judges.revisable["readings"],
             self.judges.revisable["clocks"],
             self.indexes.meters,
-            registry,
-            settings.interval,
+            self.registry,
+            interval,
         )
-        self._cost = StepCost(registry, self.open_days, self.reorder, self.areas)
-        windows = WindowJudges(
-            self.judges,
-            registry,
-            self.areas,
-            self.timelines.reports,
-            self._outcomes,
+        self._cost = StepCost(self.registry, self.open_days, self.reorder, self.areas)
+        self._outcomes = RowOutcomes()
+        self._publication = publication_of(
+            self.rules, self.registry.section, has_brakes
         )
-        self._readings = ReadingWatch(
-            registry,
+        self.policy = self._publication.policy
+        self._make_watches()
+
+    def _make_watches(self) -> None:
+        """Make the parts that take the rows of the topics."""
+        judges, areas, outcomes = self.judges, self.areas, self._outcomes
+        grace = self.settings.grace
+        self._timeline_judges = TimelineJudges(judges, self.timelines, areas)
+        self._step_end = StepEnd(
+            areas,
             self.open_days,
             self.reorder,
-            windows,
-            self.areas,
-            self._outcomes,
-            settings.interval,
+            self._timeline_judges,
+            self._publication,
+            grace,
         )
 
-        self._timeline_judges = TimelineJudges(self.judges, self.areas)
-        self._office = OfficeWatch(
-            self.judges,
-            self._timeline_judges,
-            self.timelines,
-            self.areas,
-            self._outcomes,
-            settings.grace,
+        reports = self.timelines.reports
+        self._readings = ReadingWatch(
+            self.registry,
+            self.open_days,
+            self.reorder,
+            WindowJudges(judges, self.registry, areas, reports, outcomes),
+            self._step_end,
+            areas,
+            outcomes,
+            self.settings.interval,
         )
-        self._device_events = DeviceWatch(
-            self.timelines.reports,
-            self._timeline_judges,
-            self.policy,
+        self._office = OfficeWatch(
+            judges, self._timeline_judges, self._step_end, areas, outcomes, grace
+        )
+        device_events = DeviceWatch(
+            reports, self._timeline_judges, self._publication, areas, outcomes
+        )
+        self._steps: dict[type[Batch], Step] = {
+            Readings: self._readings.step,
+            DeviceEvents: device_events.step,
+            Payments: self._office.step,
+            Stages: self._office.step,
+        }
+        self.state = EngineState(
+            self.indexes,
+            self.registry,
             self.areas,
+            self.open_days,
+            self.timelines,
+            self._peers,
+            self.judges,
+            self.reorder,
+            self._office,
             self._outcomes,
+            self._publication,
         )
 
     # ---- Rules and master data ----
 
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by `rules` from now on. Withdraws the episodes of rules that were removed or changed."""
-        self.rules = _judged_rules(rules)
-        self._fleet.adopt(_model_of(self.rules))
+        self.rules = judged_rules(rules)
+        self._fleet.adopt(model_of(self.rules))
         dropped = self.judges.adopt(self.rules)
         self.reorder.adopt()
 
         alerts = self._publication.withdraw(dropped)
-        self.policy.shadow = _in_shadow(self.rules)
+        self.policy.shadow = in_shadow(self.rules)
         return alerts
 
     def enroll(self, areas: Iterable[Area]) -> None:
-        """Replace the master data of `areas`. Episodes of meters that left their area end."""
-        areas = list(areas)
-        before = {area.area: self.registry.members.get(area.area, ()) for area in areas}
-        self.registry.enroll(areas)
-
-        for area, meters in before.items():
-            if left := sorted(set(meters).difference(self.registry.members[area])):
-                self._end_membership(area, np.array(left))
-
-    def _end_membership(self, area: str, meters: Codes) -> None:
-        """End the episodes of meters that left an area. If a meter comes back, it begins anew."""
-        index = self.indexes.meters
-        names = {index.pairs[slot][1] for slot in meters.tolist()}
-        kinds = self.judges.forget(index, meters)
-        watermark = self.areas.watermark_of(area)
-        self._publication.end_membership(area, names, kinds, watermark)
+        """Replace the master data of `areas`. Episodes of meters that left end; if one comes back, it begins anew."""
+        meters = self.indexes.meters
+        for area, slots in self.registry.enroll(areas).items():
+            names = {meters.pairs[slot][1] for slot in slots.tolist()}
+            kinds = self.judges.forget(meters, slots)
+            watermark = self.areas.watermark_of(area)
+            self._publication.end_membership(area, names, kinds, watermark)
 
     def note_lost_rows(self, kind: type[Batch]) -> None:
         """Rows of a kind after those judged are lost: their absence proves nothing.
@@ -184,31 +190,16 @@ class Engine:
     def step(self, batch: Batch) -> list[Alert]:
         """Judge a batch. Raises TypeError for a kind that no topic carries."""
         self._outcomes.rejected = []
-        self._publication.shadowed = []
+        self._publication.begin_step()
         if not len(batch):
             return []
 
         areas = self.areas.slots(batch)
         self.areas.holes.close(batch.kind, areas, batch.at)
         self._outcomes.count(batch, "in", len(batch))
-        match batch:
-            case Readings():
-                return self._publish(self._readings.step(batch, areas))
-            case DeviceEvents():
-                return self._publication.publish(self._device_events.step(batch, areas))
-            case Payments() | Stages():
-                return self._step_office(batch, areas)
+        if step := self._steps.get(type(batch)):
+            return step(batch, areas)
         raise TypeError(f"no topic carries {batch.kind}")
-
-    def _step_office(self, batch: Payments | Stages, areas: Codes) -> list[Alert]:
-        """Judge payments or stages in runs; timelines fall due after each."""
-        batch, areas = self._outcomes.at_plausible_times(batch, areas)
-        published: list[Alert] = []
-        done = 0
-        while done < len(batch):
-            alerts, done = self._office.judge_run(batch, areas, done)
-            published += self._publish(alerts)
-        return published
 
     def rows_within_cost(self, batch: Batch) -> int:
         """How many of a batch's first rows may be judged at once."""
@@ -235,30 +226,7 @@ class Engine:
         """Let time pass as far as `then`, on its way to `now`."""
         alerts = self._readings.pass_time(then - QUIET_DELAY, now - QUIET_DELAY)
         self.areas.watermarks = np.maximum(self.areas.watermarks, then)
-        return self._publish(alerts)
-
-    def _publish(self, alerts: list[Alert]) -> list[Alert]:
-        """Publish judged alerts, with those of episodes that end and of timelines that fall due."""
-        alerts = alerts + self._publication.due_withdrawals()
-        areas = self.areas.in_new_days()
-        alerts += self._timeline_judges.fall_due()
-        if len(areas):
-            self._forget_old(self.reorder.portion(areas))  # others with the next batch
-        return self._publication.apply(alerts)
-
-    def _forget_old(self, areas: Codes) -> None:
-        """Seal the timelines of areas that enter another day, and forget state that no row can concern."""
-        by_slot = self.areas.watermarks
-        timelines, judges = self.timelines, self._timeline_judges
-        judges.seal("incidents", timelines.reports.seal(areas, by_slot))
-        judges.seal("backlogs", timelines.backlog.seal(areas, by_slot))
-        judges.forget_finished(self.settings.grace)
-
-        self.reorder.expire(areas, self.open_days.reading_watermarks)
-        watermarks = self.areas.watermarks_by_name(areas)
-        self.policy.forget(watermarks)
-        timelines.work.expire(watermarks)
-        self.areas.note_forgotten(areas)
+        return self._step_end.publish(alerts)
 
     def reconcile(
         self, predecessor_alerts: Iterable[Alert], published: Container[str] = ()
@@ -267,32 +235,12 @@ class Engine:
 
         `published` are the ids of the alerts that this engine has published since.
         """
-        watermarks = self.areas.watermarks_by_name(np.arange(len(self.watermarks)))
+        watermarks = self.areas.all_watermarks()
         return self._publication.publish(
             self.policy.reconcile(predecessor_alerts, watermarks, published)
         )
 
-    # ---- Views ----
-
-    @property
-    def meters(self) -> int:
-        """How many meters are known."""
-        return len(self.indexes.meters)
-
-    @property
-    def watermarks(self) -> Times:
-        """How far each area has come, by its slot."""
-        return self.areas.watermarks
-
-    @property
-    def last_read(self) -> Times:
-        """The time of each meter's last reading in order, by its slot; 0 if it has none."""
-        return self.reorder.validation.order["last"]
-
-    @property
-    def counts(self) -> Counter[tuple[str, str, str]]:
-        """Rows by kind, outcome and reason."""
-        return self._outcomes.counts
+    # ---- Results of the last step, and since the beginning ----
 
     @property
     def rejected(self) -> list[tuple[Batch, str]]:
@@ -300,14 +248,19 @@ class Engine:
         return self._outcomes.rejected
 
     @property
-    def alert_counts(self) -> Counter[tuple[str, int, str, str]]:
-        """Alerts by rule, severity, change and the reason for which they are suppressed."""
-        return self._publication.alert_counts
-
-    @property
     def shadowed(self) -> list[Alert]:
         """The alerts that went to shadow since the last step began."""
         return self._publication.shadowed
+
+    @property
+    def counts(self) -> Counter[tuple[str, str, str]]:
+        """Rows by kind, outcome and reason."""
+        return self._outcomes.counts
+
+    @property
+    def alert_counts(self) -> Counter[tuple[str, int, str, str]]:
+        """Alerts by rule, severity, change and the reason for which they are suppressed."""
+        return self._publication.alert_counts
 
     # ---- State ----
 
@@ -317,70 +270,19 @@ class Engine:
 
     def capture(self) -> Capture:
         """The state without the master data, for `pack_snapshot`; later steps do not change it."""
-        return capture_owners(self.settings._asdict(), self.owners())
+        return capture_owners(self.settings._asdict(), self.state.owners())
 
     def restore(self, data: bytes) -> list[str]:
         """Go on from a snapshot; the owners that start afresh. Raises SnapshotError and changes nothing."""
         saved = saved_owners(data, self.settings._asdict())
-        restored = Engine(self.rules, *self.settings)
+        has_brakes = self.policy.decisions.has_brakes
+        restored = Engine(self.rules, *self.settings, has_brakes=has_brakes)
         with refused_if_unusable():
-            afresh = restored._take_over(saved, self.registry.areas.values())
+            afresh = restored.state.load(saved, self.registry.areas.values())
         vars(self).update(vars(restored))
         return afresh
 
-    def _take_over(
-        self, saved: Mapping[str, Saved], areas: Iterable[Area]
-    ) -> list[str]:
-        """Load every owner; the names of those starting afresh. A StateError leaves the engine unusable."""
-        # the indexes, then the areas, then all that refers to them
-        afresh = load_owners(self.indexes.owners(), saved)
-        self.registry.enroll(areas)
-        self.judges.reserve()
-        afresh += load_owners(self._owners_beside_indexes(), saved)
 
-        # what was loaded must agree
-        self.areas.check()
-        self.timelines.check(len(self.indexes.areas))
-        self.reorder.resume()
-        self.judges.resume(afresh)
-
-        # open alerts of rules that start afresh or are no longer judged, are withdrawn
-        names_afresh = {name.partition("/")[2] for name in afresh}
-        kept = {rule.name for rule in self.rules} - names_afresh
-        self._publication.withdraw_unless_judged(kept)
-        return list(dict.fromkeys(name.removesuffix(FINAL_SUFFIX) for name in afresh))
-
-    def owners(self) -> dict[str, Owner]:
-        """Every owner of state by its name; the indexes before the owners that refer to them."""
-        return {**self.indexes.owners(), **self._owners_beside_indexes()}
-
-    def _owners_beside_indexes(self) -> dict[str, Owner]:
-        """The owners whose state refers to slots of the indexes."""
-        return {
-            "watermarks": self.areas.owner(),
-            **self._office.owners(),
-            "counts": self._outcomes.owner(),
-            **self._publication.owners(),
-            "open_days": self.open_days,
-            "order": self.reorder.validation.order,
-            **self.timelines._asdict(),
-            "peers": self._peers,
-            "policy": self.policy,
-            **self.reorder.owners(),
-            **self.judges.owners(),
-        }
-
-
-def _judged_rules(rules: Iterable[Rule]) -> list[Rule]:
-    """The rules that are neither drafts nor retired."""
-    return [rule for rule in rules if rule.status in ("published", SHADOW_STATUS)]
-
-
-def _model_of(rules: Iterable[Rule]) -> UseClassModel | None:
+def model_of(rules: Iterable[Rule]) -> UseClassModel | None:
     """The fleet model of the first rule that has a model, if any."""
     return next((rule.model for rule in rules if rule.model), None)
-
-
-def _in_shadow(rules: Iterable[Rule]) -> frozenset[str]:
-    """The names of the rules that are counted and not shown."""
-    return frozenset(rule.name for rule in rules if rule.status == SHADOW_STATUS)

@@ -47,7 +47,7 @@ class Judge:
         self.index = index
         self.enrich = enrich
         self._subject_evidence = subject_evidence
-        self._tracked = Cells(rules=np.uint8(0))  # how many rules track a subject
+        self._tracked = Cells(rules=np.uint16(0))  # how many rules track a subject
         self._relearning = Relearning()
         self.feature_columns: Columns = {}  # of the last batch, by the features
         self.episodes: list[Episodes] = []
@@ -69,6 +69,7 @@ class Judge:
             else:
                 episodes = Episodes(rule, self._tracked)
             self.episodes.append(episodes)
+        self._alike = _scored_alike(self.episodes)
 
         for episodes in known.values():
             episodes.clear(episodes.slots)
@@ -111,10 +112,10 @@ class Judge:
                 for name, mask in missing.items()
                 if mask is not None and np.count_nonzero(mask) == mask.size
             }
-            for episodes in self.episodes:
-                if empty.isdisjoint(episodes.rule.reads):
-                    alerts += self.judge_rule(
-                        episodes,
+            for alike in self._alike:
+                if empty.isdisjoint(alike[0].rule.reads):
+                    alerts += self.judge_alike(
+                        alike,
                         batch.at,
                         columns,
                         missing,
@@ -148,9 +149,9 @@ class Judge:
             self.feature_columns |= given
         self._relearning.count_rows(slots)
 
-    def judge_rule(
+    def judge_alike(
         self,
-        episodes: Episodes,
+        alike: Sequence[Episodes],
         at: Times,
         columns: Columns,
         missing: Missing,
@@ -159,9 +160,26 @@ class Judge:
         *,
         distinct: bool,
     ) -> Iterator[Alert]:
-        """Judge rows by one rule; `tracked` are the rows of slots that any rule tracks."""
+        """Judge rows by rules with the same scores; `tracked` are the rows of slots that any rule tracks."""
+        scores = alike[0].rule.score(columns, missing)
+        for episodes in alike:
+            yield from self._judge_scores(
+                episodes, at, columns, scores, slots, tracked, distinct=distinct
+            )
+
+    def _judge_scores(
+        self,
+        episodes: Episodes,
+        at: Times,
+        columns: Columns,
+        scores: Column,
+        slots: Codes,
+        tracked: Codes,
+        *,
+        distinct: bool,
+    ) -> Iterator[Alert]:
+        """Judge rows by their scores of one rule."""
         rule = episodes.rule
-        scores = rule.score(columns, missing)
         if len(tracked):
             tracked = tracked[episodes.positions(slots[tracked])[1]]
         rows = _rows_to_judge(
@@ -172,7 +190,7 @@ class Judge:
 
         worst = scores[..., rows]
         if worst.ndim == 2:
-            worst = _worst_of(worst, rule.clear, columns["elements"][rows])
+            worst = worst_of(worst, rule.clear, columns["elements"][rows])
         if (unknown := np.isnan(worst)).any():
             rows, worst = rows[~unknown], worst[~unknown]
 
@@ -274,6 +292,17 @@ class Judge:
             self._relearning.start(waited)
 
 
+def _scored_alike(all_episodes: Iterable[Episodes]) -> list[list[Episodes]]:
+    """Episodes in runs of rules whose scores are the same; rule sets that share a pass may differ in the rest."""
+    alike: list[list[Episodes]] = []
+    for episodes in all_episodes:
+        if alike and alike[-1][0].rule.scores_like(episodes.rule):
+            alike[-1].append(episodes)
+        else:
+            alike.append([episodes])
+    return alike
+
+
 def _same_meaning(old: Rule, new: Rule) -> bool:
     """Whether the episodes of a rule go on under its new settings."""
     return (old.levels, old.status) == (new.levels, new.status)
@@ -316,7 +345,7 @@ def _worst_phase(score: Column) -> int:
     return int(np.argmax(score >= least))
 
 
-def _worst_of(scores: Column, clear: float, elements: Column) -> Column:
+def worst_of(scores: Column, clear: float, elements: Column) -> Column:
     """The highest score over the phases; NaN if it is well but one of the meter's phases is NaN."""
     worst = np.fmax(np.fmax(scores[0], scores[1]), scores[2])
     undecided = (worst < clear) & (3 - np.isnan(scores).sum(axis=0) < elements)

@@ -146,7 +146,7 @@ class Judges:
     def __init__(
         self,
         pipelines: Sequence[Pipeline],
-        rules: Iterable[Rule],
+        rules: Sequence[Rule],
         registry: Registry,
     ) -> None:
         self.pipelines = pipelines
@@ -161,9 +161,11 @@ class Judges:
 
         judges = self.revisable | self.plain
         self.by_name = {pipeline.name: judges[pipeline.name] for pipeline in pipelines}
+        self.rules = frozenset(rule.name for rule in rules)
 
     def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
         """Switch to `rules`. Returns the live episodes of rules that were removed or changed."""
+        self.rules = frozenset(rule.name for rule in rules)
         dropped: list[Episodes] = []
         for judge in self.by_name.values():
             dropped += judge.adopt(rules)

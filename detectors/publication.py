@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import msgspec
 
 from detectors.episodes import Episodes
 from detectors.policy import Policy
+from detectors.rule import SHADOW_STATUS, Rule
 from models.state.owners import Attributes, Owner
 from schemas.alert import Alert
+from schemas.columns import DeviceEvents
 
-SHADOW_STATUS = "shadow"
 MOVED_TEXT = (" The meter has left the area.", "该表已移出本台区。")
+
+
+def in_shadow(rules: Iterable[Rule]) -> frozenset[str]:
+    """The names of the rules that are counted and not shown."""
+    return frozenset(rule.name for rule in rules if rule.status == SHADOW_STATUS)
 
 
 class WithdrawnAlerts(Attributes):
@@ -31,6 +37,16 @@ class Publication:
         self.shadowed: list[Alert] = []  # since the last step began
         self.withdrawals: list[Alert] = []  # of episodes that end with the next step
 
+    def begin_step(self) -> None:
+        """Forget what the step before has shadowed."""
+        self.shadowed = []
+
+    def end_step(self, judged: Iterable[Alert], due: Iterable[Alert]) -> list[Alert]:
+        """Publish judged alerts, those of episodes that end, and those of timelines that fell due."""
+        return self.publish(
+            self.policy.apply([*judged, *self._due_withdrawals(), *due])
+        )
+
     def publish(self, alerts: list[Alert]) -> list[Alert]:
         """Count alerts; return the shown ones, and keep the shadowed ones until the next step."""
         shown: list[Alert] = []
@@ -47,6 +63,15 @@ class Publication:
         """Publish judged alerts as policy has them."""
         return self.publish(self.policy.apply(alerts))
 
+    def note_events(self, events: DeviceEvents) -> tuple[list[Alert], list[int]]:
+        """Publish the alerts that events revise; the rows that were known."""
+        revised, known_rows = self.policy.note_events(events)
+        return self.publish(revised), known_rows
+
+    def forget(self, watermarks: Mapping[str, int]) -> None:
+        """Forget what is too old to concern anything, by the watermark of each area."""
+        self.policy.forget(watermarks)
+
     def withdraw(self, dropped: Iterable[Episodes]) -> list[Alert]:
         """Withdraw the open alerts of dropped episodes."""
         alerts: list[Alert] = []
@@ -55,7 +80,7 @@ class Publication:
                 alerts += episodes.open.values()
         return self.apply(map(_withdrawn, alerts))
 
-    def due_withdrawals(self) -> list[Alert]:
+    def _due_withdrawals(self) -> list[Alert]:
         """The last alerts of the episodes that end with this step."""
         ended = [
             _withdrawn(alert) if alert.state == "raised" else alert
@@ -64,7 +89,7 @@ class Publication:
         self.withdrawals = []
         return ended
 
-    def withdraw_unless_judged(self, rules: set[str]) -> None:
+    def withdraw_unless_judged(self, rules: Container[str]) -> None:
         """Let all open alerts of other rules end with the next step."""
         self.withdrawals += [
             alert for alert in self.policy.open_alerts() if alert.rule not in rules
@@ -89,6 +114,17 @@ class Publication:
             "alert_counts": Attributes(self, alert_counts=counted),
             "withdrawals": WithdrawnAlerts(self, withdrawals=list[Alert]),
         }
+
+
+def publication_by(
+    rules: Iterable[Rule], section: Callable[[str], str], has_brakes: bool
+) -> Publication:
+    """The publication of a rule set; `section` is that of an area."""
+    return Publication(Policy(section, in_shadow(rules), has_brakes=has_brakes))
+
+
+# by the rules, an area's section and whether there are brakes
+PublicationOf = Callable[[Iterable[Rule], Callable[[str], str], bool], Publication]
 
 
 def _withdrawn(alert: Alert) -> Alert:

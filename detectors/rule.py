@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property, lru_cache
@@ -35,6 +35,7 @@ from schemas.rules import EditionStatus
 from schemas.units import DAY_SECONDS
 from schemas.use_class import UseClassModel
 
+SHADOW_STATUS = "shadow"  # of a rule that is counted and not shown
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 # seconds of calm that end a chronic state, so that trouble of every evening is one state;
 # default of this project
@@ -65,6 +66,7 @@ class Explanation(Enum):
         return self.value
 
 
+RULES_PREFIX = "detectors.rules."  # of the modules of rules
 # evidence of another kind, near in time: openings without an order, magnetic fields
 SecondEvidence = Literal["openings", "fields"]
 
@@ -75,6 +77,13 @@ class Level(NamedTuple):
     score: float
     severity: int
     hold: int
+
+
+class CountryLimits(NamedTuple):
+    """Settings that differ by the law of a country, and those of its segments."""
+
+    settings: Mapping[str, float]
+    segments: Segments = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,8 @@ class Rule:
     # of a whole area: its alert is this explanation of its meters' alerts
     explains: Explanation | None = None
     strengthened_by: tuple[SecondEvidence, ...] = ()  # with which an alert is grave
+    countries: Mapping[str, CountryLimits] = field(default_factory=dict)
+    outcome: str = ""  # by which alone a visit finds it true; else those of its family
     # what shows its alerts; None if nothing that a report keeps does
     curve: Curve | OfficeTimeline | None = None
 
@@ -126,8 +137,8 @@ class Rule:
 
     @property
     def family(self) -> str:
-        """The module of the rule."""
-        return str(self.judge.__module__).rpartition(".")[2]
+        """The module or folder of `detectors/rules/` that has the rule."""
+        return self.judge.__module__.removeprefix(RULES_PREFIX).partition(".")[0]
 
     @property
     def modelled(self) -> bool:
@@ -180,14 +191,34 @@ class Rule:
         blank = unknown.any(axis=0) if unknown.ndim > score.ndim else unknown
         return np.where(blank, np.nan, score)
 
+    def scores_like(self, other: Rule) -> bool:
+        """Whether the scores of any row are those of another rule."""
+        return (self.judge, self.settings, self.segments) == (
+            other.judge,
+            other.settings,
+            other.segments,
+        )
+
     def tuned(self, **settings: Any) -> Rule:
         """The same rule with other settings. Raises TypeError for a setting it does not have."""
         if unknown := settings.keys() - self.settings.keys():
             raise TypeError(f"{self.name} has no setting {', '.join(sorted(unknown))}")
         return replace(self, settings={**self.settings, **settings})
 
+    def in_country(self, country: str) -> Rule:
+        """The same rule with the limits of a country, if it has others there."""
+        if country not in self.countries:
+            return self
+        settings, segments = self.countries[country]
+        return replace(self.tuned(**settings), segments={**self.segments, **segments})
+
 
 ALL_RULES: dict[str, Rule] = {}
+
+
+def judged_rules(rules: Iterable[Rule]) -> list[Rule]:
+    """The rules that are neither drafts nor retired."""
+    return [rule for rule in rules if rule.status in ("published", SHADOW_STATUS)]
 
 
 def rule(
@@ -209,6 +240,8 @@ def rule(
     ends: tuple[str, str] = ("", ""),
     explains: Explanation | None = None,
     strengthened_by: tuple[SecondEvidence, ...] = (),
+    countries: Mapping[str, CountryLimits] = MappingProxyType({}),
+    outcome: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the decorated function to ALL_RULES under its own name. Raises ValueError if the name is taken.
 
@@ -241,6 +274,8 @@ def rule(
             ends=ends,
             explains=explains,
             strengthened_by=strengthened_by,
+            countries=countries,
+            outcome=outcome,
             curve=curve,
             optional_reads=optional_reads,
         )

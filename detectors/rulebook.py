@@ -10,28 +10,15 @@ from difflib import get_close_matches
 import msgspec
 
 from detectors.rule import ALL_RULES, Rule
-from schemas.rules import Edition, Rulebook, RulebookError
+from schemas.rules import Edition, EditionStatus, Rulebook, RulebookError
 
-PUBLISHED_STATUS = "published"
+PUBLISHED_STATUS: EditionStatus = "published"
 EMPTY_RULEBOOK = Rulebook()  # all rules as in code
-VOLTAGE_LIMITS: dict[str, tuple[dict[str, float], dict[str, dict[str, float]]]] = {
-    "china": ({}, {}),  # GB/T 12325-2008, as in code
-    "europe": ({"over": 1.10, "under": 0.90}, {}),  # EN 50160
-    "britain": (  # Electricity Safety, Quality and Continuity Regulations 2002: +10/-6 %, high voltage +-6 %
-        {"over": 1.10, "under": 0.94},
-        {"single_phase": {"under": 0.94}, "medium_voltage": {"over": 1.06, "under": 0.94},
-         "high_voltage": {"over": 1.06, "under": 0.94}},
-    ),
-}  # fmt: skip
-"""By country, the limits of `voltage_deviation`: settings, and settings by segment."""
 
 
-def rules_of(limits: str) -> Mapping[str, Rule]:
-    """The rules as in code, with the voltage limits of a country."""
-    settings, segments = VOLTAGE_LIMITS[limits]
-    rule = ALL_RULES["voltage_deviation"]
-    tuned = replace(rule.tuned(**settings), segments={**rule.segments, **segments})
-    return {**ALL_RULES, rule.name: tuned}
+def rules_of(country: str) -> Mapping[str, Rule]:
+    """The rules as in code, with the limits of a country."""
+    return {name: rule.in_country(country) for name, rule in ALL_RULES.items()}
 
 
 def applied(rulebook: Rulebook, rules: Mapping[str, Rule] = ALL_RULES) -> list[Rule]:

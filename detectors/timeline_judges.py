@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.area_times import AreaTimes
-from detectors.pipelines import Judges
+from detectors.pipelines import AllTimelines, Judges
 from detectors.revisable import JudgeInput
 from models.timelines.base import Timeline, Timelines
 from schemas.alert import Alert
@@ -18,8 +18,10 @@ class TimelineJudges:
     def __init__(
         self,
         judges: Judges,
+        timelines: AllTimelines,
         areas: AreaTimes,
     ) -> None:
+        self.timelines = timelines
         self._areas = areas
         self._judges = judges.revisable
         self._timelines = {
@@ -40,7 +42,13 @@ class TimelineJudges:
         timeline = timelines.timeline(slots, self._areas.watermarks)
         return self._judges[name].amend(slots, [self._rows_of(timelines, timeline)])
 
-    def seal(self, name: str, timeline: Timeline) -> None:
+    def seal_days(self, areas: Codes) -> None:
+        """Judge for good what lies in sealed days of areas."""
+        watermarks = self._areas.watermarks
+        self._seal("incidents", self.timelines.reports.seal(areas, watermarks))
+        self._seal("backlogs", self.timelines.backlog.seal(areas, watermarks))
+
+    def _seal(self, name: str, timeline: Timeline) -> None:
         """Judge rows of timelines for good."""
         self._judges[name].seal(*self._rows_of(self._timelines[name], timeline))
 

@@ -15,6 +15,7 @@ from detectors.engine import Engine
 from detectors.episode_alerts import evidence_of
 from detectors.episodes import LULL_SECONDS
 from detectors.judge import Judge
+from detectors.pipelines import Pipeline
 from detectors.revisable import RevisableJudge
 from detectors.rule import Rule
 from models.feature import Feature
@@ -159,8 +160,7 @@ class ExplainedHistory:
     def __init__(self, engine: Engine, rule: Rule, subject: str, area: str) -> None:
         self._engine = engine
         self._rule = rule
-        judges = engine.judges
-        pipeline = next(each for each in judges.pipelines if each.kind is rule.kind)
+        pipeline = pipeline_of(engine, rule)
         self._is_of_areas = pipeline.index is engine.indexes.areas
         if self._is_of_areas:
             subject, area = "", area or subject
@@ -168,8 +168,7 @@ class ExplainedHistory:
         self._subject = subject
         self._index = pipeline.index
         self._notes = RowNotes(rule, pipeline.index, subject, area)
-        for judge in _judges_of(judges.by_name[pipeline.name]):
-            judge.features = [*judge.features, self._notes]
+        note_rows(engine, pipeline, self._notes)
 
         self._alerts: dict[str, Alert] = {}  # by id, in their last states
         self._times: list[int] = []  # the first and last of each batch
@@ -227,6 +226,18 @@ class ExplainedHistory:
         first = max(place - CONTEXT_ROWS, 0)
         around = rows[first : place + CONTEXT_ROWS + 1]
         return _explanation(self._rule, rows[: place + 1], around, alerts)
+
+
+def pipeline_of(engine: Engine, rule: Rule) -> Pipeline:
+    """The pipeline whose rows a rule judges."""
+    pipelines = engine.judges.pipelines
+    return next(each for each in pipelines if each.kind is rule.kind)
+
+
+def note_rows(engine: Engine, pipeline: Pipeline, notes: Feature) -> None:
+    """Let a feature see all rows of a pipeline, after its other features."""
+    for judge in _judges_of(engine.judges.by_name[pipeline.name]):
+        judge.features = [*judge.features, notes]
 
 
 def _judges_of(judge: RevisableJudge | Judge) -> tuple[Judge, ...]:

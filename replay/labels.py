@@ -1,4 +1,4 @@
-"""Labels: what was found of a subject in a span of time, read from files or made of planted faults."""
+"""Labels: what was found of a subject in a span of time, read from files or archives, or made of planted faults."""
 
 from __future__ import annotations
 
@@ -14,13 +14,23 @@ import pyarrow as pa
 
 from detectors.rule import ALL_RULES
 from replay import contents, tables
+from replay.archive.kept_records import read_inspections
+from replay.archive.manifest import read_manifest
+from replay.archive.storage import Storage
 from replay.history import SourceError, Tally
 from replay.ids import clean
 from replay.observed import Observed
 from replay.simulation.happenings import Planted
 from schemas.alert import Alert
 from schemas.columns import EARLIEST_TIME, LATEST_TIME
-from schemas.inspection import OUTCOME_CODES, VERDICT_WORDS, Group, Verdict
+from schemas.inspection import (
+    OUTCOME_CODES,
+    VERDICT_WORDS,
+    Group,
+    Inspection,
+    Verdict,
+)
+from schemas.topics import INSPECTIONS_TOPIC
 from schemas.units import DAY_SECONDS
 
 NEEDED_COLUMNS = ("subject", "since", "outcome", "verdict")
@@ -53,11 +63,6 @@ GROUP_FAMILIES: dict[Group, tuple[str, ...]] = {
     "late": ("workflow",),
 }
 """The families of rules that an outcome judges; the other groups judge all rules."""
-CODE_RULES = {
-    "clock_fault": frozenset({"clock_drift"}),
-    "communication_fault": frozenset({"read_failure", "read_success_rate"}),
-}
-"""The rules that one outcome alone finds true."""
 FAMILY_OUTCOMES = {
     "areas": "hooked_to_line",
     "billing": "computed_wrongly",
@@ -131,9 +136,43 @@ def read_labels(path: Path, tally: Tally) -> list[Label]:
         )
 
     sheet = tables.read(file, LABEL_COLUMNS, tally)
+    rows = (
+        (f"{path.name} row {number}", row) for number, row in enumerate(_rows(sheet), 1)
+    )
+    return _labels_of(rows, tally)
+
+
+def archived_labels(storage: Storage, tally: Tally) -> list[Label]:
+    """The inspections of an archive as labels; bad ones are refused, and notes say what it had rejected.
+
+    Raises ArchiveError.
+    """
+    manifest = read_manifest(storage)
+    rejected = manifest.rejected.get(INSPECTIONS_TOPIC, {})
+    for reason, count in sorted(rejected.items()):
+        tally.notes.append(
+            f"{storage.name}: {count:,} inspections were rejected as {reason} when they came: publish them anew"
+        )
+    found = read_inspections(storage, manifest)
+    rows = (
+        (f"{storage.name} inspection {each.inspection}", _cells_of(each))
+        for each in found
+    )
+    return _labels_of(rows, tally)
+
+
+def _cells_of(inspection: Inspection) -> dict[str, str]:
+    """The cells of an inspection as those of a row of a file."""
+    cells = {name: _text(getattr(inspection, name)) or "" for name in LABEL_COLUMNS}
+    return cells if inspection.until else cells | {"until": ""}
+
+
+def _labels_of(
+    rows: Iterable[tuple[str, Mapping[str, str]]], tally: Tally
+) -> list[Label]:
+    """The labels of rows, each given with its place; bad rows are refused."""
     labels = []
-    for number, row in enumerate(_rows(sheet), 1):
-        where = f"{path.name} row {number}"
+    for where, row in rows:
         try:
             labels.append(_label(row, where))
         except _RowError as error:
@@ -151,10 +190,10 @@ def known_labels(
         areas = observed.areas(label.subject)
         if not areas:
             near = nearest_hint(label.subject, observed.places)
-            reason = "the history has no such subject"
+            reason = "the history has no such subject (correct the id)"
             tally.reject(reason, f"{label.where}: {label.subject!r}{near}")
         elif label.area and label.area not in areas:
-            reason = "the history has the subject in another area"
+            reason = "the history has the subject in another area (correct the area)"
             place = f"{label.subject!r} is in {min(areas)!r}, not in {label.area!r}"
             tally.reject(reason, f"{label.where}: {place}")
         else:
@@ -198,21 +237,22 @@ def planted_labels(planted: Iterable[Planted]) -> list[Label]:
 
 def judged_rules(outcome: str) -> frozenset[str]:
     """The rules whose alerts an outcome judges."""
-    if outcome in CODE_RULES:
-        return CODE_RULES[outcome]
+    alone = {name for name, rule in ALL_RULES.items() if rule.outcome == outcome}
+    if alone:
+        return frozenset(alone)
     families = GROUP_FAMILIES.get(OUTCOME_CODES[outcome].group)
     if families is None:
         return frozenset(ALL_RULES)
-    named = (name for name, rule in ALL_RULES.items() if rule.family in families)
-    return frozenset(named).difference(*CODE_RULES.values())
+    return frozenset(
+        name
+        for name, rule in ALL_RULES.items()
+        if rule.family in families and not rule.outcome
+    )
 
 
 def _outcome_of(rule: str) -> str:
     """The outcome code of a planted fault that a rule finds."""
-    for outcome, rules in CODE_RULES.items():
-        if rule in rules:
-            return outcome
-    return FAMILY_OUTCOMES[ALL_RULES[rule].family]
+    return ALL_RULES[rule].outcome or FAMILY_OUTCOMES[ALL_RULES[rule].family]
 
 
 def _json_table(path: Path) -> tables.EmbeddedTable:
@@ -265,9 +305,9 @@ def _label(row: Mapping[str, str], where: str) -> Label:
     if not row["subject"]:
         raise _RowError("subject is missing")
     if not row["outcome"]:
-        raise _RowError("the label has no outcome")
+        raise _RowError("the label has no outcome (write a code, such as bypass)")
     if not row["verdict"]:
-        raise _RowError("the label has no verdict")
+        raise _RowError("the label has no verdict (write true, false or cannot_tell)")
     outcome = _known("outcome", row["outcome"], OUTCOME_CODES)
     since = _time("since", row["since"])
     until = _time("until", row["until"]) if row["until"] else LATEST_TIME
@@ -337,7 +377,7 @@ def _without_overlaps(labels: Sequence[Label], tally: Tally) -> list[Label]:
         others = kept.setdefault(label.subject, [])
         doubled = next((other for other in others if label.overlaps(other)), None)
         if doubled:
-            reason = "the label overlaps another of its subject"
+            reason = "the label overlaps another of its subject (end one before the other begins)"
             tally.reject(reason, f"{label.where}: {label.subject!r}, {doubled.where}")
         else:
             others.append(label)

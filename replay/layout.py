@@ -132,30 +132,33 @@ def _first(batches: Iterator[Batch]) -> Iterator[Batch]:
 def read_areas(path: Path, tally: Tally) -> list[Area]:
     """The areas of a JSON lines file; a line that is none is refused."""
     contents.check(path)
-    areas = []
     with path.open("rb") as file:
         lines = iter(lambda: file.readline(LONGEST_AREA), b"")
-        for number, line in enumerate(lines, 1):
-            if len(line) == LONGEST_AREA:
-                raise SourceError(
-                    f"{path} line {number} is longer than {LONGEST_AREA >> 20} MiB: it is no area"
-                )
-            if not line.strip():
-                continue
+        return areas_of(lines, path.name, tally)
 
-            try:
-                area = msgspec.json.decode(line, type=Area)
-                check_texts(area)
-            except (msgspec.DecodeError, RejectedError) as error:
-                tally.reject(
-                    "the line is no area", f"{path.name} line {number}: {error}"
-                )
-                continue
-            areas.append(area)
-            meters = [meter.meter for meter in area.meters]
-            customers = [meter.customer for meter in area.meters if meter.customer]
-            tally.named.add("meters", path.name, "areas", meters)
-            tally.named.add("customers", path.name, "areas", customers)
+
+def areas_of(lines: Iterable[bytes], name: str, tally: Tally) -> list[Area]:
+    """The areas of JSON lines; a line that is none is refused. Raises SourceError."""
+    areas = []
+    for number, line in enumerate(lines, 1):
+        if len(line) == LONGEST_AREA:
+            raise SourceError(
+                f"{name} line {number} is longer than {LONGEST_AREA >> 20} MiB: it is no area"
+            )
+        if not line.strip():
+            continue
+
+        try:
+            area = msgspec.json.decode(line, type=Area)
+            check_texts(area)
+        except (msgspec.DecodeError, RejectedError) as error:
+            tally.reject("the line is no area", f"{name} line {number}: {error}")
+            continue
+        areas.append(area)
+        meters = [meter.meter for meter in area.meters]
+        customers = [meter.customer for meter in area.meters if meter.customer]
+        tally.named.add("meters", name, "areas", meters)
+        tally.named.add("customers", name, "areas", customers)
     return areas
 
 

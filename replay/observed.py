@@ -28,6 +28,19 @@ class Observed:
                     self.places[subject].add(area.area)
                     self._records[area.area, subject].append(meter)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Observed]) -> Observed:
+        """The subjects of several shards of a history, which have no area in common."""
+        if len(parts) == 1:
+            return parts[0]
+        whole = cls([])
+        for part in parts:
+            for subject, areas in part.places.items():
+                whole.places[subject] |= areas
+            whole._records |= part._records  # noqa: SLF001
+            whole._spans |= part._spans  # noqa: SLF001
+        return whole
+
     def note(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches, with their subjects noted."""
         for batch in batches:

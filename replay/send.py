@@ -20,7 +20,7 @@ GATHERED_ROWS = 100_000  # rows that are cut into full messages together
 BROKER_TIMEOUT = 15  # seconds that brokers may take to answer
 
 
-class SendError(Exception):
+class SendError(OSError):
     """A history that could not be published whole; says what to do."""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from replay import contents, curves, delimited, eventlog, layout, tables
-from replay.archive.reading import is_archive, open_archive
+from replay.archive.reading import archive_at, open_archive
 from replay.formats import enedis, green_button, households, nem12, uci, wide, workbook
 from replay.history import Source, SourceError, Tally, merge
 from replay.inferred import with_steps
@@ -151,8 +151,8 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
 
 def _town_or_archive(path: str | Path, tally: Tally) -> Source | None:
     """The source of a simulated town or an archive; None if it is files."""
-    if is_archive(Path(path)):
-        return open_archive(Path(path), tally)
+    if archive := archive_at(path):
+        return open_archive(archive, tally)
     town = None if Path(path).exists() else named_town(str(path))
     return town.source() if town else None
 

@@ -50,13 +50,14 @@ def compare(
 
 def _note(batch: Stages, stays: Stays) -> None:
     """Keep when each item entered and left each stage."""
-    for n in range(len(batch)):
-        section = batch.areas[batch.area[n]]
-        name, stage = batch.names[batch.subject[n]], batch.stages[batch.stage[n]]
-        item, at = stays[section, name, stage], int(batch.at[n])
-        if batch.progress[n] == StageProgress.STARTED:
+    started, finished = int(StageProgress.STARTED), int(StageProgress.FINISHED)
+    columns = (batch.area, batch.subject, batch.stage, batch.progress, batch.at)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for area, subject, stage, progress, at in rows:
+        item = stays[batch.areas[area], batch.names[subject], batch.stages[stage]]
+        if progress == started:
             item.starts[at] = 0.0, False
-        elif batch.progress[n] == StageProgress.FINISHED:
+        elif progress == finished:
             item.ends.append(at)
 
 

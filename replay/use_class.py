@@ -77,7 +77,7 @@ def labelled_meters(source: Source) -> LabelledMeters:
             first = min(first, int(batch.at.min()))
             last = max(last, int(batch.at.max()))
 
-    slots = np.arange(engine.meters)
+    slots = np.arange(len(engine.indexes.meters))
     found = _remembered(engine, slots)
     features = shapes(
         found[Darkness]["usual"].astype(np.float64),

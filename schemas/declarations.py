@@ -1,4 +1,4 @@
-"""A column is declared by the annotation of its field: its form, and in any order its unit, words, names and text.
+"""A column is declared by the annotation of its field: its form, and in any order its unit, bounds, words and text.
 
 ``u: Annotated[Phases32, Unit("V"), "Voltage of phases A, B, C"]`` says everything of a column that anything else
 derives: types in memory and on the wire, JSON Schema, and the tables of docs/data-layout.md.
@@ -38,6 +38,17 @@ def primary(unit: str) -> Unit:
     return Unit(unit, "primary")
 
 
+class Plausible(NamedTuple):
+    """The values that a meter can measure: up to a number or what its rating allows, negative ones if signed."""
+
+    most: float | Literal["voltage", "current", "power", "energy"] | None = None
+    signed: bool = False
+
+
+class AsReported(NamedTuple):
+    """A number that is no measurement, and is not validated."""
+
+
 class OutsideName(NamedTuple):
     """The name of a column in records and files, where it differs."""
 
@@ -56,6 +67,7 @@ class Declaration(NamedTuple):
     name: str
     form: ColumnForm
     unit: Unit
+    plausible: Plausible | None  # None if it is not validated in a reading
     words: tuple[str, ...]  # by code; () if its values are not codes of words
     text: str
     outside_name: str
@@ -99,10 +111,13 @@ def _declaration(name: str, marks: tuple[Any, ...]) -> Declaration:
     """The declaration by the marks of an annotation; of two of one type the later counts."""
     by_type: dict[type, Any] = {type(mark): mark for mark in marks}
     codes = by_type.get(EnumType, ())
+    form = by_type[ColumnForm]
+    is_measured = np.dtype(form.dtype).kind == "f" and AsReported not in by_type
     return Declaration(
         name=name,
-        form=by_type[ColumnForm],
+        form=form,
         unit=by_type.get(Unit, Unit("")),
+        plausible=by_type.get(Plausible, Plausible()) if is_measured else None,
         words=tuple(intern(code.name.lower()) for code in codes),
         text=by_type.get(str, ""),
         outside_name=by_type.get(OutsideName, OutsideName(name)).name,

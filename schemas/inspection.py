@@ -1,8 +1,13 @@
-"""The words of an inspection: its outcome, and the verdict on what was suspected."""
+"""An inspection: what was found on site, with its outcome, and the verdict on what was suspected."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
+
+import msgspec
+
+from schemas.columns import EARLIEST_TIME, LATEST_TIME
+from schemas.master import Moment
 
 Verdict = Literal["true", "false", "cannot_tell"]
 Group = Literal[
@@ -63,3 +68,36 @@ OUTCOME_CODES = {
     "no_access": Outcome("unknown", "无法入户"),
     "bad_readings": Outcome("unknown", "数据不可用"),
 }
+
+
+class Inspection(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """A finding on a meter, customer, area or work item; a newer record of its id replaces it."""
+
+    inspection: str  # id of the finding: the case, or the case and a number
+    subject: str
+    area: str = ""  # needed only if the subject is in more than one
+    # When the trouble began, or from when on nothing was wrong.
+    since: Annotated[
+        int,
+        msgspec.Meta(
+            ge=EARLIEST_TIME,
+            lt=LATEST_TIME,
+            description="Unix seconds",
+            extra_json_schema={"x-unit": "s"},
+        ),
+    ]
+    until: Moment = 0  # when it ended
+    outcome: Annotated[str, msgspec.Meta(extra_json_schema={"enum": [*OUTCOME_CODES]})]
+    verdict: Verdict
+    source: str = ""  # such as the number of the visit
+    # The chance with which the subject was chosen for the visit.
+    inclusion: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    rules: list[str] = msgspec.field(default_factory=list)  # by its outcome if empty
+    # Rules that may rightly raise for the consequences.
+    echoes: list[str] = msgspec.field(default_factory=list)

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from schemas.alert import Alert
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
+from schemas.inspection import Inspection
 from schemas.master import Area
 from schemas.rules import Rulebook
 from schemas.wire.records import (
@@ -27,6 +28,7 @@ WORKFLOW_TOPIC = "workflow"
 REGISTRY_TOPIC = "registry"
 RULES_TOPIC = "rules"
 ALERTS_TOPIC = "alerts"
+INSPECTIONS_TOPIC = "inspections"
 REJECTS_TOPIC = "rejects"
 CHECKPOINTS_TOPIC = "checkpoints"
 
@@ -176,6 +178,19 @@ ALL_TOPICS = (
             ),
         ),
         actions=("send",),
+        config=COMPACT_CONFIG,
+    ),
+    Topic(
+        INSPECTIONS_TOPIC,
+        "What was found on site, the newest of each finding; for the archive",
+        "Inspection",
+        (
+            Payload(
+                "inspection",
+                "A finding and its verdict; a record without value withdraws it",
+                Inspection,
+            ),
+        ),
         config=COMPACT_CONFIG,
     ),
     Topic(

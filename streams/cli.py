@@ -18,10 +18,6 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from replay.archive.manifest import ArchiveManifest
-from replay.history import Source, Tally
-from replay.layout import read_areas
-from replay.send import SendError
-from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.wire import Shape
 from streams.archive_lines import committed, committed_line
@@ -34,8 +30,8 @@ from streams.lines import line
 from streams.rule_commands import RulesFile
 from streams.rule_commands import app as rules
 from streams.rulebook_files import load_as_it_stands, load_for_run
-from streams.sending import send_source
 from streams.settings import Settings, load
+from streams.shards import Jobs
 from streams.terminal import plain_output
 
 app = typer.Typer(
@@ -66,8 +62,21 @@ SettingsFile = Annotated[
     ),
 ]
 LabelsFile = Annotated[
-    Path | None,
-    typer.Option("--labels", help="What was found: CSV, Parquet or JSON lines."),
+    str | None,
+    typer.Option(
+        "--labels",
+        help="What was found: CSV, Parquet, JSON lines, or an archive [default: the inspections of the archive].",
+    ),
+]
+JobCount = Annotated[
+    int,
+    typer.Option(
+        "--jobs", help="Processes that judge a part of the areas each.", min=1
+    ),
+]
+Scheduler = Annotated[
+    str,
+    typer.Option(help="Judge on a dask cluster, such as tcp://10.0.0.5:8786."),
 ]
 COLLECTION_THRESHOLD = 100_000
 """New objects before a garbage collection. By Python's own 700, a worker on single readings spent 40 % of its time
@@ -84,7 +93,6 @@ def main() -> NoReturn:
     except (
         ValueError,
         OSError,
-        SendError,
         TopicError,
         UnansweredError,
         KafkaError,
@@ -181,7 +189,10 @@ def alerts(
 @app.command()
 def archive(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="New, empty, or an archive.")],
+    folder: Annotated[
+        str,
+        typer.Argument(help="A folder or URL (s3://): new, empty, or an archive."),
+    ],
     once: Annotated[
         bool, typer.Option("--once", help="End where the topics end now.")
     ] = False,
@@ -218,6 +229,10 @@ def load_registry(
     json: Json = False,
 ) -> None:
     """Publishes areas to the registry; an area replaces its earlier record."""
+    from replay.history import Source, Tally  # noqa: PLC0415 - as `send`
+    from replay.layout import read_areas  # noqa: PLC0415 - as `send`
+    from streams.sending import send_source  # noqa: PLC0415 - as `send`
+
     tally = Tally()
     areas = read_areas(file, tally)
     for reason, count in tally.rejected.items():
@@ -249,6 +264,9 @@ def send(
     json: Json = False,
 ) -> None:
     """Publishes a history to the topics, master data first."""
+    from replay.sources import open_sources  # noqa: PLC0415 - a worker starts faster without files
+    from streams.sending import send_source  # noqa: PLC0415 - and without another client
+
     send_source(_load_settings(context), open_sources(sources), shape, speed, json=json)
 
 
@@ -279,6 +297,7 @@ def run(
         Path | None,
         typer.Option(help="Where to write a page with the alerts and their curves."),
     ] = None,
+    jobs: JobCount = 1,
     json: Json = False,
 ) -> None:
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
@@ -292,6 +311,7 @@ def run(
         rulebook=load_for_run(rules_file),
         top=top,
         report=report,
+        jobs=jobs,
     )
 
 
@@ -304,6 +324,8 @@ def score(
     report: Annotated[
         Path | None, typer.Option(help="Where to write a page of the scores.")
     ] = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
 ) -> None:
@@ -318,6 +340,7 @@ def score(
         as_json=json,
         chinese=chinese,
         report=report,
+        jobs=Jobs(jobs, scheduler),
     )
 
 
@@ -342,6 +365,8 @@ def compare(
     report: Annotated[
         Path | None, typer.Option(help="Where to write a page of the comparison.")
     ] = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
 ) -> None:
@@ -362,11 +387,65 @@ def compare(
         as_json=json,
         chinese=chinese,
         report=report,
+        jobs=Jobs(jobs, scheduler),
     )
     for condition in failed:
         err.print(f"failed: {condition}")
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def tune(
+    context: typer.Context,
+    rule: Annotated[str, typer.Argument(help="The rule whose settings are swept.")],
+    sources: Sources,
+    swept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="A setting with values: limit=5,7,10 or limit=0.6:1.2:0.1; may be repeated.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="Alerts that are allowed, such as 2/1000/day [default: as many as now]."
+        ),
+    ] = "",
+    labels: LabelsFile = None,
+    rules_file: RulesFile = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Where to write a page with table and plot.")
+    ] = None,
+    draft: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the best setting as a rulebook."),
+    ] = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
+    json: Json = False,
+    chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
+) -> None:
+    """Judges a history by many settings of one rule in one pass and shows what each costs in alerts and finds."""
+    from detectors.rulebook import rules_of  # noqa: PLC0415 - as `run`
+    from streams.sweep import sweep_of  # noqa: PLC0415 - as `run`
+    from streams.tune_command import tune_rule  # noqa: PLC0415 - as `run`
+
+    settings = _load_settings(context)
+    rulebook = load_as_it_stands(rules_file)
+    limits = rules_of(settings.voltage_limits)
+    tune_rule(
+        sources,
+        labels,
+        sweep_of(rule, swept or (), budget, rulebook, limits),
+        settings,
+        as_json=json,
+        chinese=chinese,
+        report=report,
+        draft=draft,
+        jobs=Jobs(jobs, scheduler),
+    )
 
 
 @app.command()
@@ -436,6 +515,7 @@ def series(
 @app.command()
 def stalls(sources: Sources, json: Json = False) -> None:
     """Compares the stages of a work history that are flagged as stalled with the stages that took longest."""
+    from replay.sources import open_sources  # noqa: PLC0415 - as `send`
     from replay.stalls import compare  # noqa: PLC0415 - as above
 
     source = open_sources(sources)
@@ -465,6 +545,7 @@ def use_classes(
     json: Json = False,
 ) -> None:
     """Learns the usual days of each use class from a history and its master data, for the rule tariff_misuse."""
+    from replay.sources import open_sources  # noqa: PLC0415 - as `send`
     from replay.use_class import labelled_meters, learn  # noqa: PLC0415 - as above
 
     settings = _load_settings(context)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -11,9 +10,8 @@ from zoneinfo import ZoneInfo
 from rich.console import Console
 from rich.text import Text
 
-from detectors.engine import Engine
 from detectors.rule import ALL_RULES
-from detectors.rulebook import EMPTY_RULEBOOK, applied, changes, rules_of
+from detectors.rulebook import EMPTY_RULEBOOK, changes, rules_of
 from replay.comparison import (
     FIGURE_MEANINGS,
     LABEL_FIGURES,
@@ -23,11 +21,8 @@ from replay.comparison import (
     differences,
 )
 from replay.conditions import Condition, condition_of
-from replay.history import Source, nothing_read
+from replay.history import Source
 from replay.intervals import Estimate
-from replay.observed import Observed
-from schemas.alert import Alert
-from schemas.columns import Batch
 from schemas.rules import Rulebook
 from streams.json_output import show_json
 from streams.judged_history import (
@@ -40,10 +35,10 @@ from streams.judged_history import (
 )
 from streams.lines import line, visible
 from streams.local.progress import Progress
-from streams.local.runner import opened
 from streams.report.score_page import score_page
 from streams.rulebook_files import load_as_it_stands
 from streams.settings import Settings
+from streams.shards import ONE_JOB, Jobs
 from streams.terminal import plain_output
 from streams.text_tables import percent, show_table
 
@@ -80,28 +75,6 @@ class RuleSet(NamedTuple):
     rulebook: Rulebook
 
 
-class _SecondJudge:
-    """An engine that judges the batches that pass by to the first."""
-
-    def __init__(self, source: Source, rulebook: Rulebook, settings: Settings) -> None:
-        rules = applied(rulebook, rules_of(settings.voltage_limits))
-        self._engine = Engine(rules, zone=source.zone, interval=source.interval)
-        areas = {area.area: area for area in source.areas}
-        self._engine.enroll(areas[name] for name in sorted(areas))
-        self._alerts: dict[str, Alert] = {}
-
-    def judge(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The same batches, each after it is judged."""
-        for batch in batches:
-            changed = [*self._engine.step(batch), *self._engine.shadowed]
-            self._alerts.update((alert.id, alert) for alert in changed)
-            yield batch
-
-    def alerts(self) -> list[Alert]:
-        """The last state of every alert, with those in shadow."""
-        return list(self._alerts.values())
-
-
 def rule_sets(paths: Sequence[Path], *, chinese: bool) -> tuple[RuleSet, RuleSet]:
     """A and B of one or two files; one is compared with the settings of the code. Raises ValueError."""
     if len(paths) not in (1, 2):
@@ -114,7 +87,7 @@ def rule_sets(paths: Sequence[Path], *, chinese: bool) -> tuple[RuleSet, RuleSet
     return first, second
 
 
-def conditions_of(texts: Sequence[str], labels: Path | None) -> list[Condition]:
+def conditions_of(texts: Sequence[str], labels: str | None) -> list[Condition]:
     """The conditions of the option --fail-if. Raises ValueError."""
     conditions = [condition_of(text, FIGURE_MEANINGS) for text in texts]
     for condition in conditions:
@@ -128,7 +101,7 @@ def conditions_of(texts: Sequence[str], labels: Path | None) -> list[Condition]:
 
 def compare_rule_sets(
     paths: Sequence[str],
-    labels: Path | None,
+    labels: str | None,
     sets: tuple[RuleSet, RuleSet],
     settings: Settings,
     conditions: Sequence[Condition],
@@ -136,12 +109,13 @@ def compare_rule_sets(
     as_json: bool,
     chinese: bool,
     report: Path | None = None,
+    jobs: Jobs = ONE_JOB,
 ) -> list[str]:
     """Judges a history by A and B in one pass and prints how they differ; returns the conditions that hold.
 
     Raises ValueError, with advice, for a source or labels that cannot be used.
     """
-    compared = _compared(paths, labels, sets, settings, quiet=as_json)
+    compared = _compared(paths, labels, sets, settings, jobs, quiet=as_json)
     source, found = compared.source, compared.found
     failed = _failed(conditions, found)
     before, after = sets
@@ -181,27 +155,21 @@ class _Compared(NamedTuple):
 
 def _compared(
     paths: Sequence[str],
-    labels: Path | None,
+    labels: str | None,
     sets: tuple[RuleSet, RuleSet],
     settings: Settings,
+    jobs: Jobs,
     *,
     quiet: bool,
 ) -> _Compared:
     """Judges a history by A and B in one pass. Raises ValueError."""
-    before, after = sets
-    file = LabelFile.read(labels)
-    source = opened(paths, settings)
-    observed = Observed(source.areas)
-    second = _SecondJudge(source, after.rulebook, settings)
-
-    passing = second.judge(observed.note(source.batches))
-    noted = replace(source, batches=passing)
-    progress, alerts = judged(noted, before.rulebook, settings, quiet=quiet)
-    if not progress.rows:
-        raise nothing_read(source.name, source.tally)
-    file.keep_known(observed)
-    found = differences(alerts, second.alerts(), file.labels, observed)
-    return _Compared(source, progress, file, found)
+    file = LabelFile.read(labels, paths)
+    rulebooks = [each.rulebook for each in sets]
+    history = judged(paths, rulebooks, settings, jobs, quiet=quiet)
+    file.keep_known(history.observed)
+    by_a, by_b = history.alerts
+    found = differences(by_a, by_b, file.labels, history.observed)
+    return _Compared(history.source, history.progress, file, found)
 
 
 class _Shown(NamedTuple):

@@ -19,10 +19,10 @@ from replay.history import Source, nothing_read
 from schemas.alert import Alert
 from schemas.rules import Rulebook
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
+from streams.histories import opened
 from streams.json_output import show_json
 from streams.judged_history import refusals
 from streams.lines import visible
-from streams.local.runner import opened
 from streams.settings import Settings
 from streams.terminal import plain_output
 from streams.text_tables import show_table

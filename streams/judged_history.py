@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
 
-from detectors.rulebook import rules_of
-from replay.history import Source, Tally
-from replay.labels import Label, known_labels, read_labels
+from detectors.policy import braked
+from detectors.rulebook import applied, rules_of
+from detectors.variants import Variants
+from replay.archive.reading import archive_at
+from replay.history import Source, Tally, nothing_read
+from replay.labels import Label, archived_labels, known_labels, read_labels
+from replay.near_misses import NearMiss, note_near_rows
 from replay.observed import Observed
+from replay.shards import Shard, joined_source
 from schemas.alert import Alert
 from schemas.rules import Rulebook
-from streams.local.follow import follow
-from streams.local.progress import Progress
+from streams.histories import opened_shard, passed_of, section_of
+from streams.local.follow import judged_steps
+from streams.local.progress import Progress, joined_progress
 from streams.local.progress_display import ProgressDisplay
-from streams.local.store import Store
 from streams.settings import Settings
+from streams.shards import Jobs, OnPassed, asked
 from streams.times import local_time
 
 
 @dataclass
 class LabelFile:
-    """The labels of a file, and what was refused of them."""
+    """The labels of a file or archive, and what was refused of them."""
 
     name: str
+    is_chosen: bool = True  # False if a history brought them
     labels: list[Label] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
     @classmethod
-    def read(cls, path: Path | None) -> Self:
-        """The labels of a file, none without a file. Raises ValueError if no label can be used."""
-        file = cls(str(path or ""))
+    def read(cls, path: str | None, sources: Sequence[str]) -> Self:
+        """The labels of a file or archive, else the inspections of the archives among the sources.
+
+        Raises ValueError if no label of a path can be used.
+        """
         if path:
-            file.labels = read_labels(path, file.tally)
-        file._check()
+            file = cls(path)
+            archive = archive_at(path)
+            file.labels = (
+                archived_labels(archive, file.tally)
+                if archive
+                else read_labels(Path(path), file.tally)
+            )
+            file._check()
+            return file
+
+        archives = [archive for each in sources if (archive := archive_at(each))]
+        file = cls(" + ".join(archive.name for archive in archives), is_chosen=False)
+        for archive in archives:
+            file.labels += archived_labels(archive, file.tally)
         return file
 
     def keep_known(self, observed: Observed) -> None:
@@ -46,7 +69,7 @@ class LabelFile:
 
     def _check(self) -> None:
         """Raises ValueError if no label is left."""
-        if self.name and not self.labels:
+        if self.name and self.is_chosen and not self.labels:
             reasons = self.tally.reasons(self.tally.rejected)
             why = "; ".join(reasons) or "it has no rows"
             raise ValueError(f"{self.name} has no label that can be used: {why}")
@@ -54,7 +77,7 @@ class LabelFile:
     def facts(self) -> dict[str, Any]:
         """How many labels are used and refused, as plain data."""
         return {
-            "file": self.name,
+            "file": self.name if self.labels or self.is_chosen else "",
             "used": len(self.labels),
             "refused": dict(self.tally.rejected),
             "first": self.tally.first,
@@ -62,25 +85,106 @@ class LabelFile:
         }
 
 
-def judged(
-    source: Source, rulebook: Rulebook, settings: Settings, *, quiet: bool
-) -> tuple[Progress, list[Alert]]:
-    """A history judged to its end, with nothing kept: the progress, and the alerts with those in shadow."""
-    err = Console(stderr=True, highlight=False)
-    with (
-        Store(":memory:") as store,
-        ProgressDisplay(err, source, quiet=quiet) as bar,
-    ):
-        progress = follow(
-            source,
-            store,
-            source.name,
-            every=float("inf"),
-            on_progress=bar,
-            rulebook=rulebook,
-            rules=rules_of(settings.voltage_limits),
+@dataclass
+class JudgedHistory:
+    """A history, or a shard of one, as rule sets have judged it."""
+
+    source: Source  # read to its end
+    progress: Progress
+    observed: Observed
+    # of each rule set, in their last states, with those in shadow
+    alerts: list[list[Alert]]
+    misses: list[NearMiss] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class HistoryQuestion:
+    """Asks for a history judged by rule sets in one pass, with nothing kept."""
+
+    paths: tuple[str, ...]
+    settings: Settings
+    rulebooks: tuple[Rulebook, ...]
+    near: str = ""  # the rule whose near misses by the first rulebook are noted
+
+    def __call__(self, shard: Shard, on_passed: OnPassed) -> JudgedHistory:
+        """A shard as the rule sets judge it, without storm brake and budget."""
+        source, whole = opened_shard(self.paths, self.settings, shard)
+        observed = Observed(source.areas)
+        variants = self._variants(source)
+        by_set: list[dict[str, Alert]] = [{} for _ in self.rulebooks]
+        progress = Progress(source.name)
+        note = passed_of(source, on_passed)
+        near_rows = note_near_rows(variants.lead, self.near) if self.near else None
+
+        noted = replace(source, batches=observed.note(source.batches))
+        for published in judged_steps(
+            noted, variants.step, variants.lead, progress, whole
+        ):
+            for known, alerts in zip(by_set, published, strict=True):
+                known.update((alert.id, alert) for alert in alerts)
+            note(progress)
+
+        read = replace(source, batches=iter(()))
+        standing = [_standing(known.values()) for known in by_set]
+        misses: list[NearMiss] = []
+        if near_rows:
+            own = (alert for alert in standing[0] if alert.rule == self.near)
+            misses = near_rows.misses(own)
+        return JudgedHistory(read, progress, observed, standing, misses)
+
+    def _variants(self, source: Source) -> Variants:
+        """What judges the source by all rule sets, with its master data."""
+        rules = rules_of(self.settings.voltage_limits)
+        variants = Variants(
+            [applied(rulebook, rules) for rulebook in self.rulebooks],
+            zone=source.zone,
+            interval=source.interval,
+            has_brakes=False,
         )
-        return progress, store.alerts(shadow=True)
+        areas = {area.area: area for area in source.areas}
+        variants.enroll(areas[name] for name in sorted(areas))
+        return variants
+
+
+def _standing(alerts: Iterable[Alert]) -> list[Alert]:
+    """The alerts that were not withdrawn."""
+    return [alert for alert in alerts if alert.state != "withdrawn"]
+
+
+def judged(
+    paths: Sequence[str],
+    rulebooks: Sequence[Rulebook],
+    settings: Settings,
+    jobs: Jobs,
+    *,
+    quiet: bool,
+    near: str = "",
+) -> JudgedHistory:
+    """A history judged by rule sets to its end, with nothing kept; the same for any number of jobs.
+
+    Notes the near misses of the rule `near` by the first rulebook. Raises ValueError, with advice, for a source that
+    cannot be used.
+    """
+    question = HistoryQuestion(tuple(paths), settings, tuple(rulebooks), near)
+    err = Console(stderr=True, highlight=False)
+    with ProgressDisplay(err, quiet=quiet) as bar:
+        whole = joined(asked(question, jobs, bar))
+    if not whole.progress.rows:
+        raise nothing_read(whole.source.name, whole.source.tally)
+    return whole
+
+
+def joined(parts: Sequence[JudgedHistory]) -> JudgedHistory:
+    """The whole history of all its shards, with storm brake and budget, which span areas."""
+    source = joined_source([part.source for part in parts])
+    observed = Observed.joined([part.observed for part in parts])
+    progress = joined_progress([part.progress for part in parts])
+    progress.meter_days = observed.meter_days().get("", 0.0)
+    section = section_of(source.areas)
+    rule_sets = zip(*(part.alerts for part in parts), strict=True)
+    alerts = [braked(chain.from_iterable(each), section) for each in rule_sets]
+    misses = sorted(chain.from_iterable(part.misses for part in parts))
+    return JudgedHistory(source, progress, observed, alerts, misses)
 
 
 def span_facts(progress: Progress, source: Source) -> dict[str, Any]:
@@ -115,8 +219,10 @@ def refusals(source: Source) -> dict[str, Any]:
 
 
 def refusal_lines(source: Source, file: LabelFile) -> list[str]:
-    """Lines on what was left out of the labels and the history."""
+    """Lines on inspections that were taken as labels, and on what was left out of the labels and the history."""
     lines = []
+    if file.labels and not file.is_chosen:
+        lines.append(f"labels: {len(file.labels):,} inspections of {file.name}")
     for name, tally in ((file.name, file.tally), (source.name, source.tally)):
         reasons = tally.reasons(tally.rejected)
         lines += [f"refused of {name}: {reason}" for reason in reasons]

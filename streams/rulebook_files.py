@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,37 @@ def load_as_it_stands(path: Path | None) -> Rulebook:
     if faults := unknown_entries(loaded):
         raise RulebookError([f"{path}: {fault}" for fault in faults])
     return loaded
+
+
+def draft_text(name: str, rulebook: Rulebook, evidence: Iterable[str]) -> str:
+    """A rulebook as its file has it, with the evidence for the edition of one rule above it."""
+    lines: list[str] = []
+    for rule, edition in rulebook.rules.items():
+        if rule == name:
+            lines += [f"# {line}" for line in evidence]
+        lines.append(f"[{rule}]")
+        fields = msgspec.to_builtins(edition, builtin_types=(datetime,))
+        lines += [
+            f"{'.'.join(path)} = {_toml(value)}" for path, value in _leaves(fields)
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _leaves(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The values of a table and of those in it, each with its path; None has no form in TOML."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from (((name, *path), leaf) for path, leaf in _leaves(value))
+        elif value is not None:
+            yield (name,), value
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return json.dumps(value, ensure_ascii=False)
 
 
 def load_for_run(path: Path | None) -> Rulebook:

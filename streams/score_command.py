@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from detectors.rule import ALL_RULES
-from replay.history import Source, nothing_read
+from replay.history import Source
 from replay.labels import Label
-from replay.observed import Observed
 from replay.rule_scores import RuleScore, Scores, rule_scores
 from schemas.inspection import OUTCOME_CODES
 from schemas.rules import Rulebook
@@ -25,9 +23,9 @@ from streams.judged_history import (
 )
 from streams.lines import visible
 from streams.local.progress import Progress
-from streams.local.runner import opened
 from streams.report.score_page import score_page
 from streams.settings import Settings
+from streams.shards import ONE_JOB, Jobs
 from streams.terminal import plain_output
 from streams.text_tables import estimate_text, percent, show_table
 from streams.times import local_time
@@ -55,29 +53,26 @@ OF_ALL = ("all", "全部")
 
 def score_history(
     paths: Sequence[str],
-    labels: Path | None,
+    labels: str | None,
     rulebook: Rulebook,
     settings: Settings,
     *,
     as_json: bool,
     chinese: bool,
     report: Path | None = None,
+    jobs: Jobs = ONE_JOB,
 ) -> None:
     """Judges a history by a rulebook; prints the scores of its rules, and writes the report.
 
     Raises ValueError, with advice, for a source or labels that cannot be used.
     """
-    file = LabelFile.read(labels)
+    file = LabelFile.read(labels, paths)
+    history = judged(paths, [rulebook], settings, jobs, quiet=as_json)
+    source, progress = history.source, history.progress
+    file.keep_known(history.observed)
 
-    source = opened(paths, settings)
-    observed = Observed(source.areas)
-    noted = replace(source, batches=observed.note(source.batches))
-    progress, alerts = judged(noted, rulebook, settings, quiet=as_json)
-    if not progress.rows:
-        raise nothing_read(source.name, source.tally)
-    file.keep_known(observed)
-
-    scores = rule_scores(alerts, file.labels, observed)
+    (alerts,) = history.alerts
+    scores = rule_scores(alerts, file.labels, history.observed)
     span = span_sentence(progress, source.zone, chinese=chinese)
     table = _table(scores, chinese=chinese)
     notes = _notes(scores, source, file, chinese=chinese)

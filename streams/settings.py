@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     replication: Positive = 1
     zone: str = "Asia/Shanghai"  # in which days end
     interval: Positive = 900  # seconds between a meter's readings, usually
-    # Whose law `voltage_deviation` judges by.
+    # Whose law rules judge by, where they have its limits.
     voltage_limits: Literal["china", "europe", "britain"] = "china"
     # stream: for a worker that is fed history.
     clock: Literal["wall", "stream"] = "wall"
@@ -79,6 +79,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     archive_rows: Positive = 1_000_000
     archive_seconds: Seconds = 300.0
     archive_days: Annotated[int, msgspec.Meta(ge=0)] = 0  # kept; 0: for ever
+    # Rows of a shard of a day in the archive; an area stays whole.
+    archive_shard_rows: Positive = 1_000_000
     # Space on the archive's disk that must stay free.
     archive_free_gib: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     metrics: bool = True

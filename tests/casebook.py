@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import replace
+from functools import cache, lru_cache
 
 import msgspec
 
@@ -17,6 +18,8 @@ from replay.cases.case import Case
 from replay.cases.judging import RecordingRule, judged
 from schemas.alert import Alert
 from schemas.use_class import UseClassModel
+
+MOST_CASES = 100  # kept after they were run
 
 
 class Casebook(Notes, forbid_unknown_fields=True, kw_only=True):
@@ -31,7 +34,9 @@ def rules_with_a_file() -> list[str]:
     return sorted(path.stem for path in CASES_FOLDER.glob("*.toml"))
 
 
+@cache
 def casebook(rule: str) -> Casebook:
+    """The notes and cases of a rule; nobody changes them."""
     with (CASES_FOLDER / f"{rule}.toml").open("rb") as file:
         return msgspec.convert(tomllib.load(file), Casebook)
 
@@ -51,3 +56,9 @@ def rules_with_models() -> list[Rule]:
 def run(case: Case, rule: Rule) -> tuple[list[Alert], RecordingRule]:
     """The alerts of one rule on a case."""
     return judged(case, rule, casebook(rule.name).model)
+
+
+@lru_cache(maxsize=MOST_CASES)
+def run_case(rule: str, n: int) -> tuple[list[Alert], RecordingRule]:
+    """The alerts of a rule on its n-th case; the cases of the last rules are kept."""
+    return run(casebook(rule).case[n], ALL_RULES[rule])

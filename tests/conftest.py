@@ -22,6 +22,7 @@ if "METERWATCH_FUZZ_SECONDS" not in os.environ:
     # Hypothesis mixes in constants of whatever modules the process has imported. Without
     # them the draws are the same in every process and checkout.
     providers._get_local_constants = providers.Constants  # type: ignore[attr-defined]
+CASE_MODULES = ("test_cases", "test_rules")
 LOGGER_NAMES = ("aiokafka", "faust", "kafka", "meterwatch", "mode")
 
 
@@ -73,10 +74,20 @@ def settings(environment: dict[str, str]) -> Settings:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that need the broker."""
+    """Marks the tests that need the broker, and puts those on a rule's cases together: one process runs the cases."""
     for item in items:
         if "broker" in getattr(item, "fixturenames", ()):
             item.add_marker("broker")
+    items.sort(key=rule_of_cases)
+
+
+def rule_of_cases(item: pytest.Item) -> str:
+    """The rule whose cases a test is about; none of most tests."""
+    if item.path.stem not in CASE_MODULES or not hasattr(item, "callspec"):
+        return ""
+    parameters = item.callspec.params
+    rule = parameters.get("rule", parameters.get("name", ""))
+    return rule if isinstance(rule, str) else ""
 
 
 @pytest.hookimpl(wrapper=True)

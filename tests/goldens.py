@@ -20,19 +20,16 @@ from cramjam import zstd
 
 from detectors.engine import Engine
 from detectors.judge import Judge
-from detectors.revisable import RevisableJudge
-from detectors.rule import ALL_RULES
+from detectors.revisable import FINAL_SUFFIX, RevisableJudge
+from detectors.rule import ALL_RULES, Rule
 from models.state.codec import dumps, loads
 from schemas.alert import Alert
-from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
+from schemas.columns import ALL_KINDS, Batch
 from schemas.master import Area
 from tests.adversarial import adversarial_stream
 
 GOLDEN_FOLDER = Path(__file__).parent / "data" / "golden"
 CHECKSUM_FILE = GOLDEN_FOLDER / "SHA256SUMS"
-BATCH_TYPES: dict[str, type[Batch]] = {
-    kind.kind: kind for kind in (Readings, DeviceEvents, Payments, Stages)
-}
 BATCH_ROWS = 3  # rows of a batch
 QUIET_DAYS = 6  # after the history, so that all days close and are sealed
 JUDGED_BY = {  # judges that read the state of another owner
@@ -55,10 +52,11 @@ class History(NamedTuple):
     interval: int
     before: list[Batch]
     after: list[Batch]
+    rules: list[Rule] | None = None  # that judge; None for all
 
     def engine(self) -> Engine:
         """An engine that knows the areas and has seen nothing."""
-        engine = Engine(zone=self.zone, interval=self.interval)
+        engine = Engine(self.rules, zone=self.zone, interval=self.interval)
         engine.enroll(self.areas)
         return engine
 
@@ -73,13 +71,22 @@ class History(NamedTuple):
         """The alerts of an engine on the rows after the snapshot, and on quiet days."""
         alerts = [alert for batch in self.after for alert in engine.step(batch)]
         for _ in range(QUIET_DAYS):
-            alerts += engine.tick(int(engine.watermarks.max()) + 86_400)
+            alerts += engine.tick(int(engine.areas.watermarks.max()) + 86_400)
         return alerts
 
 
 def load_golden(name: str) -> tuple[bytes, History]:
     """A golden snapshot and its history."""
     return read(name), history(loads(read(f"{name}.history")))
+
+
+def last_golden() -> tuple[bytes, History]:
+    """The newest golden snapshot, and its history as the rules judge it whose episodes it has."""
+    state, history = load_golden(names()[-1])
+    owners = opened(state)["owners"]
+    known = {name.partition("/")[2] for name in owners}
+    rules = [rule for rule in ALL_RULES.values() if rule.name in known]
+    return state, history._replace(rules=rules)
 
 
 def read(name: str) -> bytes:
@@ -108,7 +115,7 @@ def history(tree: Any) -> History:
 def batch_of(encoded: tuple[str, dict[str, Any]]) -> Batch:
     """A batch from a file."""
     kind, columns = encoded
-    return BATCH_TYPES[kind].build(**columns)
+    return ALL_KINDS[kind].build(**columns)
 
 
 def opened(state: bytes) -> Any:
@@ -124,6 +131,23 @@ def schemas(tree: Any) -> dict[str, Any]:
     }
     day_cells = tree["owners"]["open_days"]["columns"]["cells"]
     return owners | {"a day": (owners["open_days"][0], day_cells)}
+
+
+def changed_owners(golden: dict[str, Any], current: dict[str, Any]) -> set[str]:
+    """The owners whose state no golden has: all that differ, but new rules whose state has the form of another's."""
+    rules = {
+        name
+        for name in current
+        if name.partition("/")[2].removesuffix(FINAL_SUFFIX) in ALL_RULES
+    }
+    forms = [golden[name] for name in rules & golden.keys()]
+    common = {name for name in rules - golden.keys() if current[name] in forms}
+    differing = {
+        name
+        for name in current.keys() | golden.keys()
+        if current.get(name) != golden.get(name)
+    }
+    return differing - common
 
 
 def affected_rules(engine: Engine, afresh: Collection[str]) -> set[str]:

@@ -19,13 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.engine import Engine
-from replay.archive import writing
-from replay.archive.manifest import (
-    MANIFEST_NAME,
-    ArchiveError,
-    publish_manifest,
-    read_manifest,
-)
+from replay.archive import compaction, writing
+from replay.archive.manifest import publish_manifest, read_manifest
+from replay.archive.storage import MANIFEST_NAME, ArchiveError, storage_of
 from replay.archive.writing import ArchiveCommit, open_writer
 from replay.history import SourceError, arrivals
 from replay.simulation.network import TOWN_ZONE
@@ -110,10 +106,10 @@ def test_archive_reads_back_to_the_last_bit(tmp_path):
     cuts=st.lists(st.integers(1, 15), min_size=1, max_size=8),
     kills=st.lists(st.integers(1, 40), max_size=6),
     kept_seconds=st.sampled_from([-1, DAY_SECONDS]),
-    large_rows=st.sampled_from([8, 1000]),
+    shard_rows=st.sampled_from([4, 8, 1000]),
 )
 def test_every_row_is_archived_once_whatever_is_killed(
-    days, cuts, kills, kept_seconds, large_rows
+    days, cuts, kills, kept_seconds, shard_rows
 ):
     stream = readings(days, STREAM_ROWS)
     remaining = iter(kills)
@@ -121,20 +117,20 @@ def test_every_row_is_archived_once_whatever_is_killed(
         pytest.MonkeyPatch.context() as patch,
         TemporaryDirectory() as name,
     ):
-        patch.setattr(writing, "MOST_FILES", 2)
-        patch.setattr(writing, "LARGE_ROWS", large_rows)
+        patch.setattr(compaction, "MOST_FILES", 2)
+        patch.setattr(compaction, "MOST_SHARD_FILES", 2)
         patch.setattr(writing, "KEPT_SECONDS", kept_seconds)
         folder, position = Path(name) / "kept", 0
         while position < STREAM_ROWS:
             try:
                 with killed_at(next(remaining, None)):
-                    archive_from_offsets(folder, stream, cuts)
+                    archive_from_offsets(folder, stream, cuts, shard_rows)
             except KilledError:
                 pass
 
             # Whoever reads now sees the rows up to the offsets, each once.
             if (folder / MANIFEST_NAME).exists():
-                offsets = read_manifest(folder).offsets
+                offsets = read_manifest(storage_of(folder)).offsets
                 position = offsets.get(READS_TOPIC, {}).get(0, 0)
                 assert sorted_rows(open_source(folder).batches) == sorted_rows(
                     [stream.select(slice(0, position))]
@@ -146,8 +142,8 @@ def test_every_row_is_archived_once_whatever_is_killed(
         assert files_of(folder) == named | waiting
 
 
-def archive_from_offsets(folder, stream, cuts):
-    with open_writer(folder, TOWN_ZONE) as writer:
+def archive_from_offsets(folder, stream, cuts, shard_rows):
+    with open_writer(folder, TOWN_ZONE, shard_rows=shard_rows) as writer:
         position = writer.manifest.offsets.get(READS_TOPIC, {}).get(0, 0)
         while position < len(stream):
             end = position + cuts[position % len(cuts)]
@@ -160,7 +156,7 @@ def archive_from_offsets(folder, stream, cuts):
 def test_late_rows_go_into_their_day_and_files_of_a_day_become_one(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(writing, "MOST_FILES", 3)
+    monkeypatch.setattr(compaction, "MOST_FILES", 3)
     rows = readings([0], rows=8)
     first = archived(tmp_path, rows, readings([1], rows=8))
     late = [
@@ -183,11 +179,11 @@ def test_late_rows_go_into_their_day_and_files_of_a_day_become_one(
 
 
 def test_a_large_file_is_not_written_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "MOST_FILES", 2)
-    monkeypatch.setattr(writing, "LARGE_ROWS", 10)
+    monkeypatch.setattr(compaction, "MOST_FILES", 2)
     sizes = (4, 12, 3, 3, 3)
-    manifest = archived(tmp_path, *(readings([0], rows) for rows in sizes))
-    assert [file.rows for file in manifest.files] == [4, 12, 9]
+    batches = [readings([0], rows) for rows in sizes]
+    manifest = archived(tmp_path, *batches, shard_rows=12)
+    assert [file.rows for file in manifest.files] == [4, 12, 6, 3]
 
 
 def test_files_are_sorted_by_area_and_meter(tmp_path):
@@ -232,7 +228,7 @@ def test_a_disk_that_is_too_full_takes_no_commit(tmp_path, monkeypatch):
 
 
 def test_an_archive_can_be_read_while_it_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "MOST_FILES", 1)
+    monkeypatch.setattr(compaction, "MOST_FILES", 1)
     first = readings([0, 1, 2])
     archived(tmp_path, first)
     source = open_source(tmp_path)
@@ -252,7 +248,7 @@ def test_offsets_and_rejects_add_up(tmp_path):
             ArchiveCommit(offsets={READS_TOPIC: {1: 9}}, rejected=rejected),
         ):
             writer.commit(addition, COMMIT_TIME)
-    manifest = read_manifest(tmp_path)
+    manifest = read_manifest(storage_of(tmp_path))
     assert manifest.offsets == {READS_TOPIC: {0: 5, 1: 9}}
     assert manifest.rejected == {READS_TOPIC: {"bad_time": 4}}
 
@@ -275,7 +271,10 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path):
     ):
         pass
 
-    publish_manifest(kept, msgspec.structs.replace(read_manifest(kept), version=2))
+    publish_manifest(
+        storage_of(kept),
+        msgspec.structs.replace(read_manifest(storage_of(kept)), version=2),
+    )
     with pytest.raises(ArchiveError, match="version 2"):
         open_source(kept)
     (kept / MANIFEST_NAME).write_text("{")

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 from aiokafka import TopicPartition
 
-from replay.archive.manifest import ArchiveError, read_manifest
-from replay.archive.reading import is_archive
+from replay.archive.manifest import read_manifest
+from replay.archive.reading import archive_at
+from replay.archive.storage import ArchiveError, storage_of
 from replay.simulation.town import Town
 from replay.sources import open_sources
 from schemas.columns import Readings
@@ -104,12 +105,12 @@ def test_a_commit_is_due_by_rows_or_by_seconds():
 
 
 def test_records_that_come_again_end_it_and_deleted_ones_are_logged(caplog):
-    _check_follows(READS_PARTITION, FetchedRange(5, [], 6), due=5)
+    _check_follows(READS_PARTITION, FetchedRange(5, [], 6), 5, compacted=False)
     assert not caplog.records
-    _check_follows(READS_PARTITION, FetchedRange(9, [], 10), due=5)
+    _check_follows(READS_PARTITION, FetchedRange(9, [], 10), 5, compacted=False)
     assert "records 5 to 8 were deleted" in caplog.text
     with pytest.raises(ArchiveError, match="created anew"):
-        _check_follows(READS_PARTITION, FetchedRange(0, [], 6), due=5)
+        _check_follows(READS_PARTITION, FetchedRange(0, [], 6), 5, compacted=False)
 
 
 def test_a_killed_archiver_goes_on_and_its_archive_gives_the_same_alerts(
@@ -134,9 +135,8 @@ def test_a_killed_archiver_goes_on_and_its_archive_gives_the_same_alerts(
             await client.flush()
 
     def rows():
-        if not is_archive(folder):
-            return 0
-        return sum(file.rows for file in read_manifest(folder).files)
+        archive = archive_at(folder)
+        return sum(file.rows for file in read_manifest(archive).files) if archive else 0
 
     command = ("-m", "streams.cli", "archive", str(folder))
     with WorkerProcess(brief, tmp_path / "first", *command) as archiver:
@@ -148,7 +148,7 @@ def test_a_killed_archiver_goes_on_and_its_archive_gives_the_same_alerts(
         assert archiver.process.wait(60) == 0
     log = (tmp_path / "second").read_text()
 
-    manifest = read_manifest(folder)
+    manifest = read_manifest(storage_of(folder))
     assert rows() == sum(map(len, batches))
     assert manifest.rejected == {READS_TOPIC: {"not_json": 1}}
     assert committed(manifest)["rows"]["readings"] == sum(

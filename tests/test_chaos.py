@@ -18,7 +18,7 @@ seeded = pytest.mark.parametrize("seed", [int(os.environ.get("SEED") or 5)])
 def test_chaos_under_workers_changes_nothing(tmp_path, seed):
     with Broker(tmp_path / "kafka") as broker:
         figures = ChaosRun(
-            broker, tmp_path, seed=seed, kills=KILL_COUNT, areas=30
+            broker, tmp_path, seed=seed, kills=KILL_COUNT, areas=20
         ).run()
     assert figures.kills.total() >= KILL_COUNT
     assert figures.disturbances["broker killed and restarted (SIGKILL)"] == 2

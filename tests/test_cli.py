@@ -25,7 +25,7 @@ from schemas.wire import encode_alert
 from streams.cli import main
 from streams.kafka.alerts import published_alerts
 from streams.kafka.rulebooks import RECORD_KEY, newest
-from streams.local.store import Store
+from streams.local.store import claimed
 from streams.settings import load
 
 SAMPLE_ALERT = Alert(
@@ -453,7 +453,7 @@ def test_run_refuses_a_store_of_other_rules(command, tmp_path):
     code, output, error = command("run", "town:60x1", "--rules", "rules.toml")
     assert (code, output) == (2, "")
     assert error.endswith(
-        "holds all of town:60x1:1 as other rules judged it; choose another file with --store\n"
+        "holds all of town:60x1 as other rules judged it; choose another file with --store\n"
     )
 
 
@@ -474,7 +474,7 @@ def test_a_run_shows_its_gravest_alerts(command):
 
 
 def test_second_run_on_one_store_is_refused(command, tmp_path):
-    with Store(tmp_path / "meterwatch.db") as store, store.claimed():
+    with claimed(tmp_path / "meterwatch.db"):
         code, _, error = command("run", "town:60x1")
     assert (code, error.count("\n")) == (2, 1)
     assert error.startswith(

@@ -98,7 +98,7 @@ def passing(silent: tuple[list[Area], bytes], days: int) -> float:
     for _ in range(TIMING_REPEATS):
         engine = restored(silent)
         begun = process_time()
-        engine.tick(int(engine.watermarks.max()) + days * DAY_SECONDS)
+        engine.tick(int(engine.areas.watermarks.max()) + days * DAY_SECONDS)
         spent.append(process_time() - begun)
     return min(spent)
 

@@ -84,6 +84,7 @@ UNITLESS_FIELDS = {
     "bias",
     "reach",
     "meters",
+    "inclusion",
 }
 
 

@@ -18,6 +18,7 @@ from tests.test_score import command
 __all__ = ["command"]  # a fixture
 
 TOWN_NAME = "town:300x3:2"
+SMALL_TOWN_NAME = "town:60x3:2"
 START_TIME = 1_772_323_200  # 2026-03-01 UTC
 STEP_SECONDS = 900
 
@@ -181,7 +182,8 @@ def test_bad_questions_are_errors_of_one_line(
         '[zero_usage]\nstatus = "retired"\nversion = 2\n'
     )
     at = () if "--at" in options else ("--at", "2026-03-03")
-    code, output, error = command("explain", TOWN_NAME, "--rule", rule, *at, *options)
+    question = ("explain", SMALL_TOWN_NAME, "--rule", rule, *at, *options)
+    code, output, error = command(*question)
     assert (code, output) == (2, "")
     assert error.count("\n") == 1
     assert message in error

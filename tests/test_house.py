@@ -102,7 +102,7 @@ def test_walk_passes_the_core_from_a_reading_to_its_alert():
     assert names.issuperset(
         {
             "detectors/engine.py",
-            "detectors/readings.py",
+            "detectors/reading_watch.py",
             "detectors/judge.py",
             "detectors/rules/voltage.py",
             "detectors/episodes.py",

@@ -154,16 +154,11 @@ async def send(
 
 
 def lag(worker: WorkerProcess) -> float:
-    samples = worker.scrape()
-    return sum(
-        value
-        for (name, _), value in samples.items()
-        if name == "meterwatch_lag_records"
-    )
+    return worker.scrape("meterwatch_lag_records").total()
 
 
 def judged(worker: WorkerProcess) -> float:
-    return worker.scrape()["meterwatch_judged_total", ("readings",)]
+    return worker.sample("meterwatch_judged_total", "readings")
 
 
 def await_judged(worker: WorkerProcess, count: int) -> None:
@@ -227,7 +222,12 @@ def test_transaction_marker_at_the_end_is_no_lag(settings, brief, tmp_path):
 
     for turn in ("first", "again"):
         with WorkerProcess(brief, tmp_path / turn) as worker:
-            wait(lambda: all_checkpointed(settings))
+            wait(
+                lambda: (
+                    "holds partitions" in worker.log.read_text()
+                    and all_checkpointed(settings)
+                )
+            )
             stays_alive(worker, 2 * float(STALL_SECONDS))
             assert lag(worker) == 0
             if turn == "first":
@@ -410,9 +410,7 @@ def test_batches_damaged_on_disk_are_rejected_and_reading_continues(
             wait(lambda: all_checkpointed(settings))
             wait(
                 lambda: (
-                    worker.scrape()[
-                        "meterwatch_rejected_total", ("readings", "corrupt")
-                    ]
+                    worker.sample("meterwatch_rejected_total", "readings", "corrupt")
                     == 2
                 )
             )
@@ -520,7 +518,7 @@ def test_area_in_the_wrong_partition_is_rejected_and_named(
         environment | {"METERWATCH_MISPLACED": misplaced}, tmp_path / "log"
     ) as worker:
         wait(lambda: all_checkpointed(settings))
-        wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == 8)
+        wait(lambda: worker.sample("meterwatch_rows_total", "readings") == 8)
         time.sleep(2)
         counted, log = worker.scrape(), worker.log.read_text()
         assert worker.end() == 0
@@ -588,18 +586,16 @@ def test_unknown_area_is_rejected_and_unknown_meters_are_counted(
     asyncio.run(fill())
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
-        wait(lambda: worker.scrape()["meterwatch_unknown_meters", ("1",)] == 1)
+        wait(lambda: worker.sample("meterwatch_unknown_meters", "1") == 1)
         counted = worker.scrape()
         assert balanced(counted, "readings")["rejected"] == 12
 
         asyncio.run(send(settings, REGISTRY_TOPIC, [area_of(unknown)]))
-        wait(lambda: worker.scrape()["meterwatch_meters", ("1",)] == 7)
+        wait(lambda: worker.sample("meterwatch_meters", "1") == 7)
         asyncio.run(send(settings, READS_TOPIC, later))
-        wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == 48)
+        wait(lambda: worker.sample("meterwatch_rows_total", "readings") == 48)
 
-        assert (
-            worker.scrape()["meterwatch_rejected_total", ("readings", "no_area")] == 12
-        )
+        assert worker.sample("meterwatch_rejected_total", "readings", "no_area") == 12
 
         log = worker.log.read_text()
         assert worker.end() == 0
@@ -637,11 +633,7 @@ def test_sent_files_bring_the_areas_inferred_from_their_layout(
 
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
-        wait(
-            lambda: (
-                worker.scrape()["meterwatch_rows_total", ("readings",)] == source.rows
-            )
-        )
+        wait(lambda: worker.sample("meterwatch_rows_total", "readings") == source.rows)
         assert balanced(worker.scrape(), "readings")["rejected"] == 0
         assert worker.end() == 0
 
@@ -748,7 +740,7 @@ async def deleted(settings: Settings, topic: str) -> None:
 
 
 def records_lost(worker: WorkerProcess) -> dict[str, float]:
-    samples = worker.scrape().items()
+    samples = worker.scrape("meterwatch_deleted_offsets_total").items()
     return {
         labels[1]: value
         for (name, labels), value in samples

@@ -93,8 +93,16 @@ def test_an_open_end_and_named_rules_are_taken(tmp_path):
     ("row", "reason", "place"),
     [
         (",A1,2026-03-01,,bypass,true,,,", "subject is missing", ""),
-        ("M1,A1,2026-03-01,,bypass,,,,", "the label has no verdict", ""),
-        ("M1,A1,2026-03-01,,,true,,,", "the label has no outcome", ""),
+        (
+            "M1,A1,2026-03-01,,bypass,,,,",
+            "the label has no verdict (write true, false or cannot_tell)",
+            "",
+        ),
+        (
+            "M1,A1,2026-03-01,,,true,,,",
+            "the label has no outcome (write a code, such as bypass)",
+            "",
+        ),
         (
             "M1,A1,2026-03-01,,bypass,flase,,,",
             "verdict has an unknown word",
@@ -145,7 +153,9 @@ def test_labels_that_overlap_are_refused(tmp_path):
         "M1,A2,2026-03-01,,meter_tampered,true,,,",
     )
     assert [label.where[-1] for label in labels] == ["1", "3", "5", "7"]
-    reason = "the label overlaps another of its subject"
+    reason = (
+        "the label overlaps another of its subject (end one before the other begins)"
+    )
     assert tally.rejected == {reason: 3}
     assert tally.first[reason] == "visits.csv row 2: 'M1', visits.csv row 1"
 
@@ -163,8 +173,8 @@ def test_unknown_subjects_are_refused():
     tally = Tally()
     assert known_labels(labels, observed, tally) == labels[:4]
     assert tally.first == {
-        "the history has no such subject": "row 5: 'M17', did you mean M1?",
-        "the history has the subject in another area": "row 6: 'M1' is in 'A1', not in 'A2'",
+        "the history has no such subject (correct the id)": "row 5: 'M17', did you mean M1?",
+        "the history has the subject in another area (correct the area)": "row 6: 'M1' is in 'A1', not in 'A2'",
     }
 
 

@@ -375,6 +375,13 @@ def test_meter_days_add_up_over_the_runs_of_one_store(tmp_path, undisturbed):
 
 
 NAMES_OF_VERSION_1 = (
+    "CREATE TABLE engine (one INT PRIMARY KEY CHECK (one = 1), state BLOB)",
+    "INSERT INTO engine SELECT 1, state FROM engines",
+    "CREATE TABLE rules (one INT PRIMARY KEY CHECK (one = 1), rulebook BLOB)",
+    "INSERT INTO rules SELECT 1, rulebook FROM engines",
+    "DROP TABLE engines",
+    "ALTER TABLE progress DROP COLUMN shard",
+    "ALTER TABLE areas DROP COLUMN shard",
     "ALTER TABLE alerts RENAME COLUMN suppressed_by TO held",
     "UPDATE alerts SET kind = 'files' WHERE kind = 'master_records'",
     "UPDATE alerts SET kind = 'journeys' WHERE kind = 'traces'",

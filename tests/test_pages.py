@@ -52,7 +52,7 @@ def test_a_missing_path_is_noticed(tmp_path):
 
 def test_the_rule_in_the_readme_is_the_code():
     sources = [
-        path.read_text("utf-8") for path in PROJECT_ROOT.glob("detectors/rules/*.py")
+        path.read_text("utf-8") for path in PROJECT_ROOT.glob("detectors/rules/**/*.py")
     ]
     (rule,) = blocks("python")
     assert any(rule in source for source in sources)

@@ -46,7 +46,6 @@ from tests.workers import (
     last_states,
     published_states,
     records,
-    total_rows,
     wait,
 )
 
@@ -393,12 +392,7 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
             len(poison.reasons) * poison.rows for poison in after.sent.values()
         )
         wait(lambda: all_checkpointed(settings))
-        wait(
-            lambda: (
-                total_rows(worker.scrape())
-                >= sum(map(len, after.stream.batches())) + refused
-            )
-        )
+        wait(lambda: worker.rows() >= sum(map(len, after.stream.batches())) + refused)
         after.counted = worker.scrape()
 
         after.rejects = asyncio.run(records(settings, REJECTS_TOPIC))
@@ -563,9 +557,9 @@ def test_small_record_that_decompresses_to_a_huge_value_is_rejected(
     asyncio.run(publish(settings, GOOD_READING))
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
-        wait(lambda: total_rows(worker.scrape()) == 2)
+        wait(lambda: worker.rows() == 2)
         [reject] = asyncio.run(records(settings, REJECTS_TOPIC))
-        assert worker.scrape()["meterwatch_judged_total", ("readings",)] == 1
+        assert worker.sample("meterwatch_judged_total", "readings") == 1
     headers = dict(reject.headers)
     assert (headers["reason"], headers["bytes"]) == (
         b"too_large",

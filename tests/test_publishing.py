@@ -28,7 +28,6 @@ from tests.workers import (
     published_states,
     records,
     thinned,
-    total_rows,
     wait,
 )
 
@@ -89,7 +88,7 @@ def test_change_applies_from_the_same_row_whatever_is_killed(
     never = environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}
     with WorkerProcess(never, tmp_path / "one") as worker:
         publish(settings, town, history[:half])
-        wait(lambda: total_rows(worker.scrape()) == sum(map(len, history[:half])))
+        wait(lambda: worker.rows() == sum(map(len, history[:half])))
         wait(lambda: asyncio.run(records(settings, ALERTS_TOPIC)))
         worker.kill()
 
@@ -99,7 +98,7 @@ def test_change_applies_from_the_same_row_whatever_is_killed(
         wait(lambda: went_on(settings, worker))
         assert all_checkpointed(settings)
         publish(settings, town, history[half:late])
-        wait(lambda: total_rows(worker.scrape()) == sum(map(len, history[:late])))
+        wait(lambda: worker.rows() == sum(map(len, history[:late])))
         worker.kill()
 
     with WorkerProcess(environment, tmp_path / "three"):
@@ -148,17 +147,13 @@ def test_running_worker_takes_valid_rulebooks_and_refuses_others(
         wait(lambda: all_checkpointed(settings))
         asyncio.run(spoil())
         wait(
-            lambda: (
-                worker.scrape()["meterwatch_rejected_total", ("rules", "rulebook")] == 3
-            )
+            lambda: worker.sample("meterwatch_rejected_total", "rules", "rulebook") == 3
         )
         asyncio.run(rulebooks.send(settings, CHANGED_RULEBOOK))
         wait(lambda: went_on(settings, worker))
         asyncio.run(rulebooks.send(settings, unapproved))
         wait(
-            lambda: (
-                worker.scrape()["meterwatch_rejected_total", ("rules", "rulebook")] == 4
-            )
+            lambda: worker.sample("meterwatch_rejected_total", "rules", "rulebook") == 4
         )
 
         publish(settings, town, history[half:])

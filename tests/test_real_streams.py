@@ -60,8 +60,9 @@ def stream_of(pattern: str, first: int = 0, days: int = 40_000) -> Stream:
 )
 def test_the_slow_twin_agrees_on_readings(pattern, first, days, rules):
     stream = with_closing_readings(stream_of(pattern, first, days), DAY_SECONDS)
-    assert {alert.rule for alert in last(judge_stream(stream)[1]).values()} == rules
-    agree(stream)
+    alerts = judge_stream(stream)[1]
+    assert {alert.rule for alert in last(alerts).values()} == rules
+    agree(stream, alerts)
 
 
 def test_the_slow_twin_agrees_on_work_with_a_limit_for_every_stage():
@@ -75,8 +76,9 @@ def test_the_slow_twin_agrees_on_work_with_a_limit_for_every_stage():
         for row in stream.rows
     ]
     stream = stream.with_rows(rows)
-    assert len(last(judge_stream(stream)[1])) > 100
-    agree(stream)
+    alerts = judge_stream(stream)[1]
+    assert len(last(alerts)) > 100
+    agree(stream, alerts)
 
 
 def test_stalled_work_is_among_what_takes_longest():

@@ -16,7 +16,6 @@ from detectors.revisable import RevisableJudge
 from detectors.rule import ALL_RULES
 from detectors.rulebook import (
     EMPTY_RULEBOOK,
-    VOLTAGE_LIMITS,
     applied,
     changes,
     edited,
@@ -537,14 +536,15 @@ def test_voltage_is_judged_by_the_law_of_the_country(limits, wiring, within, out
 
 def test_no_other_rule_depends_on_the_country():
     assert rules_of("china") == dict(ALL_RULES)
-    for limits in VOLTAGE_LIMITS:
+    countries = {
+        country: name for name, rule in ALL_RULES.items() for country in rule.countries
+    }
+    for country in countries:
         assert {
-            name for name, rule in rules_of(limits).items() if rule != ALL_RULES[name]
-        } <= {"voltage_deviation"}
-    assert (
-        set(get_args(get_type_hints(Settings)["voltage_limits"]))
-        == VOLTAGE_LIMITS.keys()
-    )
+            name for name, rule in rules_of(country).items() if rule != ALL_RULES[name]
+        } == {"voltage_deviation"}
+    named = set(get_args(get_type_hints(Settings)["voltage_limits"]))
+    assert named == {"china", *countries}
 
 
 def test_rulebook_overrides_the_law():

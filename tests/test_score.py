@@ -261,10 +261,13 @@ def test_demo_writes_labels_that_score_reads(command, tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("M1,2026-03-01,bypass,", "the label has no verdict 1, first at l.csv row 1"),
+        (
+            "M1,2026-03-01,bypass,",
+            "the label has no verdict (write true, false or cannot_tell) 1, first at l.csv row 1",
+        ),
         (
             "NOBODY,2026-03-01,bypass,true",
-            "the history has no such subject 1, first at l.csv row 1: 'NOBODY'",
+            "the history has no such subject (correct the id) 1, first at l.csv row 1: 'NOBODY'",
         ),
     ],
 )

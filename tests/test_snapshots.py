@@ -8,6 +8,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -32,7 +33,6 @@ from tests.chaos import adversarial_areas, portions
 START_TIME = 1_772_380_800
 DATA_FOLDER = Path(__file__).parent / "data"
 REFUSED_LAYOUTS = (1, 6)  # layouts of the first two days
-LAST_GOLDEN = goldens.names()[-1]
 OLDER_SNAPSHOTS = sorted(
     path.name
     for path in (
@@ -140,18 +140,76 @@ def test_every_golden_snapshot_goes_on_as_an_engine_that_lived_through_it(name):
     assert (
         goldens.differing_rules(expected, history.alerts_after(restored)) <= otherwise
     )
-    if name == LAST_GOLDEN:
-        assert afresh == []
-        assert restored.snapshot() == lived.snapshot()
+
+
+class LivedThrough(NamedTuple):
+    """Of an engine that lived through a golden: its state at the snapshot, then its alerts and its last state."""
+
+    state: bytes
+    alerts: list[Alert]
+    last_state: bytes
+
+
+@cache
+def lived_through() -> LivedThrough:
+    """What an engine makes of the history of the last golden."""
+    _, history = goldens.last_golden()
+    lived = history.engine_at_snapshot()
+    state = lived.snapshot()
+    return LivedThrough(state, history.alerts_after(lived), lived.snapshot())
+
+
+def test_the_last_golden_is_the_state_of_an_engine_that_lived_through_it():
+    state, history = goldens.last_golden()
+    lived, restored = lived_through(), history.engine()
+    assert restored.restore(state) == []
+    assert history.alerts_after(restored) == lived.alerts
+    assert restored.snapshot() == lived.last_state
+
+
+def golden_and_current() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schemas of all owners in the last golden, and today."""
+    state, history = goldens.load_golden(goldens.names()[-1])
+    golden = goldens.schemas(goldens.opened(state))
+    current = goldens.schemas(goldens.opened(history.engine().snapshot()))
+    return msgspec.to_builtins(golden), current
 
 
 def test_a_new_state_needs_a_new_golden_file():
-    state, history = goldens.load_golden(LAST_GOLDEN)
-    golden = goldens.schemas(goldens.opened(state))
-    current = goldens.schemas(goldens.opened(history.engine().snapshot()))
-    assert current == msgspec.to_builtins(golden), (
+    changed = goldens.changed_owners(*golden_and_current())
+    assert changed == set(), (
         "what is remembered has changed: `python -m tests.goldens NAME` writes a file"
     )
+
+
+def test_a_rule_whose_state_has_the_form_of_anothers_needs_no_golden():
+    golden, current = golden_and_current()
+    for name in ("readings/voltage_loss", "readings/voltage_loss/final"):
+        del golden[name]
+    assert goldens.changed_owners(golden, current) == set()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["readings/voltage_loss", "days/Routine", "days/published", "work", "a day"],
+)
+def test_other_new_and_changed_and_removed_state_needs_a_golden(name):
+    golden, current = golden_and_current()
+    version, schema = current[name]
+    assert goldens.changed_owners(golden, current | {name: (version + 1, schema)})
+
+    del current[name]
+    assert goldens.changed_owners(golden, current)
+    if name != "readings/voltage_loss":
+        assert goldens.changed_owners(current, golden)
+
+
+def test_a_new_rule_with_a_state_of_its_own_needs_a_golden():
+    golden, current = golden_and_current()
+    del golden["readings/voltage_loss"]
+    version, schema = current["readings/voltage_loss"]
+    current["readings/voltage_loss"] = (version, {**schema, "moon": "float64"})
+    assert goldens.changed_owners(golden, current)
 
 
 def test_the_goldens_are_made_with_alerts_open():
@@ -287,8 +345,10 @@ def test_checksum_covers_all_restored_state():
 
 
 def test_refused_snapshot_leaves_the_engine_unchanged():
-    state, history = goldens.load_golden(LAST_GOLDEN)
-    lived, untouched = history.engine_at_snapshot(), history.engine_at_snapshot()
+    state, history = goldens.last_golden()
+    unbroken, lived = lived_through(), history.engine()
+    assert lived.restore(unbroken.state) == []
+
     for name in ("open_days", "index/meters", "policy", "work"):
         tree = goldens.opened(state)
         tree["owners"][name]["columns"] = dict.fromkeys(
@@ -299,12 +359,12 @@ def test_refused_snapshot_leaves_the_engine_unchanged():
             match=f"{name}: .*run the version that wrote it, or remove the checkpoint",
         ):
             lived.restore(pack_snapshot(tree))
-        assert lived.snapshot() == untouched.snapshot()
-    assert history.alerts_after(lived) == history.alerts_after(untouched)
+        assert lived.snapshot() == unbroken.state
+    assert history.alerts_after(lived) == unbroken.alerts
 
 
 def test_missing_column_is_empty_and_unknown_column_is_dropped():
-    state, history = goldens.load_golden(LAST_GOLDEN)
+    state, history = goldens.last_golden()
     tree = goldens.opened(state)
     routine = tree["owners"]["days/Routine"]["columns"]
     del routine["degrees"], tree["owners"]["open_days"]["columns"]["cells"]["warmth"]
@@ -340,8 +400,8 @@ def test_a_snapshot_of_a_later_version_of_an_owner_is_refused():
 
 
 def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
-    state, history = goldens.load_golden(LAST_GOLDEN)
-    lived = history.engine_at_snapshot()
+    state, history = goldens.last_golden()
+    lived = history.engine()
     restored = history.engine()
     lost = history.engine()
     feature = type(lived.judges.revisable["days"].live.features[0])
@@ -356,19 +416,22 @@ def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
     )
 
     assert restored.restore(state) == []
-    assert history.alerts_after(restored) == history.alerts_after(lived)
+    assert history.alerts_after(restored) == lived_through().alerts
 
 
-@cache
-def lived_through(name: str) -> list[Alert]:
-    """The alerts of an engine that lived through the history of a golden."""
-    history = goldens.load_golden(name)[1]
-    return history.alerts_after(history.engine_at_snapshot())
+def judges_with_features() -> list[str]:
+    """The judges that have a feature with a state."""
+    fresh = engine()
+    return [
+        name
+        for name in fresh.judges.by_name
+        if any(feature.schema() for feature in goldens.judge_of(fresh, name).features)
+    ]
 
 
-@pytest.mark.parametrize("judge", [*engine().judges.by_name])
+@pytest.mark.parametrize("judge", judges_with_features())
 def test_fresh_state_is_named_and_clears_no_unknown_alert(judge):
-    state, history = goldens.load_golden(LAST_GOLDEN)
+    state, history = goldens.last_golden()
     tree = goldens.opened(state)
     features = {
         type(feature).__name__
@@ -386,7 +449,7 @@ def test_fresh_state_is_named_and_clears_no_unknown_alert(judge):
     restarted = history.engine()
     assert restarted.restore(restored.snapshot()) == []
 
-    alerts, expected = history.alerts_after(restored), lived_through(LAST_GOLDEN)
+    alerts, expected = history.alerts_after(restored), lived_through().alerts
     assert goldens.differing_rules(expected, alerts) <= goldens.affected_rules(
         restored, names
     )
@@ -397,7 +460,7 @@ def test_fresh_state_is_named_and_clears_no_unknown_alert(judge):
 
 
 def test_alerts_of_dropped_episodes_are_withdrawn():
-    state, history = goldens.load_golden(LAST_GOLDEN)
+    state, history = goldens.last_golden()
     tree = goldens.opened(state)
     for owner in tree["owners"].values():
         if "since" in owner["columns"] and "open" in owner["columns"]:
@@ -419,7 +482,7 @@ def test_alerts_of_dropped_episodes_are_withdrawn():
     saved, restarted = restored.snapshot(), history.engine()
     assert restarted.restore(saved) == []
 
-    alerts = restarted.tick(int(restarted.watermarks.max()))
+    alerts = restarted.tick(int(restarted.areas.watermarks.max()))
     withdrawn = [alert for alert in alerts if alert.change == "withdrawn"]
     assert sorted(alert.id for alert in withdrawn if not is_notice(alert)) == sorted(
         open_before
@@ -427,7 +490,7 @@ def test_alerts_of_dropped_episodes_are_withdrawn():
 
 
 def test_episodes_continue_when_their_rules_have_other_levels():
-    state, history = goldens.load_golden(LAST_GOLDEN)
+    state, history = goldens.last_golden()
     tree = goldens.opened(state)
     for owner in tree["owners"].values():
         if "since" in owner["columns"] and "open" in owner["columns"]:
@@ -435,7 +498,7 @@ def test_episodes_continue_when_their_rules_have_other_levels():
             owner["columns"]["since"] = np.concatenate([since, np.zeros_like(since)])
     restored = history.engine()
     assert restored.restore(pack_snapshot(tree)) == []
-    assert history.alerts_after(restored) == lived_through(LAST_GOLDEN)
+    assert history.alerts_after(restored) == lived_through().alerts
 
 
 def test_checkpoint_contains_the_layout_of_its_manifest():

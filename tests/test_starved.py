@@ -49,7 +49,7 @@ async def send(settings, stream):
 def test_starved_workers_reach_checkpoints_and_catch_up(
     environment, settings, tmp_path
 ):
-    stream = adversarial_areas(6, 5)
+    stream = adversarial_areas(4, 5)
     expected = undisturbed(stream, settings)
     asyncio.run(send(settings, stream))
     first, second = (

@@ -90,8 +90,8 @@ def test_both_thefts_are_found_and_nobody_else(alerts):
     }
 
 
-def test_the_slow_twin_agrees(stream):
-    agree(stream)
+def test_the_slow_twin_agrees(stream, alerts):
+    agree(stream, alerts)
 
 
 def test_the_slow_twin_agrees_when_rows_come_shuffled_late_and_duplicated(stream):

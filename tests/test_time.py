@@ -243,7 +243,7 @@ def test_reading_from_the_future_is_rejected_by_its_receipt_time(ahead):
     assert engine.counts["readings", "rejected", "future"] == 192
     assert engine.counts["readings", "judged", ""] == 2 * 192
     assert {(alert.rule, alert.subject) for alert in alerts} >= {("clock_drift", "M2")}
-    assert engine.watermarks.tolist() == [START_TIME + 2 * DAY_SECONDS]
+    assert engine.areas.watermarks.tolist() == [START_TIME + 2 * DAY_SECONDS]
 
     balanced(count_outcomes(engine))
 
@@ -379,7 +379,7 @@ def test_office_rows_of_implausible_time_are_rejected(at):
         assert [reason for _, reason in engine.rejected] == ["implausible_time"]
 
     balanced(count_outcomes(engine))
-    assert not engine.watermarks.any()
+    assert not engine.areas.watermarks.any()
 
 
 def test_days_uploaded_late_withdraw_their_read_failure():

@@ -9,10 +9,12 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.rule import Level, Rule
+from models.meters.validation import Validation
 from replay.cases.case import Case, batches, master_data
-from schemas.columns import Readings
+from schemas.columns import KIND_COLUMNS, Readings
 
 NOT_A_NUMBER = np.nan
+PLAUSIBLE_TIME = 1_700_000_000
 SEEN_COLUMNS = (
     "register",
     "export_register",
@@ -136,6 +138,28 @@ def test_sentinel_of_one_phase_leaves_the_others(column, value):
     )
     assert_seen(columns[column][:, 0], [1, NOT_A_NUMBER, 1])
     assert implausible == {"sentinel": 1}
+
+
+NUMBER_COLUMNS = [
+    name
+    for name, column in KIND_COLUMNS[Readings].items()
+    if np.dtype(column.form.dtype).kind == "f"
+]
+REPORTED_NUMBERS = {"demand_resets", "meter_ratio", "flags", "clock_offset"}
+
+
+@pytest.mark.parametrize("name", NUMBER_COLUMNS)
+def test_every_declared_number_is_validated_but_the_reported_ones(name):
+    has_phases = KIND_COLUMNS[Readings][name].form.axis == "phases"
+    values = np.full((3, 1) if has_phases else 1, 0xFFFFFFFF)
+    readings = Readings.build(
+        ("M1",), [0], ("A1",), [0], [PLAUSIBLE_TIME], **{name: values}
+    )
+    unregistered = Engine().registry.meters.columns_of(np.zeros(1, np.int64))
+
+    validated = Validation().bounds(readings, unregistered, 900)
+    is_unknown = np.isnan(getattr(validated, name)).all()
+    assert is_unknown == (name not in REPORTED_NUMBERS)
 
 
 def test_a_large_register_is_a_value():

@@ -40,6 +40,7 @@ from schemas.wire import (
     decode,
     decode_alert,
     decode_areas,
+    decode_inspections,
     encode,
     encode_alert,
     encode_area,
@@ -59,6 +60,7 @@ Decoder = Callable[[list[Message]], tuple[Any, list[Rejection]]]
 ALL_DECODERS: list[Decoder] = [
     *(partial(decode, kind) for kind in RECORD_TYPES),
     decode_areas,
+    decode_inspections,
 ]
 
 

@@ -52,7 +52,6 @@ from tests.workers import (
     published_states,
     records,
     thinned,
-    total_rows,
     wait,
 )
 
@@ -167,7 +166,7 @@ def test_ended_worker_takes_a_last_checkpoint(
     with WorkerProcess(
         environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "log"
     ) as worker:
-        wait(lambda: total_rows(worker.scrape()) == sent)
+        wait(lambda: worker.rows() == sent)
         assert not all_checkpointed(settings)
         assert worker.end() == 0
     assert all_checkpointed(settings)
@@ -183,7 +182,7 @@ def test_worker_counts_sent_records(
         sent[batch.kind] += len(batch)
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
-        wait(lambda: total_rows(worker.scrape()) == sent.total())
+        wait(lambda: worker.rows() == sent.total())
         counted = worker.scrape()
         assert worker.end() == 0
 
@@ -249,8 +248,7 @@ def test_unreadable_records_are_rejected_with_their_reason(
         rejects = asyncio.run(records(settings, REJECTS_TOPIC))
         wait(
             lambda: (
-                worker.scrape()["meterwatch_rows_total", ("readings",)]
-                == len(rejects) + 1
+                worker.sample("meterwatch_rows_total", "readings") == len(rejects) + 1
             )
         )
         counted = worker.scrape()
@@ -294,10 +292,7 @@ def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
         rejects = asyncio.run(records(settings, REJECTS_TOPIC))
         wait(
             lambda: (
-                worker.scrape().get(
-                    ("meterwatch_rejected_total", ("readings", "future"))
-                )
-                == 1
+                worker.sample("meterwatch_rejected_total", "readings", "future") == 1
             )
         )
 

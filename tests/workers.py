@@ -31,9 +31,11 @@ from schemas.topics import ALERTS_TOPIC, CHECKPOINTS_TOPIC, REJECTS_TOPIC, SOURC
 from schemas.wire import decode_alert
 from streams.kafka import checkpoints
 from streams.kafka.readers import read_to_end, reader
+from streams.kafka.worker import HASTE_MS
 from streams.settings import Settings
 
-WAIT_SECONDS = 60  # until a condition is given up
+WAIT_SECONDS = 180  # until a condition is given up; a busy machine takes its time
+LONGEST_PAUSE_SECONDS = 0.5  # between two looks at a condition
 DUTY_CYCLE_SECONDS = 0.1  # in which a process with a share of the time runs once
 # Reasons for suppressing an alert that depend on which alert came first.
 ORDER_DEPENDENT_REASONS = ("repeat", "storm", "budget")
@@ -177,6 +179,14 @@ class WorkerProcess:
                 samples[sample.name, labels] = sample.value
         return Counter(samples)
 
+    def sample(self, name: str, *labels: str) -> Any:
+        """The value of one sample, 0 before the worker answers."""
+        return self.scrape(name)[name, labels]
+
+    def rows(self) -> int:
+        """The rows that the worker has received."""
+        return self.scrape("meterwatch_rows_total").total()
+
 
 def last_states(alerts: Iterable[Alert]) -> dict[str, dict[str, Any]]:
     """The last message of every alert that was not withdrawn, without the fields that depend on the way there."""
@@ -196,7 +206,7 @@ def last_states(alerts: Iterable[Alert]) -> dict[str, dict[str, Any]]:
 async def records(settings: Settings, topic: str) -> list[ConsumerRecord]:
     partitions = range(1 if topic == REJECTS_TOPIC else settings.partitions)
     found: list[ConsumerRecord] = []
-    async with reader(settings) as consumer:
+    async with reader(settings, wait_ms=HASTE_MS) as consumer:
         tps = [TopicPartition(settings.topic(topic), number) for number in partitions]
         async for _, fetched in read_to_end(consumer, dict.fromkeys(tps, 0)):
             found += fetched
@@ -212,7 +222,7 @@ def all_checkpointed(settings: Settings) -> bool:
     """Whether the checkpoints contain all records; their alerts were published before."""
 
     async def compare() -> bool:
-        async with reader(settings) as consumer:
+        async with reader(settings, wait_ms=HASTE_MS) as consumer:
             numbers = range(settings.partitions)
             tps = {
                 (topic, number): TopicPartition(settings.topic(topic), number)
@@ -238,14 +248,11 @@ def all_checkpointed(settings: Settings) -> bool:
     return asyncio.run(compare())
 
 
-def total_rows(counted: Samples) -> int:
-    return sum(
-        rows for (name, _), rows in counted.items() if name == "meterwatch_rows_total"
-    )
-
-
 def wait(condition: Callable[[], object]) -> None:
+    """Returns once the condition holds; looks at it ever less often, because a look takes CPU from the workers."""
     deadline = time.monotonic() + WAIT_SECONDS
+    pause = 0.05
     while not condition():
         assert time.monotonic() < deadline, "the condition has not come"
-        time.sleep(0.5)
+        time.sleep(pause)
+        pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)

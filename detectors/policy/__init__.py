@@ -7,6 +7,7 @@ is raised. Storm and budget brake alerts that can wait: an alert of severity 1 o
 escalates is decided anew. Very many alerts of one rule, area and day are published as one notice, which names them.
 """
 
+from detectors.policy.braking import braked
 from detectors.policy.policy import Policy
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "braked"]

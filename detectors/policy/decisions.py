@@ -29,7 +29,10 @@ def _can_wait(alert: Alert) -> bool:
 class Decisions:
     """Suppresses alerts as was decided when they were raised."""
 
-    def __init__(self, section: Callable[[str], str]) -> None:
+    def __init__(
+        self, section: Callable[[str], str], *, has_brakes: bool = True
+    ) -> None:
+        self.has_brakes = has_brakes
         self.repeat = RepeatLimit()
         self.storm = StormBrake()
         self.budget = DailyBudget(section)
@@ -53,7 +56,7 @@ class Decisions:
         gravest_first = sorted(fresh.values(), key=_gravest_first)
         for alert in gravest_first:
             if self.reasons[alert.id] != REPEAT_REASON:
-                self.reasons[alert.id] = self._brake(alert)
+                self.reasons[alert.id] = self._brake(alert) if self.has_brakes else ""
 
     def _is_settled(self, alert: Alert) -> bool:
         """Whether the decision on an episode stays."""
@@ -63,8 +66,13 @@ class Decisions:
         return reason not in BRAKE_REASONS or alert.change != "escalated"
 
     def _brake(self, alert: Alert) -> str:
+        """The brake of a new alert, or of one that escalates."""
+        return self.brake(
+            alert, alert.at if alert.change == "escalated" else alert.raised
+        )
+
+    def brake(self, alert: Alert, decided_at: int) -> str:
         """Whether a day exceeds its forecast or its budget; all alerts count, grave ones and failures pass."""
-        decided_at = alert.at if alert.change == "escalated" else alert.raised
         day = decided_at // DAY_SECONDS
         storm = self.storm.reason(alert, day)
         budget = self.budget.reason(alert, day)

@@ -45,7 +45,13 @@ def _is_explained(alert: Alert) -> bool:
 class Policy(Owner):
     """Publishes alerts, each with the reason for which it is suppressed."""
 
-    def __init__(self, section: Callable[[str], str], shadow: frozenset[str]) -> None:
+    def __init__(
+        self,
+        section: Callable[[str], str],
+        shadow: frozenset[str],
+        *,
+        has_brakes: bool = True,
+    ) -> None:
         self.events = KnownEvents()
         self._recent = RecentAlerts()
         self._midnights = Midnights()
@@ -58,7 +64,7 @@ class Policy(Owner):
         by_event = FirstReason(mute, inhibit, self._area_failure)
         self._same_trouble = SameTrouble(self._recent, by_event)
         self.explained = FirstReason(self._shadow, by_event, self._same_trouble)
-        self.decisions = Decisions(section)
+        self.decisions = Decisions(section, has_brakes=has_brakes)
 
         self.notices = Notices(self._recent, self.explained, self.decisions)
         corroboration = Corroboration(self.events, self._recent)

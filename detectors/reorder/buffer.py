@@ -57,6 +57,11 @@ class ReorderBuffer(Owner):
         # by area: the hour in which the first late reading joined, and the meters
         self.late: dict[int, tuple[int, set[int]]] = {}
 
+    @property
+    def last_read(self) -> Times:
+        """The time of each meter's last reading in order, by its slot; 0 if it has none."""
+        return self.validation.order["last"]
+
     def adopt(self) -> None:
         """Keep the columns that the new rules read."""
         self.buffered_readings.adopt()

@@ -63,6 +63,7 @@ def area_loss_high(
     explains=Explanation.UNREAD_AREA,
     curve=None,
     explained_by=(Explanation.OUTAGE,),
+    outcome="communication_fault",
 )
 def read_success_rate(
     others_share: Column,

@@ -77,6 +77,7 @@ def register_decrease(register_drop: Column, *, least: float = 0.01) -> Column:
     ),
     curve=clock_offset,
     explained_by=(),
+    outcome="clock_fault",
 )
 def clock_drift(offset: Column, *, warn: float = 300.0) -> Column:
     """The meter's clock is off, twice in a row (时钟异常). Warn 5 min, alarm 10 min, clear 2 min: terminal defaults."""
@@ -104,6 +105,7 @@ def clock_drift(offset: Column, *, warn: float = 300.0) -> Column:
         Explanation.METER_CHANGE,
         Explanation.UNREAD_AREA,
     ),
+    outcome="communication_fault",
 )
 def read_failure(
     missing_days: Column, unread_usual: Column = NOT_KNOWN, *, days: float = 3.0

@@ -13,11 +13,19 @@ from detectors.curves.measured import (
     supply_band,
     voltages,
 )
-from detectors.rule import Explanation, Level, between, gated, rule
+from detectors.rule import (
+    CountryLimits,
+    Explanation,
+    Level,
+    between,
+    gated,
+    rule,
+)
 from schemas.columns import Column, Readings
 from schemas.units import HOUR_SECONDS, MINUTE_SECONDS
 
 WIDE_LIMITS = {"under": 0.90, "over": 1.10}
+NARROW_LIMITS = {"under": 0.94, "over": 1.06}
 
 
 @rule(
@@ -277,6 +285,18 @@ def meter_current_unbalance(
         "single_phase": {"under": 0.90},
         "high_voltage": WIDE_LIMITS,
         "highest_voltage": WIDE_LIMITS,
+    },
+    countries={
+        "europe": CountryLimits(WIDE_LIMITS),  # EN 50160
+        # Electricity Safety, Quality and Continuity Regulations 2002: +10/-6 %, high voltage +-6 %
+        "britain": CountryLimits(
+            {"under": 0.94, "over": 1.10},
+            {
+                "single_phase": {"under": 0.94},
+                "medium_voltage": NARROW_LIMITS,
+                "high_voltage": NARROW_LIMITS,
+            },
+        ),
     },
     title=("Voltage deviation", "电压越限"),
     text=(

@@ -95,9 +95,10 @@ class Registry:
         # The users of each area, once they were asked for.
         self._user_counts: Versions | None = None
 
-    def enroll(self, areas: Iterable[Area]) -> None:
-        """Takes areas in; each replaces what was known of it."""
+    def enroll(self, areas: Iterable[Area]) -> dict[str, Codes]:
+        """Takes areas in; each replaces what was known of it. Returns the meters that left, by area."""
         areas = list(areas)
+        before = {area.area: self.members.get(area.area, ()) for area in areas}
         meters: Histories = {}
         transformers: Histories = {}
         owners: dict[int, int] = {}
@@ -130,6 +131,12 @@ class Registry:
         for area in areas:
             for name, since in _newcomers(area).items():
                 self._connected[self.meter_index.slot(area.area, name)] = since
+
+        departed = {
+            name: np.array(sorted(set(meters).difference(self.members[name])))
+            for name, meters in before.items()
+        }
+        return {name: meters for name, meters in departed.items() if len(meters)}
 
     def _meter_records(self, area: Area) -> Histories:
         """The records of an area's meters by slot; the gateway has the generation of all."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.meters.implausible import replace_implausible, with_columns
 from models.state.missing_values import unknown
-from schemas.columns import Column, Readings, Status
+from schemas.columns import KIND_COLUMNS, Column, Readings, Status
 
 # Words that a meter sends for "no value", with any number of decimals.
 FULL_WORDS = 0xFFFFFFFF, 0x7FFFFFFF, -0x80000000
@@ -18,36 +18,10 @@ SENTINEL_NUMBERS = np.array(
 # Defaults of this project:
 SPAN_OF_NOMINAL = 2.0  # times Un, beyond which a voltage is implausible
 SPAN_OF_RATING = 2.0  # times the meter's rating, beyond which current and power are
-REGISTER_COLUMNS = (
-    "register",
-    "export_register",
-    "register_sharp",
-    "register_peak",
-    "register_flat",
-    "register_valley",
-)
-MEASUREMENT_COLUMNS = (
-    "kwh",
-    "u",
-    "i",
-    "p",
-    "q",
-    "neutral",
-    "frequency",
-    "temperature",
-    "thd",
-    "u_angle",
-    "demand",
-    "terminal_p",
-)
-SIGNED_COLUMNS = frozenset(
-    {"i", "p", "q", "neutral", "terminal_p", "u_angle", "temperature"}
-)
-COLUMN_BOUNDS = {  # Hz, deg C either way, %, degrees: defaults of this project
-    "frequency": np.array([100.0]),
-    "temperature": np.array([70.0]),
-    "thd": np.array([100.0]),
-    "u_angle": np.array([360.0]),
+VALIDATED_COLUMNS = {
+    name: column.plausible
+    for name, column in KIND_COLUMNS[Readings].items()
+    if column.plausible is not None
 }
 
 
@@ -58,14 +32,13 @@ def within_bounds(
     implausible: Counter[str],
 ) -> Readings:
     """The rows with NaN for values that no meter can measure; each row alone, in any order."""
-    limits = _limits_of(master, interval)
+    by_rating = _limits_of(master, interval)
     estimated = readings.status == Status.ESTIMATED
     any_estimated = bool(estimated.any())
     replaced: dict[str, Column] = {}
-    for name in (*REGISTER_COLUMNS, *MEASUREMENT_COLUMNS):
+    for name, (most, signed) in VALIDATED_COLUMNS.items():
         column = getattr(readings, name)
-        limit = limits.get(name)
-        signed = name in SIGNED_COLUMNS
+        limit = by_rating[most] if isinstance(most, str) else most
         if unknown(column) or not (
             any_estimated or _may_be_implausible(column, limit, signed=signed)
         ):
@@ -111,28 +84,24 @@ def rated_kw(master: dict[str, Column]) -> Column:
 
 
 def _limits_of(master: dict[str, Column], interval: int) -> dict[str, Column]:
-    """The limits of columns beyond which a value is implausible."""
+    """The limits by a meter's rating, beyond which a value is implausible."""
     contract_kw = SPAN_OF_RATING * master["contract_kva"] / master["ratio"]
     limit_kw = np.fmax(rated_kw(master), contract_kw)
-    limit_amps = SPAN_OF_RATING * master["imax"]
     hours = np.fmax(master["interval_s"], interval) / 3600
 
     return {
-        "kwh": limit_kw * hours,
-        "u": SPAN_OF_NOMINAL * master["un"],
-        "p": limit_kw,
-        "q": limit_kw,
-        "demand": limit_kw,
-        "terminal_p": limit_kw,
-        **COLUMN_BOUNDS,
-        "i": limit_amps,
-        "neutral": limit_amps,
+        "voltage": SPAN_OF_NOMINAL * master["un"],
+        "current": SPAN_OF_RATING * master["imax"],
+        "power": limit_kw,
+        "energy": limit_kw * hours,
     }
 
 
-def _may_be_implausible(column: Column, bound: Column | None, *, signed: bool) -> bool:
+def _may_be_implausible(
+    column: Column, bound: Column | float | None, *, signed: bool
+) -> bool:
     """True if a value is too high or too low to pass without a closer look."""
-    most = 0xEEEE if bound is None else min(0xEEEE, np.fmin.reduce(bound))
+    most = 0xEEEE if bound is None else min(0xEEEE, np.fmin.reduce(bound, axis=None))
     least = -most if signed else 0
     highest = np.fmax.reduce(column, axis=None)
     lowest = np.fmin.reduce(column, axis=None)

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.meters.bounds import (
-    MEASUREMENT_COLUMNS,
-    REGISTER_COLUMNS,
+    VALIDATED_COLUMNS,
     rated_kw,
     within_bounds,
 )
@@ -30,9 +29,7 @@ JUMP_KWH = 1.0
 RETURN_SECONDS = 30 * DAY_SECONDS
 # Columns that a repeated snapshot repeats.
 REPEATED_COLUMNS = tuple(
-    name
-    for name in (*REGISTER_COLUMNS, *MEASUREMENT_COLUMNS)
-    if name != "export_register"
+    name for name in VALIDATED_COLUMNS if name != "export_register"
 )
 # Share of a register's span that a rollover must have passed: catalogue section 4.
 ROLLOVER_SHARE = 0.9

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 
 from models.master.calendar import FIRST_DATE, day_of
 from replay import layout
-from replay.archive.manifest import ArchiveFile, sync
+from replay.archive.manifest import ArchiveFile
+from replay.archive.storage import Storage
 from replay.history import arrivals
 from schemas.columns import KIND_COLUMNS, Batch
 from schemas.units import DAY_SECONDS
 
-GROUP_ROWS = 1 << 16  # rows of a row group: one area's rows are found by its statistics
+GROUP_ROWS = 1 << 15  # rows of a row group: one area's rows are found by its statistics
 
 
 def day_name(number: int) -> str:
@@ -50,49 +51,109 @@ def split_days(batch: Batch, zone: str) -> Iterator[tuple[str, Batch]]:
         yield day_name(number), batch.select(days == number)
 
 
-def write_rows(folder: Path, name: str, day: str, batch: Batch) -> ArchiveFile:
-    """Writes the rows of a day as a file."""
-    _write_table(folder / name, layout.table_of(batch), type(batch))
-    first = int(arrivals(batch).min())
-    return ArchiveFile(name, batch.kind, day, len(batch), first)
+def split_shards(batch: Batch, starts: Sequence[str]) -> Iterator[tuple[str, Batch]]:
+    """The rows of each shard; `starts` are the areas where shards begin, in order, from "" on."""
+    firsts = np.array(starts, object)
+    shards = np.searchsorted(firsts, np.array(batch.areas, object), "right") - 1
+    of_rows = shards[batch.area]
+    for shard in np.unique(of_rows).tolist():
+        yield starts[shard], batch.select(of_rows == shard)
 
 
-def compact_files(
-    folder: Path, name: str, files: Sequence[ArchiveFile], kind: type[Batch]
+def write_rows(
+    storage: Storage, name: str, day: str, batch: Batch, shard: str | None = None
 ) -> ArchiveFile:
-    """Writes the rows of several files of a day as one."""
-    table = read_files(folder, files)
-    _write_table(folder / name, table, kind)
-    first = min(file.first for file in files)
-    return ArchiveFile(name, kind.kind, files[0].day, len(table), first)
+    """Writes the rows of a day, or of a shard of it, as a file."""
+    table = layout.table_of(batch)
+    first = int(arrivals(batch).min())
+    return write_table(storage, name, day, type(batch), table, first, shard)
+
+
+def write_table(
+    storage: Storage,
+    name: str,
+    day: str,
+    kind: type[Batch],
+    table: pa.Table,
+    first: int,
+    shard: str | None,
+) -> ArchiveFile:
+    """Writes the columns that hold anything; rows of one area, subject and time keep their order."""
+    area = area_column(kind)
+    order = (area, subject_column(kind), "at")
+    filled = [
+        column for column in table.column_names if table[column].null_count < len(table)
+    ]
+    ordered = pc.sort_indices(table, [(column, "ascending") for column in order])
+    rows = table.select(filled).take(ordered)
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd", row_group_size=GROUP_ROWS)
+    storage.write(name, sink.getvalue().to_pybytes())
+    areas = rows[area][0].as_py(), rows[area][-1].as_py()
+    return ArchiveFile(name, kind.kind, day, len(rows), first, shard, areas)
 
 
 def read_files(
-    folder: Path, files: Sequence[ArchiveFile], words: Sequence[str] = ()
+    storage: Storage, files: Sequence[ArchiveFile], words: Sequence[str] = ()
 ) -> pa.Table:
     """The rows of files, in order of the files; the columns `words` as dictionaries."""
     tables = [
-        pq.read_table(folder / file.name, partitioning=None, read_dictionary=words)
+        pq.read_table(
+            file.name,
+            filesystem=storage.files,
+            partitioning=None,
+            read_dictionary=words,
+        )
         for file in files
     ]
     return pa.concat_tables(tables, promote_options="default")
 
 
-def _write_table(path: Path, table: pa.Table, kind: type[Batch]) -> None:
-    """Writes the columns that hold anything; rows of one area, subject and time keep their order."""
-    declared = KIND_COLUMNS[kind]
-    order = (declared["area"].outside_name, declared["subject"].outside_name, "at")
-    filled = [
-        name for name in table.column_names if table[name].null_count < len(table)
+def read_areas_between(
+    storage: Storage,
+    files: Sequence[ArchiveFile],
+    kind: type[Batch],
+    start: str,
+    end: str | None,
+) -> pa.Table:
+    """The rows of files whose areas are from `start` on and before `end`, if it is not None."""
+    area = area_column(kind)
+    filters = [(area, ">=", start), *([(area, "<", end)] if end is not None else [])]
+    tables = [
+        pq.read_table(
+            file.name, filesystem=storage.files, partitioning=None, filters=filters
+        )
+        for file in files
+        if file.meets(start, end)
     ]
-    ordered = pc.sort_indices(table, [(name, "ascending") for name in order])
+    return pa.concat_tables(tables, promote_options="default")
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(
-        table.select(filled).take(ordered),
-        path,
-        compression="zstd",
-        row_group_size=GROUP_ROWS,
-    )
-    sync(path)
-    sync(path.parent)
+
+def rows_by_area(
+    storage: Storage, files: Sequence[ArchiveFile], kind: type[Batch]
+) -> Counter[str]:
+    """How many rows of files each area has."""
+    rows: Counter[str] = Counter()
+    area = area_column(kind)
+    for file in files:
+        table = pq.read_table(
+            file.name,
+            filesystem=storage.files,
+            partitioning=None,
+            columns=[area],
+            read_dictionary=[area],
+        )
+        for found in pc.value_counts(table[area].unify_dictionaries()).to_pylist():
+            rows[found["values"]] += found["counts"]
+    return rows
+
+
+def area_column(kind: type[Batch]) -> str:
+    """The column of a file that holds the area of a row."""
+    return KIND_COLUMNS[kind]["area"].outside_name
+
+
+def subject_column(kind: type[Batch]) -> str:
+    """The column of a file that holds the subject of a row."""
+    return KIND_COLUMNS[kind]["subject"].outside_name

@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from replay import layout, tables
 from replay.archive.day_files import read_files
-from replay.archive.manifest import MANIFEST_NAME, ArchiveFile, read_manifest
+from replay.archive.kept_records import read_archived_areas
+from replay.archive.manifest import ArchiveFile, read_manifest
+from replay.archive.storage import Storage, is_url, storage_of
 from replay.history import (
     BATCH_KINDS,
     SharedNumbering,
@@ -25,33 +27,39 @@ from replay.history import (
 from schemas.columns import Batch
 
 
-def is_archive(path: Path) -> bool:
-    """True if a folder is an archive."""
-    return (path / MANIFEST_NAME).is_file()
+def archive_at(path: str | Path) -> Storage | None:
+    """The archive of a folder or URL; None if a folder or file is none. Raises ArchiveError for a URL that is none."""
+    if not is_url(path) and not Path(path).is_dir():
+        return None
+    storage = storage_of(path)
+    if storage.manifest() is not None:
+        return storage
+    if is_url(path):
+        read_manifest(storage)  # says what is wrong
+    return None
 
 
-def open_archive(folder: Path, tally: Tally) -> Source:
+def open_archive(storage: Storage, tally: Tally) -> Source:
     """The rows of an archive as of now, in order of arrival, with its master data. Raises ArchiveError."""
-    manifest = read_manifest(folder)
+    manifest = read_manifest(storage)
     histories: list[tuple[str, Iterator[Batch]]] = []
     for kind in BATCH_KINDS:
         files = [file for file in manifest.files if file.kind == kind.kind]
         if files:
-            name = f"{folder.name}/{kind.kind}"
-            rows_of_kind = _in_order_of_arrival(folder, kind, files, tally)
+            name = f"{storage.name}/{kind.kind}"
+            rows_of_kind = _in_order_of_arrival(storage, kind, files, tally)
             histories.append((name, rows_of_kind))
 
     rows = sum(file.rows for file in manifest.files)
     source = layout.one_history(histories, rows, tally)
-    source.name = str(folder)
+    source.name = storage.name
     source.zone = manifest.zone
-    if manifest.areas:
-        source.areas = layout.read_areas(folder / manifest.areas, tally)
+    source.areas = read_archived_areas(storage, manifest, tally)
     return source
 
 
 def _in_order_of_arrival(
-    folder: Path, kind: type[Batch], files: Sequence[ArchiveFile], tally: Tally
+    storage: Storage, kind: type[Batch], files: Sequence[ArchiveFile], tally: Tally
 ) -> Iterator[Batch]:
     """The rows of a kind, a day in memory at a time; a row waits until no row of another day came before."""
     decoder = layout.Decoder(kind)
@@ -65,7 +73,7 @@ def _in_order_of_arrival(
 
     waiting: list[Batch] = []
     for k, day in enumerate(ordered):
-        rows = [*waiting, decoder.batch(_sheet(folder, days[day], kind, tally))]
+        rows = [*waiting, decoder.batch(_sheet(storage, days[day], kind, tally))]
         batch = arranged(common.join(kind, list(enumerate(rows))))
         ready = len(batch)
         if k + 1 < len(ordered):
@@ -78,12 +86,12 @@ def _in_order_of_arrival(
 
 
 def _sheet(
-    folder: Path, files: Sequence[ArchiveFile], kind: type[Batch], tally: Tally
+    storage: Storage, files: Sequence[ArchiveFile], kind: type[Batch], tally: Tally
 ) -> tables.Sheet:
     """The rows of files of one day. Raises SourceError."""
-    name = f"{folder.name}/{kind.kind}/{files[0].day}"
+    name = f"{storage.name}/{kind.kind}/{files[0].day}"
     try:
-        table = read_files(folder, files, layout.word_columns(kind))
+        table = read_files(storage, files, layout.word_columns(kind))
     except (OSError, pa.ArrowInvalid) as error:
         raise SourceError(
             f"{name} cannot be read, or was removed since the archive was opened: {error}"

@@ -24,7 +24,15 @@ from schemas.columns.enumerations import (
     StageProgress,
     Status,
 )
-from schemas.declarations import Absence, OutsideName, Unit, primary, secondary
+from schemas.declarations import (
+    Absence,
+    AsReported,
+    OutsideName,
+    Plausible,
+    Unit,
+    primary,
+    secondary,
+)
 
 
 @declared
@@ -40,15 +48,36 @@ class Readings(Batch):
     at: Annotated[Times, "End of the interval"]
     register: Annotated[Float64, secondary("kWh"), "Energy imported since ever"]
     export_register: Annotated[Float64, secondary("kWh"), "Energy exported since ever"]
-    kwh: Annotated[Float32, secondary("kWh"), "Energy imported in the interval"]
-    u: Annotated[Phases32, Unit("V"), "Voltage of phases A, B, C, secondary"]
-    i: Annotated[Phases32, secondary("A"), "Current of phases A, B, C"]
+    kwh: Annotated[
+        Float32,
+        secondary("kWh"),
+        Plausible("energy"),
+        "Energy imported in the interval",
+    ]
+    u: Annotated[
+        Phases32,
+        Unit("V"),
+        Plausible("voltage"),
+        "Voltage of phases A, B, C, secondary",
+    ]
+    i: Annotated[
+        Phases32,
+        secondary("A"),
+        Plausible("current", signed=True),
+        "Current of phases A, B, C",
+    ]
     p: Annotated[
         Phases32,
         secondary("kW"),
+        Plausible("power", signed=True),
         "Active power of phases A, B, C, negative when it flows back",
     ]
-    q: Annotated[Phases32, secondary("kvar"), "Reactive power of phases A, B, C"]
+    q: Annotated[
+        Phases32,
+        secondary("kvar"),
+        Plausible("power", signed=True),
+        "Reactive power of phases A, B, C",
+    ]
     register_sharp: Annotated[
         Float64, secondary("kWh"), "Energy of the sharp hours (尖)"
     ]
@@ -57,34 +86,59 @@ class Readings(Batch):
     register_valley: Annotated[
         Float64, secondary("kWh"), "Energy of the valley hours (谷)"
     ]
-    demand: Annotated[Float32, secondary("kW"), "Highest demand since its reset"]
-    demand_resets: Annotated[Float32, "How often the demand was reset"]
-    neutral: Annotated[Float32, secondary("A"), "Current of the neutral conductor"]
-    frequency: Annotated[Float32, Unit("Hz"), "Frequency"]
+    demand: Annotated[
+        Float32,
+        secondary("kW"),
+        Plausible("power"),
+        "Highest demand since its reset",
+    ]
+    demand_resets: Annotated[Float32, AsReported(), "How often the demand was reset"]
+    neutral: Annotated[
+        Float32,
+        secondary("A"),
+        Plausible("current", signed=True),
+        "Current of the neutral conductor",
+    ]
+    frequency: Annotated[Float32, Unit("Hz"), Plausible(100.0), "Frequency"]
     temperature: Annotated[
         Float32,
         Unit("Cel"),
+        Plausible(70.0, signed=True),
         "Temperature of the air outside; one terminal of an area is enough",
     ]
     thd: Annotated[
-        Phases32, Unit("%"), "Harmonic distortion of the voltage, phases A, B, C"
+        Phases32,
+        Unit("%"),
+        Plausible(100.0),
+        "Harmonic distortion of the voltage, phases A, B, C",
     ]
     u_angle: Annotated[
-        Phases32, Unit("deg"), "Angle of the voltages of phases A, B, C to one another"
+        Phases32,
+        Unit("deg"),
+        Plausible(360.0, signed=True),
+        "Angle of the voltages of phases A, B, C to one another",
     ]
     terminal_p: Annotated[
         Float32,
         secondary("kW"),
+        Plausible("power", signed=True),
         "Active power as the terminal measures it beside the meter",
     ]
     meter_ratio: Annotated[
-        Float32, "CT x PT ratio that the meter or its terminal is set to"
+        Float32,
+        AsReported(),
+        "CT x PT ratio that the meter or its terminal is set to",
     ]
     flags: Annotated[
-        Float32, "Status bits: 1 reversed phase sequence, 2 battery low, 4 relay open"
+        Float32,
+        AsReported(),
+        "Status bits: 1 reversed phase sequence, 2 battery low, 4 relay open",
     ]
     clock_offset: Annotated[
-        Float32, Unit("s"), "How far the meter's clock is ahead of the head-end's"
+        Float32,
+        Unit("s"),
+        AsReported(),
+        "How far the meter's clock is ahead of the head-end's",
     ]
     received: Annotated[
         Times, "When the head-end received it; else the message's timestamp counts"

@@ -6,6 +6,7 @@ from schemas.wire.decoding import (
     decode,
     decode_alert,
     decode_areas,
+    decode_inspections,
 )
 from schemas.wire.encoding import (
     Encoded,
@@ -30,6 +31,7 @@ __all__ = [
     "decode",
     "decode_alert",
     "decode_areas",
+    "decode_inspections",
     "encode",
     "encode_alert",
     "encode_area",

@@ -25,6 +25,7 @@ from schemas.columns import (
     Readings,
     Stages,
 )
+from schemas.inspection import OUTCOME_CODES, Inspection
 from schemas.master import Area, texts
 from schemas.wire.assembly import coded, column, events, faults, subjects
 from schemas.wire.frame import pack, stack, unpack
@@ -86,6 +87,7 @@ RECORD_DECODERS = {
     for kind, record in RECORD_TYPES.items()
 }
 AREA_DECODER = json.Decoder(Area)
+INSPECTION_DECODER = json.Decoder(Inspection)
 ALERT_DECODER = json.Decoder(Alert)
 ARRAY_DECODER = json.Decoder(list[Raw])
 
@@ -126,6 +128,47 @@ def decode_areas(messages: Sequence[Message]) -> tuple[list[Area], list[Rejectio
         else:
             areas.append(area)
     return areas, rejections
+
+
+def decode_inspections(
+    messages: Sequence[Message],
+) -> tuple[dict[str, Inspection | None], list[Rejection]]:
+    """The newest inspection of each id, None if a tombstone (no value) withdraws it; and the rejections."""
+    newest: dict[str, Inspection | None] = {}
+    rejections: list[Rejection] = []
+
+    for index, (key, value, content_type, _) in enumerate(messages):
+        try:
+            name = _area(key)
+            found = None if value is None else _inspection(value, content_type)
+            if not name and found is None:
+                raise RejectedError(Reason.NO_KEY, "withdraws nothing: it has no key")
+            if found and name not in {"", found.inspection}:
+                raise RejectedError(
+                    Reason.BAD_ID, f"key {name}, value {found.inspection}"
+                )
+        except (ValueError, RecursionError) as error:
+            rejections.append(_rejection(value, error, index))
+        else:
+            newest[found.inspection if found else name] = found
+    return newest, rejections
+
+
+def _inspection(value: bytes, content_type: str) -> Inspection:
+    """The inspection of a value. Raises ValueError or RecursionError."""
+    shape = _shape(value, content_type)
+    if isinstance(shape, RejectedError):
+        raise shape
+    found = INSPECTION_DECODER.decode(value)
+    for name in (found.inspection, found.subject, *found.rules, *found.echoes):
+        _check_id(name)
+    for text in filter(None, (found.area, found.source)):
+        _check_id(text)
+    if found.outcome not in OUTCOME_CODES:
+        raise RejectedError(Reason.UNKNOWN_VALUE, f"outcome {found.outcome}")
+    if 0 < found.until < found.since:
+        raise RejectedError(Reason.BAD_TIME, "until is before since")
+    return found
 
 
 def decode_alert(value: bytes) -> Alert:

@@ -52,12 +52,14 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, int]:
         """The first offsets of partitions."""
+        self._find(partitions)
         return await answered(super().beginning_offsets(partitions))
 
     async def end_offsets(
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, int]:
         """The offsets at which partitions end."""
+        self._find(partitions)
         return await answered(super().end_offsets(partitions))
 
     async def position(self, partition: TopicPartition) -> int:
@@ -71,3 +73,8 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no
     async def seek_to_end(self, *partitions: TopicPartition) -> None:
         """Seeks to the ends, so that only new records are read."""
         await answered(super().seek_to_end(*partitions))
+
+    def _find(self, partitions: Sequence[TopicPartition]) -> None:
+        """Has the leaders of all partitions found in one request: aiokafka takes a tenth of a second for each topic."""
+        for topic in {tp.topic for tp in partitions}:
+            self._client.add_topic(topic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
@@ -42,6 +43,14 @@ class _NoTables(TableManager):
         """Lets the consumer subscribe, for there are no tables."""
         await self._update_channels()
         await self.recovery.start()
+
+
+class _Process(faust.Worker):
+    """Ends at once: Faust's own waits a second before it closes the event loop."""
+
+    async def _sentinel_task(self) -> None:
+        """Lets the loop run once more."""
+        await asyncio.sleep(0)
 
 
 class App(faust.App):
@@ -189,8 +198,6 @@ def run(settings: Settings) -> None:
         port = metrics.serve(settings.metrics_host, settings.metrics_port)
         log.info("metrics on http://%s:%d/metrics", settings.metrics_host, port)
     app = App(settings, metrics)
-    worker = faust.Worker(
-        app, quiet=True, override_logging=False, redirect_stdouts=False
-    )
+    worker = _Process(app, quiet=True, override_logging=False, redirect_stdouts=False)
     worker.spinner = None
     worker.execute_from_commandline()

@@ -1,4 +1,4 @@
-"""Archives what passes: reads all source topics and the registry, and commits rows with their offsets to an archive.
+"""Archives what passes: reads source topics, registry and inspections, and commits rows with their offsets.
 
 The archive itself says where to read on, so no consumer group is needed.
 """
@@ -10,17 +10,30 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from math import inf
-from pathlib import Path
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from replay.archive.manifest import ArchiveError, ArchiveManifest
+from replay.archive.manifest import ArchiveManifest
+from replay.archive.storage import ArchiveError
 from replay.archive.writing import ArchiveCommit, ArchiveWriter, open_writer
 from schemas.columns import Batch
+from schemas.inspection import Inspection
 from schemas.master import Area
-from schemas.topics import REGISTRY_TOPIC, SOURCE_TOPICS, TOPIC_KINDS
-from schemas.wire import Message, Reason, Rejection, decode, decode_areas
+from schemas.topics import (
+    INSPECTIONS_TOPIC,
+    REGISTRY_TOPIC,
+    SOURCE_TOPICS,
+    TOPIC_KINDS,
+)
+from schemas.wire import (
+    Message,
+    Reason,
+    Rejection,
+    decode,
+    decode_areas,
+    decode_inspections,
+)
 from streams.kafka.intake import (
     messages_of,
     partition_of,
@@ -33,19 +46,20 @@ from streams.kafka.slices import Table
 from streams.settings import Settings
 
 FETCH_MS = 500  # that a fetch waits for records
-ARCHIVED_TOPICS = (*SOURCE_TOPICS, REGISTRY_TOPIC)
+COMPACTED_TOPICS = (REGISTRY_TOPIC, INSPECTIONS_TOPIC)  # whose older records go
+ARCHIVED_TOPICS = (*SOURCE_TOPICS, *COMPACTED_TOPICS)
 OnCommit = Callable[[ArchiveManifest], None]
 log = logging.getLogger("meterwatch")
 
 
 async def archive(
     settings: Settings,
-    folder: Path,
+    folder: str,
     *,
     once: bool = False,
     on_commit: OnCommit = lambda _: None,
 ) -> None:
-    """Archives into a folder until it is cancelled, or once up to the present ends of the topics.
+    """Archives into a folder or URL until it is cancelled, or once up to the present ends of the topics.
 
     Raises ArchiveError and UnansweredError.
     """
@@ -54,6 +68,7 @@ async def archive(
         settings.zone,
         keep_days=settings.archive_days,
         least_free=int(settings.archive_free_gib * (1 << 30)),
+        shard_rows=settings.archive_shard_rows,
     )
     with writing as writer:
         async with reader(settings) as consumer:
@@ -90,8 +105,11 @@ async def _archive(
             fetched = await consumer.getmany(timeout_ms=FETCH_MS)
         for tp, spans in fetched.items():
             for span in spans:
-                _check_follows(tp, span, due=starts[tp])
-                gathered.add(topics[tp.topic], tp.partition, span)
+                topic = topics[tp.topic]
+                _check_follows(
+                    tp, span, starts[tp], compacted=topic in COMPACTED_TOPICS
+                )
+                gathered.add(topic, tp.partition, span)
                 starts[tp] = span.ends
                 if span.ends >= ends[tp]:
                     unread.discard(tp)
@@ -115,17 +133,19 @@ async def _starts(
         due = manifest.offsets.get(topics[tp.topic], {}).get(tp.partition, first)
         if due > ends[tp]:
             raise _created_anew(tp, due, ends[tp])
-        if due < first and topics[tp.topic] != REGISTRY_TOPIC:
+        if due < first and topics[tp.topic] not in COMPACTED_TOPICS:
             _warn_of_deleted(tp, due, first)
         starts[tp] = max(due, first)
     return starts
 
 
-def _check_follows(tp: TopicPartition, span: FetchedRange, due: int) -> None:
+def _check_follows(
+    tp: TopicPartition, span: FetchedRange, due: int, *, compacted: bool
+) -> None:
     """Warns of deleted records before a fetch. Raises ArchiveError if the fetch repeats records."""
     if span.begins < due:
         raise _created_anew(tp, due, span.begins)
-    if span.begins > due:
+    if span.begins > due and not compacted:
         _warn_of_deleted(tp, due, span.begins)
 
 
@@ -157,6 +177,7 @@ class Gathered:
         self._batches: list[Batch] = []
         self._rows = 0
         self._areas: dict[str, Area] = {}
+        self._inspections: dict[str, Inspection | None] = {}
         self._offsets: dict[str, dict[int, int]] = {}
         self._rejected: Counter[tuple[str, str]] = Counter()
 
@@ -173,6 +194,10 @@ class Gathered:
             areas, rejections = decode_areas(messages)
             self._areas |= {area.area: area for area in areas}
             self._reject(topic, rejections)
+        elif topic == INSPECTIONS_TOPIC:
+            newest, rejections = decode_inspections(messages)
+            self._inspections |= newest
+            self._reject(topic, rejections)
         else:
             self._add_rows(topic, number, messages)
         self._offsets.setdefault(topic, {})[number] = span.ends
@@ -188,7 +213,11 @@ class Gathered:
     def commit(self) -> ArchiveCommit:
         """The commit of all that has come."""
         return ArchiveCommit(
-            self._batches, list(self._areas.values()), self._offsets, self._rejected
+            self._batches,
+            list(self._areas.values()),
+            self._inspections,
+            self._offsets,
+            self._rejected,
         )
 
     def _add_rows(self, topic: str, number: int, messages: list[Message]) -> None:

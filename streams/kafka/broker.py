@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Self
 
@@ -188,8 +189,16 @@ def jars() -> Path:
     if folder.exists():
         return folder
 
-    maven = program("mvn", "Maven, once, to fetch Kafka")
     CACHE_FOLDER.mkdir(exist_ok=True)
+    with (CACHE_FOLDER / "fetching.lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        if not folder.exists():  # another process may have fetched them meanwhile
+            _fetch_jars(project, folder)
+    return folder
+
+
+def _fetch_jars(project: Path, folder: Path) -> None:
+    maven = program("mvn", "Maven, once, to fetch Kafka")
     with tempfile.TemporaryDirectory(dir=CACHE_FOLDER) as scratch:
         fetched = Path(scratch) / "jars"
         _run(
@@ -206,9 +215,7 @@ def jars() -> Path:
             ],
             "fetch its jars",
         )
-        if not folder.exists():  # another process may have been faster
-            fetched.rename(folder)
-    return folder
+        fetched.rename(folder)
 
 
 def free_ports() -> tuple[int, int]:

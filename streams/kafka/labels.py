@@ -82,7 +82,7 @@ def suppressed() -> Iterator[tuple[str, str]]:
 
 def owners() -> Iterator[tuple[str]]:
     """The owners of state that may start afresh, by name."""
-    for name, owner in Engine().owners().items():
+    for name, owner in Engine().state.owners().items():
         if owner.missed and not name.endswith(FINAL_SUFFIX):
             yield (name,)
 

@@ -172,7 +172,7 @@ class LagMonitor:
         partition.counted_rows = counted_rows
         partition.counted_alerts = counted_alerts
 
-        self._metrics.meters.labels(number).set(engine.meters)
+        self._metrics.meters.labels(number).set(len(engine.indexes.meters))
         unknown = self._intake.unknown_meters(partition.number, engine)
         self._metrics.unknown_meters.labels(number).set(unknown)
         self._metrics.saved(

@@ -230,7 +230,8 @@ class Partition:
 
     def _rows_ahead(self, topic: str) -> int:
         """Rows of a topic that come in AHEAD_SECONDS, estimated from the rows received so far."""
-        readings = self.engine.meters * AHEAD_SECONDS // self.engine.settings.interval
+        meters = len(self.engine.indexes.meters)
+        readings = meters * AHEAD_SECONDS // self.engine.settings.interval
         if topic == READS_TOPIC:
             return readings
         received = self.engine.counts

@@ -226,14 +226,18 @@ class Worker:
             else:
                 return
 
-            for partition in self.holdings.partitions.values():
-                if not partition.written.set:
-                    await self._checkpoints.take(partition)
+            # They are new and small: their checkpoints are on their way together.
+            new = [
+                partition
+                for partition in self.holdings.partitions.values()
+                if not partition.written.set
+            ]
+            await asyncio.gather(*map(self._checkpoints.take, new))
 
             self.generation = generation
             self._handed_over.clear()
             meters = sum(
-                partition.engine.meters
+                len(partition.engine.indexes.meters)
                 for partition in self.holdings.partitions.values()
             )
             log.info(

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,16 +16,17 @@ from detectors.rule import ALL_RULES, Rule
 from detectors.rulebook import EMPTY_RULEBOOK, applied
 from detectors.snapshots import SnapshotError
 from replay.history import Source, arrival_groups, arrivals
+from replay.shards import WholeHistory
 from schemas.alert import Alert
-from schemas.columns import LATEST_TIME, Batch, Readings, Times
+from schemas.columns import Batch, Readings, Times
 from schemas.rules import Rulebook
-from schemas.units import DAY_SECONDS
 from streams.local.progress import Progress
 from streams.local.store import STORE_ADVICE, Store, StoreError
 
 CHECKPOINT_SECONDS = 2.0
 STEP_SECONDS = 1.0  # of a step, so that progress is saved and shown by time
 FIRST_ROWS = 500  # rows of the first step, from which the pace is learned
+Judged = TypeVar("Judged")
 
 
 def follow(
@@ -37,36 +39,69 @@ def follow(
     notify: Callable[[str], None] = lambda _: None,
     rulebook: Rulebook = EMPTY_RULEBOOK,
     rules: Mapping[str, Rule] = ALL_RULES,
+    has_brakes: bool = True,
+    whole: WholeHistory | None = None,
 ) -> Progress:
     """Judges a source, of a known zone and interval, from its progress in the store to its end. Raises StoreError.
 
     Calls `on_progress` after every step, and `notify` with news of the store. The rest of the source is judged by
-    `rulebook`.
+    `rulebook`. A shard comes with what it knows of the `whole` history.
     """
     progress = store.progress(name)
     if progress.done:
         return progress
     before = store.rulebook()
-    engine = Engine(applied(before, rules), zone=source.zone, interval=source.interval)
-    engine.enroll(store.enroll(source.areas))
+    engine = Engine(
+        applied(before, rules),
+        zone=source.zone,
+        interval=source.interval,
+        has_brakes=has_brakes,
+    )
+    places = whole.places if whole else {}
+    engine.enroll(store.enroll(source.areas, places))
     _restore(engine, store, notify)
 
-    counted = Counter(engine.counts)
     changed: dict[str, Alert] = {}  # since the last checkpoint, by id
     if rulebook != before:
         changed = {alert.id: alert for alert in engine.adopt(applied(rulebook, rules))}
 
-    began = saved = time.monotonic()
+    def judge(batch: Batch) -> list[Alert]:
+        return [*engine.step(batch), *engine.shadowed]
+
+    saved = time.monotonic()
+    for alerts in judged_steps(source, judge, engine, progress, whole):
+        changed.update((alert.id, alert) for alert in alerts)
+        on_progress(progress)
+        if time.monotonic() - saved >= every:
+            store.save(progress, engine.snapshot(), changed.values(), rulebook)
+            saved = time.monotonic()
+            changed = {}
+
+    store.save(progress, engine.snapshot(), changed.values(), rulebook)
+    return progress
+
+
+def judged_steps(
+    source: Source,
+    judge: Callable[[Batch], Judged],
+    engine: Engine,
+    progress: Progress,
+    whole: WholeHistory | None = None,
+) -> Iterator[Judged]:
+    """What `judge` makes of a source from the progress on, a portion at a time; updates the progress of `engine`."""
+    counted = Counter(engine.counts)
+    progress.began = progress.began or progress.first
+    if whole and not progress.first:
+        progress.first, progress.began = whole.first, whole.began
+    began = time.monotonic()
     pace = Pace()
     for batch, ends in portions(source.batches, progress, pace):
-        last_receipts = engine.last_read.copy()
-        alerts = [*engine.step(batch), *engine.shadowed]
-        changed.update((alert.id, alert) for alert in alerts)
+        last_read = engine.reorder.last_read.copy()
+        progress.began = progress.began or int(batch.at[0])
+        judged = judge(batch)
         _note_rows(progress, batch, ends=ends)
-        progress.meter_days += _observed_days(
-            engine, batch, last_receipts, progress.first
-        )
-        progress.meters = engine.meters
+        progress.watched(_observed_seconds(engine, batch, last_read, progress.began))
+        progress.meters = len(engine.indexes.meters)
 
         now = time.monotonic()
         pace.rows = max(int(len(batch) / max(now - began, 1e-6) * STEP_SECONDS), 1)
@@ -74,18 +109,14 @@ def follow(
         began = now
         progress.count(Counter(engine.counts) - counted)
         counted = Counter(engine.counts)
-        on_progress(progress)
-
-        if now - saved >= every:
-            store.save(progress, engine.snapshot(), changed.values(), rulebook)
-            saved = time.monotonic()
-            changed = {}
+        yield judged
 
     progress.done = True
     progress.shared = engine.indexes.meters.shared()
+    if whole:
+        known = engine.indexes.meters.known.values()
+        progress.meter_ids = [meter for meters in known for meter in meters]
     progress.strangers = source.tally.named.strangers()
-    store.save(progress, engine.snapshot(), changed.values(), rulebook)
-    return progress
 
 
 def _restore(engine: Engine, store: Store, notify: Callable[[str], None]) -> None:
@@ -145,25 +176,22 @@ def portions(
                 break
 
 
-def _observed_days(
-    engine: Engine, batch: Batch, last_receipts: Times, first: int
-) -> float:
-    """Meter days that a batch adds: for each meter, from its receipt before the batch to its last in it.
+def _observed_seconds(
+    engine: Engine, batch: Batch, last_read: Times, began: int
+) -> int:
+    """Seconds of meters that a batch adds: for each meter, from its last reading before the batch to its last in it.
 
-    A new meter counts from its first row, and a meter of earlier sources from the first row of this source.
+    A new meter counts from its first row, and a meter of earlier sources from the beginning of this one. The sum is
+    the same for any cut into batches.
     """
     if not isinstance(batch, Readings):
-        return 0.0
-    after = engine.last_read
+        return 0
+    after = engine.reorder.last_read
     before = np.zeros(len(after), np.int64)
-    before[: len(last_receipts)] = np.where(
-        last_receipts > 0, np.maximum(last_receipts, first), 0
-    )
+    before[: len(last_read)] = last_read
 
-    slots = engine.indexes.meters.slots(batch)
+    slots, first_rows = np.unique(engine.indexes.meters.slots(batch), return_index=True)
     is_new = before[slots] == 0
-    if is_new.any():
-        first_rows = np.full(len(after), LATEST_TIME)
-        np.minimum.at(first_rows, slots[is_new], arrivals(batch)[is_new])
-        before = np.where(before == 0, first_rows, before)
-    return float(np.maximum(after - before, 0).sum()) / DAY_SECONDS
+    before[slots[is_new]] = batch.at[first_rows[is_new]]
+    gained = after[slots] - np.maximum(before[slots], began)
+    return int(np.maximum(gained, 0).sum())

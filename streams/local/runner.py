@@ -1,43 +1,60 @@
-"""The local runner: one process, no broker; alerts and progress in one SQLite file.
+"""The local runner: no broker; alerts and progress in one SQLite file.
 
 A transaction writes the alerts since the last one, the engine's state and the progress in the source. A process that
-is killed at any moment goes on where it stopped, and ends with the same alerts. Time is the source's own.
+is killed at any moment goes on where it stopped, and ends with the same alerts. Time is the source's own. Several
+processes judge a shard each; storm brake and budget, which span areas, are decided in the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
 
-from detectors.publication import SHADOW_STATUS
-from detectors.rule import Rule
+from detectors.policy import braked
+from detectors.rule import SHADOW_STATUS, Rule
 from detectors.rulebook import EMPTY_RULEBOOK, applied, rules_of
+from replay.archive.manifest import read_manifest
+from replay.archive.reading import archive_at
+from replay.archive.selection import ArchivedRows
+from replay.archive.storage import is_url, storage_of
 from replay.history import Source, nothing_read
+from replay.shards import Shard, joined_source
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.rules import Rulebook
+from streams.histories import opened_shard, passed_of, section_of
 from streams.json_output import show_json
 from streams.lines import gravest, line
 from streams.local.follow import CHECKPOINT_SECONDS, follow
-from streams.local.progress import Progress
+from streams.local.progress import Progress, joined_progress
 from streams.local.progress_display import ProgressDisplay
-from streams.local.store import STORE_ADVICE, Store, StoreError
+from streams.local.store import STORE_ADVICE, Store, StoreError, claimed
 from streams.local.summary import show_summary, summarise
 from streams.report.page import Picture, Watched, page, pictured
 from streams.report.subjects import JudgedBy
 from streams.settings import Settings
+from streams.shards import Jobs, OnPassed, asked
+
+_STANDARD_ERROR = Console(stderr=True, highlight=False)
 
 
 def identity(paths: Sequence[str]) -> str:
     """The name of the paths' present content: a file that changes is another source."""
     names = ":".join(paths)
     lines = [names]
-    for path in map(Path, paths):
+    for given in paths:
+        if is_url(given):
+            archived = read_manifest(storage_of(given))
+            lines += [file.name for file in archived.files]
+            continue
+
+        path = Path(given)
         files = [path] if path.exists() else []
         if path.is_dir():
             files = sorted(path.rglob("*"))
@@ -58,37 +75,25 @@ def run(
     rulebook: Rulebook = EMPTY_RULEBOOK,
     top: int = 0,
     report: Path | None = None,
+    jobs: int = 1,
 ) -> None:
     """Watches files, folders or a simulated town; prints the result and the `top` alerts; writes the report.
 
-    The settings' zone and interval hold if the source does not name its own. Raises ValueError, with advice, for a
-    source or a store that cannot be used.
+    The settings' zone and interval hold if the source does not name its own. So many `jobs` judge a shard each and
+    write to the one store. Raises ValueError, with advice, for a source or a store that cannot be used.
     """
-    out = Console(highlight=False)
-    err = Console(stderr=True, highlight=False)
-    rules = rules_of(settings.voltage_limits)
-    with Store(store) as kept, kept.claimed():
-        source = opened(paths, settings)
-        name = identity(paths)
-        _show_start(kept, kept.progress(name), source, rulebook, err)
-        with ProgressDisplay(err, source, quiet=as_json) as bar:
-            progress = follow(
-                source,
-                kept,
-                name,
-                every=every,
-                on_progress=bar,
-                notify=err.print,
-                rulebook=rulebook,
-                rules=rules,
-            )
+    with claimed(store):
+        watch = _Watch(tuple(paths), store, settings, rulebook, every, identity(paths))
+        watched = _watched(watch, jobs, quiet=as_json)
+        source, progress = watched.source, watched.progress
         if not progress.rows:
             raise nothing_read(source.name, source.tally)
 
-        judged = kept.alerts(shadow=True)
+        judged = _braked_alerts(store)
         alerts = [alert for alert in judged if alert.suppressed_by != SHADOW_STATUS]
         if report:
-            pictures = _pictures(alerts, source, paths, applied(rulebook, rules))
+            rules = applied(rulebook, rules_of(settings.voltage_limits))
+            pictures = _pictures(alerts, source, paths, rules)
             html = page(_report_input(progress, alerts, source, pictures))
             report.write_text(html, encoding="utf-8")
         summary = summarise(progress, judged, source)
@@ -96,6 +101,7 @@ def run(
             show_json(summary | {"list": judged})
             return
 
+        out = Console(highlight=False)
         show_summary(summary, out)
         for alert in gravest(alerts, top):
             out.print(line(alert, ZoneInfo(source.zone), chinese=False), soft_wrap=True)
@@ -103,32 +109,93 @@ def run(
             out.print(f"The report, with the curves: [bold]{report}[/]", soft_wrap=True)
 
 
-def opened(paths: Sequence[str], settings: Settings) -> Source:
-    """The source of the paths, with a zone and an interval."""
-    source = open_sources(paths)
-    return replace(
-        source,
-        zone=source.zone or settings.zone,
-        interval=source.interval or settings.interval,
+class _Watched(NamedTuple):
+    """A source, or a shard of one, that was read to its end."""
+
+    source: Source
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Asks for a source judged to its end, with alerts and progress in a store."""
+
+    paths: tuple[str, ...]
+    store: Path
+    settings: Settings
+    rulebook: Rulebook
+    every: float
+    name: str  # of the source in the store
+    known: Mapping[str, int] = field(default_factory=dict)  # areas' shards
+
+    def __call__(self, shard: Shard, on_passed: OnPassed) -> _Watched:
+        """Judges a shard, without storm brake and budget. Raises StoreError."""
+        source, whole = opened_shard(self.paths, self.settings, shard, self.known)
+        with Store(self.store, shard) as kept:
+            progress = follow(
+                source,
+                kept,
+                self.name,
+                every=self.every,
+                on_progress=passed_of(source, on_passed),
+                notify=_STANDARD_ERROR.print if shard.number == 0 else lambda _: None,
+                rulebook=self.rulebook,
+                rules=rules_of(self.settings.voltage_limits),
+                has_brakes=False,
+                whole=whole,
+            )
+        return _Watched(replace(source, batches=iter(())), progress)
+
+
+def _watched(watch: _Watch, jobs: int, *, quiet: bool) -> _Watched:
+    """The whole source, of all its shards. Raises StoreError."""
+    with Store(watch.store) as kept:
+        known = kept.divided(jobs)
+        shards = [kept.of(Shard(number, jobs)) for number in range(jobs)]
+        _show_start(shards, watch)
+    # the store is closed: a connection must not pass into another process
+    with ProgressDisplay(_STANDARD_ERROR, quiet=quiet) as bar:
+        parts = asked(replace(watch, known=known), Jobs(jobs), bar)
+
+    source = joined_source([part.source for part in parts])
+    return _Watched(source, joined_progress([part.progress for part in parts]))
+
+
+def _show_start(shards: Sequence[Store], watch: _Watch) -> None:
+    """Prints how much of a source a store has already. Raises StoreError if all was judged by other rules."""
+    parts = [shard.progress(watch.name) for shard in shards]
+    before = joined_progress(parts)
+    if not before.batches:
+        return
+
+    name = " ".join(watch.paths)
+    by_others = any(
+        part.batches and shard.rulebook() != watch.rulebook
+        for shard, part in zip(shards, parts, strict=True)
     )
-
-
-def _show_start(
-    store: Store, before: Progress, source: Source, rulebook: Rulebook, console: Console
-) -> None:
-    """Prints how much of a source the store has already. Raises StoreError if all was judged by other rules."""
-    if before.batches and store.rulebook() != rulebook:
+    if by_others:
         if before.done:
             raise StoreError(
-                f"{store.path} holds all of {source.name} as other rules judged it; {STORE_ADVICE}"
+                f"{watch.store} holds all of {name} as other rules judged it; {STORE_ADVICE}"
             )
-        console.print(
-            f"{store.path} holds {before.rows:,} rows as other rules judged them; these hold for what follows"
+        _STANDARD_ERROR.print(
+            f"{watch.store} holds {before.rows:,} rows as other rules judged them; these hold for what follows"
         )
     if before.done:
-        console.print(f"{store.path} holds all of {source.name}: nothing new to read")
-    elif before.batches:
-        console.print(f"going on after {before.rows:,} rows that {store.path} holds")
+        _STANDARD_ERROR.print(f"{watch.store} holds all of {name}: nothing new to read")
+    else:
+        _STANDARD_ERROR.print(
+            f"going on after {before.rows:,} rows that {watch.store} holds"
+        )
+
+
+def _braked_alerts(path: Path) -> list[Alert]:
+    """All alerts of a store, as storm brake and budget have them; their marks are written."""
+    with Store(path) as kept:
+        section = section_of(kept.areas(of_all_shards=True))
+        alerts = braked(kept.alerts(shadow=True), section)
+        kept.mark(alerts)
+        return alerts
 
 
 def _pictures(
@@ -137,10 +204,12 @@ def _pictures(
     paths: Sequence[str],
     rules: Sequence[Rule],
 ) -> list[Picture]:
-    """Alerts with their curves, from a second reading of the source."""
+    """Alerts with their curves, from a second reading of the source, or of some rows if it is an archive."""
+    archive = archive_at(paths[0]) if len(paths) == 1 else None
+    history = ArchivedRows(archive) if archive else open_sources(paths).batches
     judged_by = JudgedBy(source.areas, rules, source.zone, source.interval)
     shown = gravest(alerts, len(alerts))
-    return pictured(shown, open_sources(paths).batches, judged_by)
+    return pictured(shown, history, judged_by)
 
 
 def _report_input(

@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from detectors.publication import SHADOW_STATUS
+from detectors.rule import SHADOW_STATUS
 from replay.history import Source
 from schemas.alert import Alert
+from schemas.columns import Readings
 from streams.local.progress import Progress
 from streams.times import local_time
 
@@ -45,8 +46,8 @@ def summarise(
         "days": round(progress.days, 2),
         "meter_days": round(progress.meter_days, 2),
         "counts": {
-            kind: _outcome_counts(outcomes)
-            for kind, outcomes in progress.counts.items()
+            kind: _outcome_counts(progress.counts[kind])
+            for kind in sorted(progress.counts, key=_place_of_kind)
         },
         "refused": dict(source.rejected),
         "mended": dict(source.tally.mended),
@@ -57,6 +58,11 @@ def summarise(
             for rule, count in sorted(rules.items())
         },
     }
+
+
+def _place_of_kind(kind: str) -> tuple[bool, str]:
+    """Readings first, then the others by name."""
+    return kind != Readings.kind, kind
 
 
 def _notes_of(progress: Progress) -> list[str]:
@@ -76,7 +82,8 @@ def _outcome_counts(outcomes: Mapping[str, dict[str, int]]) -> dict[str, Any]:
     for outcome in ROW_OUTCOMES:
         reasons = outcomes.get(outcome, {})
         has_reasons = outcome in REASONED_OUTCOMES
-        counts[outcome] = reasons if has_reasons else sum(reasons.values())
+        by_reason = dict(sorted(reasons.items()))
+        counts[outcome] = by_reason if has_reasons else sum(reasons.values())
     return counts
 
 

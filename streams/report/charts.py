@@ -76,18 +76,9 @@ class _Axes:
 
     def values(self) -> str:
         """Grid lines and names along the values, at round numbers."""
-        rough = (self.high - self.low) / 4
-        power = 10.0 ** np.floor(np.log10(rough))
-        step = next(
-            power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough
-        )
-        decimals = max(0, int(np.ceil(-np.log10(step) - 1e-9)))
-
         lines = []
-        first = np.ceil(self.low / step) * step
-        for value in np.arange(first, self.high + step * 1e-6, step):
+        for value, name in round_values(self.low, self.high):
             place = self.y(value)
-            name = f"{value + 0.0:,.{decimals}f}"  # + 0.0 makes -0 a 0
             lines.append(
                 f'<line class="grid" x1="{LEFT_MARGIN}" y1="{place:.1f}" x2="{CHART_WIDTH - RIGHT_MARGIN}" '
                 f'y2="{place:.1f}"/>'
@@ -107,6 +98,24 @@ class _Axes:
             f'<text class="raised-name" x="{min(raised, CHART_WIDTH - 20):.1f}" y="{TOP_MARGIN - 9}" '
             f'text-anchor="middle">raised</text>'
         )
+
+
+def round_values(low: float, high: float) -> list[tuple[float, str]]:
+    """About five round values between two, with their names.
+
+    >>> round_values(0, 0.9)
+    [(0.0, '0.00'), (0.25, '0.25'), (0.5, '0.50'), (0.75, '0.75')]
+    """
+    rough = (high - low) / 4
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = next(
+        power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough
+    )
+    decimals = next(n for n in range(16) if np.isclose(round(step, n), step, 1e-9))
+
+    first = np.ceil(low / step) * step
+    values = np.arange(first, high + step * 1e-6, step).tolist()
+    return [(value, f"{value + 0.0:,.{decimals}f}") for value in values]  # -0 is 0
 
 
 def _chart(inside: str) -> str:

@@ -1,6 +1,6 @@
 """The rows around alerts, and the pictures that their rules draw from them.
 
-A second reading of the history keeps only the rows of the subjects that are shown.
+A second reading of the history keeps only the rows of the subjects that are shown; of an archive only these are read.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from detectors.curves.contract import (
     DRAWN_COLUMNS,
     Curve,
+    Near,
     OfficeTimeline,
     TimelineChart,
 )
 from models.master.calendar import day_of, midnights
 from models.state.runs import grouped
+from replay.archive.selection import WantedRows
 from schemas.alert import Alert
 from schemas.columns import (
+    EARLIEST_TIME,
+    LATEST_TIME,
     AreaDays,
     Batch,
     Column,
@@ -58,7 +62,7 @@ class Evidence:
         self._subjects = Subjects(alerts, judged_by)
 
         # What is shown: meters, whole areas, and rows of the office by kind and area.
-        self._meters: set[tuple[str, str]] = set()
+        self._meters: dict[tuple[str, str], tuple[int, int]] = {}  # with their spans
         self._balanced: set[str] = set()
         self._offices: dict[type[Batch], set[str]] = defaultdict(set)
         self._reading_columns = {"at", "kwh"}
@@ -71,7 +75,7 @@ class Evidence:
             elif curve.kind is AreaDays:
                 self._balanced.add(alert.area)
             else:
-                self._meters.add(self._subjects.meter(alert))
+                self._widen(self._subjects.meter(alert), curve.near, alert)
                 self._reading_columns |= {*curve.reads} & DRAWN_COLUMNS[Readings]
 
         self._names: Names = ()  # of the latest readings
@@ -80,6 +84,29 @@ class Evidence:
         # kWh in and out by area and day
         self._energy: dict[str, dict[int, Column]] = defaultdict(dict)
         self._office_rows: dict[type[Batch], list[Batch]] = defaultdict(list)
+
+    def wanted(self) -> list[WantedRows]:
+        """The rows that the pictures need, each once."""
+        columns = frozenset(self._reading_columns - {"at"})
+        areas = [WantedRows(Readings, area, columns=columns) for area in self._balanced]
+        meters = [
+            WantedRows(Readings, area, meter, *span, columns)
+            for (area, meter), span in self._meters.items()
+            if area not in self._balanced
+        ]
+        office = [
+            WantedRows(kind, area)
+            for kind, names in self._offices.items()
+            for area in names
+        ]
+        return sorted([*areas, *meters, *office], key=lambda wish: wish[1:3])
+
+    def _widen(self, meter: tuple[str, str], near: Near, alert: Alert) -> None:
+        """Makes a meter's span of time reach around an alert."""
+        since = max(alert.since - near.before, EARLIEST_TIME)
+        until = min(alert.raised + near.after, LATEST_TIME - 1)
+        known = self._meters.get(meter, (LATEST_TIME, EARLIEST_TIME))
+        self._meters[meter] = min(known[0], int(since)), max(known[1], int(until))
 
     def collect(self, batch: Batch) -> None:
         """Keeps the rows of a batch that are needed."""

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from detectors.curves.contract import TimelineChart
 from detectors.rule import ALL_RULES
+from replay.archive.selection import ArchivedRows
 from replay.scoring import Finding, Score
 from replay.simulation.happenings import Planted
 from schemas.alert import Alert
@@ -75,7 +76,9 @@ class Watched:
 
 
 def pictured(
-    alerts: Iterable[Alert], batches: Iterable[Batch], judged_by: JudgedBy
+    alerts: Iterable[Alert],
+    history: Iterable[Batch] | ArchivedRows,
+    judged_by: JudgedBy,
 ) -> list[Picture]:
     """The first of the alerts of each rule with its picture, from another reading of the history."""
     first: dict[str, Alert] = {}
@@ -83,7 +86,9 @@ def pictured(
         first.setdefault(alert.rule, alert)
 
     evidence = Evidence(first.values(), judged_by)
-    for batch in batches:
+    if isinstance(history, ArchivedRows):
+        history = history.batches(evidence.wanted())
+    for batch in history:
         evidence.collect(batch)
 
     return [

@@ -14,6 +14,7 @@ from detectors.engine import Engine
 from detectors.rulebook import EMPTY_RULEBOOK, applied, changes
 from schemas.alert import Alert
 from schemas.columns import LATEST_TIME, Batch, DeviceEvents, Payments, Readings
+from schemas.inspection import Inspection
 from schemas.master import Area, Meter, Transformer
 from schemas.rules import Rulebook, RulebookError
 from schemas.wire import (
@@ -25,6 +26,7 @@ from schemas.wire import (
     decode,
     decode_alert,
     decode_areas,
+    decode_inspections,
     encode,
     encode_alert,
     encode_area,
@@ -63,6 +65,16 @@ SAMPLE_AREA = Area(
 )
 
 
+SAMPLE_INSPECTION = Inspection(
+    inspection="case 7",
+    subject="M1",
+    area="A1",
+    since=EVENT_TIME,
+    outcome="bypass",
+    verdict="true",
+    inclusion=0.25,
+    rules=["zero_usage"],
+)
 SAMPLE_RULEBOOK = Rulebook(
     {
         "zero_usage": edition(
@@ -261,6 +273,18 @@ def test_areas_are_read_or_rejected(damaged_areas):
     assert len(areas) + len(refusals) == len(values)
     for area in areas:
         assert decode_areas([(*encode_area(area), 0)]) == ([area], [])
+
+
+@bounded(37)
+@given(st.lists(corrupted(st.just(msgspec.json.encode(SAMPLE_INSPECTION))), max_size=4))
+def test_inspections_are_read_or_rejected(values):
+    for value in values:
+        found, refusals = decode_inspections([(None, value, "", 0)])
+        assert len(found) + len(refusals) == 1
+        for name, inspection in found.items():
+            again = msgspec.json.encode(inspection)
+            kept = decode_inspections([(name.encode(), again, "", 0)])
+            assert kept == ({name: inspection}, [])
 
 
 @bounded(37)

@@ -61,7 +61,7 @@ def test_a_snapshot_is_whole_or_refused(value):
         assert value == restored.snapshot() == SOUND_SNAPSHOT
 
 
-GOLDEN_STATE, GOLDEN_HISTORY = goldens.load_golden(goldens.names()[-1])
+GOLDEN_STATE, GOLDEN_HISTORY = goldens.last_golden()
 GOLDEN_TREE = goldens.opened(GOLDEN_STATE)
 GOLDEN_BODY = msgspec.msgpack.decode(GOLDEN_STATE)["body"]
 
@@ -197,7 +197,7 @@ def stored() -> tuple[bytes, bytes | None]:
         half = engine()
         alerts = [alert for batch in SOURCE_BATCHES[:2] for alert in half.step(batch)]
         with Store(path) as store:
-            store.enroll(SOURCE_AREAS)
+            store.enroll(SOURCE_AREAS, {})
             store.save(Progress("s", batches=2), half.snapshot(), alerts)
         file = path.read_bytes()
         with Store(path) as store:

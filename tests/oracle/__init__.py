@@ -7,8 +7,11 @@ the grace period; the order of arrival decides only which reading of a meter com
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from itertools import pairwise
 from zlib import crc32
+
+import numpy as np
 
 from schemas.columns import DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area
@@ -40,14 +43,20 @@ def expected(stream: Stream) -> Endings:
     endings: Endings = {}
     areas = {area.area: area for area in stream.areas}
     nights = midnights(stream)
-    unique: dict[str, Row] = {}
+    unique: dict[Hashable, Row] = {}
     for row in stream.rows:
-        unique.setdefault(repr(row), row)
+        unique.setdefault(contents(row), row)
 
     for name in dict.fromkeys(row.area for row in stream.rows):
         rows = [row for row in unique.values() if row.area == name]
         endings |= area_endings(stream, name, areas.get(name), rows, nights)
     return endings
+
+
+def contents(row: Row) -> Hashable:
+    """All that a row says, NaN equal to NaN."""
+    columns = {name: np.asarray(value).tobytes() for name, value in row.columns.items()}
+    return row.kind, row.area, row.subject, row.at, *columns.items()
 
 
 def area_endings(

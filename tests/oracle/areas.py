@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
+from operator import itemgetter
 from zoneinfo import ZoneInfo
 
 from schemas.columns import Readings
@@ -89,9 +91,8 @@ def intervals_of(
         for end in range(start + interval, midnight + 1, interval):
             last: dict[str, Facts] = {}
             for name, readings in validated.items():
-                for reading in readings:
-                    if end - interval < reading["at"] <= end:
-                        last[name] = reading
+                if found := readings_between(readings, end - interval, end):
+                    last[name] = found[-1]
             if last:
                 ends[end] = last
     return ends
@@ -292,8 +293,9 @@ def days_of_meters(
 
 
 def readings_between(readings: list[Facts], start: int, end: int) -> list[Facts]:
-    """The readings after `start`, up to `end`."""
-    return [reading for reading in readings if start < reading["at"] <= end]
+    """The readings after `start`, up to `end`, of readings in order of time."""
+    first = bisect_right(readings, start, key=itemgetter("at"))
+    return readings[first : bisect_right(readings, end, first, key=itemgetter("at"))]
 
 
 def any_measured(readings: list[Facts]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cache
 from itertools import pairwise
 from statistics import median
 from zoneinfo import ZoneInfo
@@ -103,12 +104,18 @@ class Page:
 # Days, and means that fade.
 
 
+@cache
+def chinese_holidays(year: int) -> holidays.HolidayBase:
+    """China's public holidays of a year and of the years beside it."""
+    years = range(year - 1, year + 2)
+    return holidays.country_holidays("CN", years=years, language="en_US")
+
+
 def kind_of(day: date, zone: str) -> str:
     """A weekday's number, `holiday` or `festival`."""
     if zone not in CHINA_ZONES:
         return str(day.weekday())
-    years = range(day.year - 1, day.year + 2)
-    public = holidays.country_holidays("CN", years=years, language="en_US")
+    public = chinese_holidays(day.year)
     spring = min(
         other
         for other, name in public.items()

@@ -8,6 +8,7 @@ from detectors.area_times import AreaTimes
 from detectors.outcomes import RowOutcomes
 from detectors.reorder.buffer import ReorderBuffer
 from detectors.reorder.reading_batch import ClockObservation, ReadingBatch
+from detectors.step_end import StepEnd
 from detectors.windows import WindowJudges
 from models.days.facts import Facts, facts_of
 from models.days.open_days import OpenDays
@@ -34,6 +35,7 @@ class ReadingWatch:
         open_days: OpenDays,
         reorder: ReorderBuffer,
         windows: WindowJudges,
+        step_end: StepEnd,
         areas: AreaTimes,
         outcomes: RowOutcomes,
         interval: int,
@@ -43,12 +45,13 @@ class ReadingWatch:
         self._reorder = reorder
         self._validation = reorder.validation
         self._windows = windows
+        self._step_end = step_end
         self._areas = areas
         self._outcomes = outcomes
         self._interval = interval
 
     def step(self, readings: Readings, areas: Codes) -> list[Alert]:
-        """Validate, judge and store readings, and judge the windows that they make due."""
+        """Validate, judge and store readings, judge the windows that they make due, and publish."""
         batch = self._sequenced(readings, areas)
         with np.errstate(invalid="ignore", divide="ignore"):
             alerts, duplicate = self._judge(batch)
@@ -58,10 +61,10 @@ class ReadingWatch:
             self._areas.watermarks[areas], watermarks[areas]
         )
         self._count(batch, duplicate)
-        return alerts
+        return self._step_end.publish(alerts)
 
     def pass_time(self, quiet_time: int, until: int) -> list[Alert]:
-        """Judge what falls due in silent areas by `quiet_time`, on the way to `until`."""
+        """Judge, and do not yet publish, what falls due in silent areas by `quiet_time`, on the way to `until`."""
         alerts = self._judge_late(dict.fromkeys(self._reorder.late, quiet_time))
         for window in self._open_days.tick(quiet_time, until):
             alerts += self._windows.push(window)

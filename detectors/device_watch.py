@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from detectors.area_times import AreaTimes
 from detectors.outcomes import RowOutcomes
-from detectors.policy import Policy
+from detectors.publication import Publication
 from detectors.timeline_judges import TimelineJudges
 from models.timelines.device_reports import Reports
 from schemas.alert import Alert
@@ -18,29 +18,29 @@ class DeviceWatch:
         self,
         reports: Reports,
         judges: TimelineJudges,
-        policy: Policy,
+        publication: Publication,
         areas: AreaTimes,
         outcomes: RowOutcomes,
     ) -> None:
         self._reports = reports
         self._judges = judges
-        self._policy = policy
+        self._publication = publication
         self._areas = areas
         self._outcomes = outcomes
 
     def step(self, batch: DeviceEvents, areas: Codes) -> list[Alert]:
-        """Judge events; the alerts as policy has them, with earlier ones that the events revise."""
+        """Judge events; the alerts as published, with earlier ones that the events revise."""
         batch, areas = self._outcomes.at_plausible_times(batch, areas)
         slots = self._reports.index.slots(batch)
         alerts: list[Alert] = []
         for rows in self._reports.unique_passes(batch, slots):
             events = batch.select(rows)
             alerts += self._judge(events, slots[rows], areas[rows])
-        return alerts
+        return self._publication.publish(alerts)
 
     def _judge(self, events: DeviceEvents, slots: Codes, areas: Codes) -> list[Alert]:
         """Judge events of distinct meters."""
-        revised, known = self._policy.note_events(events)
+        revised, known = self._publication.note_events(events)
         touched, again, late = self._reports.record(
             events, slots, areas, self._areas.watermarks
         )
@@ -50,4 +50,5 @@ class DeviceWatch:
         self._outcomes.count(events, "late", fresh_late)
         self._outcomes.count(events, "duplicate", duplicate)
         self._outcomes.count(events, "judged", len(events) - duplicate - fresh_late)
-        return revised + self._policy.apply(self._judges.judge("incidents", touched))
+        judged = self._judges.judge("incidents", touched)
+        return revised + self._publication.apply(judged)

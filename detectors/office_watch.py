@@ -12,7 +12,8 @@ import numpy as np
 
 from detectors.area_times import AreaTimes
 from detectors.outcomes import RowOutcomes
-from detectors.pipelines import AllTimelines, Judges
+from detectors.pipelines import Judges
+from detectors.step_end import StepEnd
 from detectors.timeline_judges import TimelineJudges
 from models.meters.attempts import Failures
 from models.meters.prepaid import Balances
@@ -52,7 +53,7 @@ class OfficeWatch:
         self,
         judges: Judges,
         timeline_judges: TimelineJudges,
-        timelines: AllTimelines,
+        step_end: StepEnd,
         areas: AreaTimes,
         outcomes: RowOutcomes,
         grace: int,
@@ -60,7 +61,8 @@ class OfficeWatch:
         self._payments = judges.plain["payments"]
         self._attempts = judges.plain["attempts"]
         self._judges = timeline_judges
-        self._timelines = timelines
+        self._timelines = timeline_judges.timelines
+        self._step_end = step_end
         self._areas = areas
         self._outcomes = outcomes
         self._grace = grace
@@ -84,7 +86,17 @@ class OfficeWatch:
             if isinstance(feature, (Failures, Balances)):
                 feature.reset_after_loss()
 
-    def judge_run(
+    def step(self, batch: Payments | Stages, areas: Codes) -> list[Alert]:
+        """Judge and publish payments or stages in runs; timelines fall due after each."""
+        batch, areas = self._outcomes.at_plausible_times(batch, areas)
+        published: list[Alert] = []
+        done = 0
+        while done < len(batch):
+            alerts, done = self._judge_run(batch, areas, done)
+            published += self._step_end.publish(alerts)
+        return published
+
+    def _judge_run(
         self, batch: Payments | Stages, areas: Codes, start: int
     ) -> tuple[list[Alert], int]:
         """Judge the rows from `start` on that are in order of time; the alerts, and the row after them."""

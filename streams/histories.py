@@ -1,0 +1,63 @@
+"""Histories as the commands open them, whole or in shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+from replay.history import Source
+from replay.shards import Shard, WholeHistory, sharded
+from replay.sources import open_sources
+from schemas.master import Area
+from streams.local.progress import Passed, Progress
+from streams.settings import Settings
+from streams.shards import OnPassed
+
+NO_PLACES: Mapping[str, int] = MappingProxyType({})
+
+
+def section_of(areas: Iterable[Area]) -> Callable[[str], str]:
+    """The section that looks after an area; the area itself if it is not known."""
+    sections = {area.area: area.section for area in areas}
+    return lambda area: sections.get(area, area)
+
+
+def opened(paths: Sequence[str], settings: Settings) -> Source:
+    """The source of the paths, with a zone and an interval."""
+    source = open_sources(paths)
+    return replace(
+        source,
+        zone=source.zone or settings.zone,
+        interval=source.interval or settings.interval,
+    )
+
+
+def opened_shard(
+    paths: Sequence[str],
+    settings: Settings,
+    shard: Shard,
+    known: Mapping[str, int] = NO_PLACES,
+) -> tuple[Source, WholeHistory | None]:
+    """A shard of the source of the paths, and what it knows of the whole if it is not the whole."""
+    source = opened(paths, settings)
+    if shard.count == 1:
+        return source, None
+    return sharded(source, shard, known)
+
+
+def passed_of(source: Source, on_passed: OnPassed) -> Callable[[Progress], None]:
+    """Passes on how much of a source has been judged."""
+
+    def note(progress: Progress) -> None:
+        on_passed(
+            Passed(
+                progress.rows,
+                source.rows,
+                progress.last,
+                progress.seconds,
+                source.zone,
+            )
+        )
+
+    return note
