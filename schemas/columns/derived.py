@@ -119,6 +119,10 @@ class Overdue(Batch):
     usual_hours: Annotated[
         Float64, Unit("h"), "Within which 95 % of such stages were done"
     ]
+    overdue_chance: Annotated[
+        Float64, "Chance that it passes its limit, 0 once it is finished"
+    ]
+    used_share: Annotated[Float64, "Of the limit that has passed as it is judged so"]
 
 
 @declared

@@ -388,6 +388,10 @@ def stage_overdue(facts: Facts) -> float:
     return facts["share"] / 0.8
 
 
+def stage_overdue_expected(facts: Facts) -> float:
+    return facts["overdue_chance"] / 0.8
+
+
 def stage_stall(facts: Facts) -> float:
     return facts["stalled"] / 2
 
@@ -766,6 +770,9 @@ OVERDUE_RULES = {
     "stage_overdue": OracleRule(
         stage_overdue, severity=3, worse=((1.25, 2, 0), (2.5, 1, 0))
     ),
+}
+EXPECTED_RULES = {
+    "stage_overdue_expected": OracleRule(stage_overdue_expected, severity=3),
 }
 STALL_RULES = {
     "stage_stall": OracleRule(stage_stall, severity=2),
