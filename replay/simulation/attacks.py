@@ -101,7 +101,9 @@ PROFILE_RULES = (
 )
 THEFT_ATTACKS = {  # after Jokar et al. 2016, the last two after Zheng K. et al. 2019
     "h1": Attack(
-        "a share of the use, always the same", partial(_share_always, low=0.1, high=0.8), (SUSPECT_RULE, "step_drop")
+        "a share of the use, always the same",
+        partial(_share_always, low=0.1, high=0.8),
+        (SUSPECT_RULE, "step_drop"),
     ),
     "h2": Attack(
         "nothing for six hours of the day",
