@@ -17,8 +17,6 @@ from multiprocessing import get_context
 from os import cpu_count
 from pathlib import Path
 
-import numpy as np
-
 from bench.real import CHECKOUT_FOLDER, filled
 from bench.theft_days import (
     JUDGED_DAYS,
@@ -28,9 +26,8 @@ from bench.theft_days import (
     town_days,
 )
 from bench.theft_methods import (
-    METHODS,
-    Outcome,
-    false_alerts,
+    ALL_METHODS,
+    TheftOutcome,
     honest,
     line_for,
     outcomes,
@@ -41,106 +38,108 @@ from replay.simulation.attacks import ALL_ATTACKS
 
 PAGE_FILE = CHECKOUT_FOLDER / "docs" / "detection.md"
 HOMES_FILE = "sgsc_25households_halfhourly.parquet"
-BUDGETS = (1, 10)  # false alerts per 10,000 meters and week
-PREVALENCES = (0.005, 0.01, 0.03)  # of the towns' customers, who steal
+FALSE_BUDGETS = (1, 10)  # false alerts per 10,000 meters and week
+TOWN_PREVALENCES = (0.005, 0.01, 0.03)  # of the towns' customers, who steal
 TOWN_METERS, QUICK_METERS = 1700, 200  # of each town
-HOME_AREAS, HOME_THEFTS = 210, 72  # areas, and those with a thief
-QUICK_AREAS = 12
+ALL_HOMES, QUICK_HOMES = (210, 72), (12, 12)  # areas, and those with a thief
 Job = Callable[[], WatchedDays]
 
 
 @dataclass(frozen=True)
-class Swept:
+class MethodResult:
     """A method at a budget of false alerts."""
 
     method: str
     budget: int
-    false: int  # alerts of honest customers above the line
     exposure: float  # honest customers and weeks, in 10,000
-    outcomes: list[Outcome]
+    outcomes: list[TheftOutcome]
 
 
 def jobs(homes_file: Path | None, *, quick: bool) -> dict[str, list[Job]]:
     """What is watched, by name: parts that are joined."""
     meters = QUICK_METERS if quick else TOWN_METERS
-    areas, thefts = (QUICK_AREAS, QUICK_AREAS) if quick else (HOME_AREAS, HOME_THEFTS)
     watched: dict[str, list[Job]] = {}
-    for with_meter in (False, True):
-        end = "with an area meter" if with_meter else "without an area meter"
-        if homes_file:
-            watched[f"Households {end}"] = [
-                partial(_watched_homes, homes_file, areas, thefts, with_meter)
-            ]
-        watched[f"Towns {end}"] = [
-            partial(
-                town_days,
-                meters,
-                max(round(prevalence * meters), 1),
-                seed,
-                has_area_meter=with_meter,
-            )
-            for seed, prevalence in enumerate(PREVALENCES, 1)
-        ]
+    if homes_file:
+        areas, thefts = QUICK_HOMES if quick else ALL_HOMES
+        watched["Households"] = [partial(_watched_homes, homes_file, areas, thefts)]
+    watched["Towns"] = [
+        partial(town_days, meters, max(round(prevalence * meters), 1), seed)
+        for seed, prevalence in enumerate(TOWN_PREVALENCES, 1)
+    ]
     return watched
 
 
-def _watched_homes(
-    file: Path, areas: int, thefts: int, with_meter: bool
-) -> WatchedDays:
+def _watched_homes(file: Path, areas: int, thefts: int) -> WatchedDays:
     """The households of a file."""
-    return homes_days(read_homes(file), areas, thefts, 1, has_area_meter=with_meter)
+    return homes_days(read_homes(file), areas, thefts, 1)
 
 
-def _watched(job: Job) -> WatchedDays:
+def _days_of(job: Job) -> WatchedDays:
+    """What a job watches."""
     return job()
 
 
-def swept(days: WatchedDays) -> Iterator[Swept]:
+def swept(days: WatchedDays) -> Iterator[MethodResult]:
     """Every method at every budget."""
     is_honest = honest(days)
     exposure = float(is_honest.sum()) * JUDGED_DAYS / 7 / 10_000
-    for method, score_of in METHODS.items():
+    for method, score_of in ALL_METHODS.items():
         score = score_of(days)
-        for budget in BUDGETS:
+        for budget in FALSE_BUDGETS:
             line = line_for(score[is_honest], int(budget * exposure))
-            false = false_alerts(score[is_honest], line)
-            yield Swept(method, budget, false, exposure, outcomes(days, score, line))
+            yield MethodResult(method, budget, exposure, outcomes(days, score, line))
 
 
 def table(watched: dict[str, WatchedDays]) -> Iterator[str]:
     """What the page says of them, line by line."""
     results = {name: list(swept(days)) for name, days in watched.items()}
     for name, days in watched.items():
-        thefts, customers = len(days.thefts), len(days.places)
-        exposure = results[name][0].exposure
-        yield (
-            f"- {name}: {customers:,} customers, {thefts} of them thieves ({thefts / customers:.1%}); the honest ones "
-            f"were judged for {exposure:.2f} times 10,000 meters and a week."
-        )
-    yield ""
-    yield "| Watched | Method | False alerts a week, 10,000 meters | Found | Share | After, median | kWh saved | Of those hidden |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for name, rows in results.items():
-        yield from (_summary(name, row) for row in rows)
+        yield _sizes(name, days, results[name])
 
     yield ""
-    for name, rows in results.items():
-        yield from _by_attack(name, rows)
-        yield ""
-
-
-def _summary(name: str, row: Swept) -> str:
-    """A method at a budget, all attacks together."""
-    is_found = [each.days is not None for each in row.outcomes]
-    delay = median([each.days for each in row.outcomes if each.days is not None])
-    saved = sum(each.saved_kwh for each in row.outcomes)
-    hidden = sum(float(each.theft.missing_kwh.sum()) for each in row.outcomes)
-    found = share([1.0] * len(is_found), is_found)
-    return (
-        f"| {name} | {row.method} | {row.budget}: {_range(rate(row.false, row.exposure), '.1f')} | "
-        f"{sum(is_found)} of {len(is_found)} | {_range(found, '.0%')} | "
-        f"{'' if delay.value is None else f'{delay.value:.0f} days'} | {saved:,.0f} | {saved / hidden:.0%} |"
+    heads = (
+        f"At {budget}: found | After, median | kWh saved" for budget in FALSE_BUDGETS
     )
+    yield f"| Watched | Method | {' | '.join(heads)} |"
+    yield f"|---|---|{'---|---|---|' * len(FALSE_BUDGETS)}"
+    for name, rows in results.items():
+        for method in ALL_METHODS:
+            cells = [_found_cells(row) for row in rows if row.method == method]
+            yield f"| {name} | {method} | {' | '.join(cells)} |"
+
+    for name, rows in results.items():
+        yield ""
+        yield from _by_attack(name, rows)
+
+
+def _sizes(name: str, days: WatchedDays, rows: Sequence[MethodResult]) -> str:
+    """How many were watched, and how well that shows how rare false alerts are."""
+    thefts, customers = len(days.thefts), len(days.places)
+    exposure = rows[0].exposure
+    hidden = sum(theft.hidden_kwh() for theft in days.thefts)
+    limits = (
+        f"{allowed} false alerts at {budget}, so a true rate of {_range(rate(allowed, exposure), '.1f')}"
+        for budget in FALSE_BUDGETS
+        for allowed in [int(budget * exposure)]
+    )
+    return (
+        f"- {name}: {customers:,} customers, {thefts} of them thieves ({thefts / customers:.1%}), who hide "
+        f"{hidden:,.0f} kWh in {JUDGED_DAYS} days. The honest ones were judged for {exposure:.2f} times 10,000 meters "
+        f"and a week. That allows {'; '.join(limits)}."
+    )
+
+
+def _found_cells(row: MethodResult) -> str:
+    """What a method found at a budget, all attacks together: three cells."""
+    is_found = [each.days is not None for each in row.outcomes]
+    found = share([1.0] * len(is_found), is_found)
+    delay = median([each.days for each in row.outcomes if each.days is not None])
+    after = "" if delay.value is None else f"{delay.value:.0f} days"
+
+    saved = sum(each.saved_kwh for each in row.outcomes)
+    hidden = sum(each.theft.hidden_kwh() for each in row.outcomes)
+    part = f" ({saved / hidden:.0%})" if hidden else ""
+    return f"{sum(is_found)}: {_range(found, '.0%')} | {after} | {saved:,.0f}{part}"
 
 
 def _range(estimate: Estimate, form: str) -> str:
@@ -153,35 +152,33 @@ def _range(estimate: Estimate, form: str) -> str:
     return f"{estimate.value or 0.0:{form}} ({low:{form}} to {high:{form}})"
 
 
-def _by_attack(name: str, rows: Sequence[Swept]) -> Iterator[str]:
+def _by_attack(name: str, rows: Sequence[MethodResult]) -> Iterator[str]:
     """How many of each attack every method finds, at each budget."""
-    methods = list(dict.fromkeys(row.method for row in rows))
-    yield f"| {name}: found at {' / '.join(map(str, BUDGETS))} | Planted | {' | '.join(methods)} |"
-    yield f"|---|---|{'---|' * len(methods)}"
+    heads = " | ".join(ALL_METHODS)
+    yield f"| {name}: found at {' / '.join(map(str, FALSE_BUDGETS))} | Planted | {heads} |"
+    yield f"|---|---|{'---|' * len(ALL_METHODS)}"
+
     for kind, attack in ALL_ATTACKS.items():
-        cells = []
-        planted = 0
-        for method in methods:
-            mine = [
-                [each for each in row.outcomes if each.theft.kind == kind]
-                for row in rows
-                if row.method == method
-            ]
-            planted = len(mine[0])
-            cells.append(
-                " / ".join(
-                    str(sum(each.days is not None for each in some)) for some in mine
-                )
-            )
+        planted = sum(each.theft.kind == kind for each in rows[0].outcomes)
+        cells = [
+            " / ".join(_found_of(kind, row) for row in rows if row.method == method)
+            for method in ALL_METHODS
+        ]
         if planted:
             yield f"| {kind}: {attack.note} | {planted} | {' | '.join(cells)} |"
+
+
+def _found_of(kind: str, row: MethodResult) -> str:
+    """How many of an attack were found."""
+    mine = [each for each in row.outcomes if each.theft.kind == kind]
+    return str(sum(each.days is not None for each in mine))
 
 
 def _measure(watched: dict[str, list[Job]], processes: int) -> dict[str, WatchedDays]:
     """Watches everything, several at a time."""
     flat = [job for some in watched.values() for job in some]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        days = iter(list(pool.map(_watched, flat)))
+        days = iter(list(pool.map(_days_of, flat)))
     return {
         name: WatchedDays.join([next(days) for _ in some])
         for name, some in watched.items()

@@ -1,8 +1,8 @@
-"""Attacks planted into real households and into the simulated town, and every meter's days as the engine scores them."""
+"""Attacks planted into real households and simulated towns, and every customer's days as the engine scores them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES, Rule
 from models.feature import Feature
-from models.master.calendar import day_of
+from models.master.calendar import midnights
 from models.state.cells import Cells, Columns
 from models.state.index import Index
 from replay.explanation import note_rows, pipeline_of
@@ -23,14 +23,14 @@ from replay.simulation.happenings import Block, Happening
 from replay.simulation.network import SLOT_SECONDS, Grid
 from replay.simulation.town import Town
 from replay.sources import open_sources
-from schemas.columns import Batch, Codes, Column, Mask, Readings
+from schemas.columns import Batch, Codes, Column, Mask, Readings, Times
 from schemas.master import Area, Meter
 from schemas.units import DAY_HOURS, DAY_SECONDS
 
 KNOWN_DAYS, JUDGED_DAYS = 30, 14  # before an attack begins, and from then on
-DAYS = KNOWN_DAYS + JUDGED_DAYS + 1  # the last closes the one before it
-MODEL = "model_score"
-RULES = tuple(
+WATCHED_DAYS = KNOWN_DAYS + JUDGED_DAYS + 1  # the last closes the one before it
+MODEL_RULE = "model_score"
+ATTACK_RULES = tuple(
     sorted({name for attack in ALL_ATTACKS.values() for name in attack.rules})
 )
 LEAST_KWH = 5.0  # a day that a thief uses at least
@@ -48,10 +48,14 @@ class Theft:
     place: Place
     missing_kwh: Column  # (JUDGED_DAYS,), below 0 where more is registered than used
 
+    def hidden_kwh(self, day: int = 0) -> float:
+        """What it hides from a judged day on, 0 at least."""
+        return max(float(self.missing_kwh[day:].sum()), 0.0)
+
 
 @dataclass(frozen=True)
 class WatchedDays:
-    """Users' days: of each row of `places` and each of DAYS days, as the live judge first saw them."""
+    """Users' days: of each row of `places` and each of WATCHED_DAYS days, as the live judge first saw them."""
 
     places: list[Place]
     is_home: Mask
@@ -114,13 +118,15 @@ class _DayNotes(Feature):
         """The slots that have days, and their values as (values, slots, days)."""
         slots = np.unique(np.concatenate([row[0] for row in self.rows]))
         starts = np.array([start_of[index.pairs[slot][0]] for slot in slots.tolist()])
-        table = np.full((1 + DAY_HOURS + len(self._rules), len(slots), DAYS), np.nan)
+        table = np.full(
+            (1 + DAY_HOURS + len(self._rules), len(slots), WATCHED_DAYS), np.nan
+        )
 
         # backwards, so that what was noted first stays
         for noted, at, values in reversed(self.rows):
             place = np.searchsorted(slots, noted)
             day = np.rint((at - starts[place]) / DAY_SECONDS).astype(int) - 1
-            inside = (day >= 0) & (day < DAYS)
+            inside = (day >= 0) & (day < WATCHED_DAYS)
             table[:, place[inside], day[inside]] = values[:, inside]
         return slots, table
 
@@ -134,7 +140,7 @@ def watch(
     thefts: list[Theft],
 ) -> WatchedDays:
     """The days of the users of some areas, each from its own first midnight on."""
-    rules = [ALL_RULES[name] for name in (*RULES, MODEL)]
+    rules = [ALL_RULES[name] for name in (*ATTACK_RULES, MODEL_RULE)]
     engine = Engine(rules, zone=zone, interval=interval)
     engine.enroll(areas)
     notes, pipeline = _DayNotes(rules), pipeline_of(engine, rules[0])
@@ -167,47 +173,43 @@ def watch(
 # ---- The simulated town ----
 
 
-def town_days(
-    meters: int, thefts: int, seed: int, *, has_area_meter: bool
-) -> WatchedDays:
+def town_days(meters: int, thefts: int, seed: int) -> WatchedDays:
     """A quiet town in which so many single-phase customers begin to steal on the same day, attacks in turn."""
-    town = Town(meters, DAYS, seed, faults=False)
-    grid, rng = town.grid, np.random.default_rng([seed, 9])
-    may_steal = ~grid.gateway & ~grid.three & (grid.pv_kw == 0)
-    may_steal &= 24 * grid.mean_kw >= LEAST_KWH
-    rows = rng.choice(np.flatnonzero(may_steal), thefts, replace=False)
-
-    kinds, planted = list(ALL_ATTACKS), []
-    begin = town.start + KNOWN_DAYS * DAY_SECONDS
-    for n, row in enumerate(rows.tolist()):
-        kind = kinds[(n + 5 * seed) % len(kinds)]
-        missing = np.zeros(JUDGED_DAYS + 1)
-        happening = attacked(grid, kind, row, (begin, town.end), seed)
-        town.happenings.append(_measured(happening, grid, row, missing))
-        place = f"{seed}/{grid.areas[grid.area[row]]}", grid.names[row]
-        planted.append(Theft(kind, place, missing[:JUDGED_DAYS]))
+    town = Town(meters, WATCHED_DAYS, seed, faults=False)
+    grid, span = town.grid, (town.start + KNOWN_DAYS * DAY_SECONDS, town.end)
 
     # of several towns, no two areas have the same name
+    name_of = {area: f"{seed}/{area}" for area in grid.areas}
+    kinds, planted = list(ALL_ATTACKS), []
+    for n, row in enumerate(_thieves(grid, thefts, seed)):
+        kind = kinds[(n + 5 * seed) % len(kinds)]
+        missing = np.zeros(JUDGED_DAYS + 1)  # fills while the town runs
+        happening = attacked(grid, kind, row, span, seed)
+        town.happenings.append(measured(happening, grid, row, missing))
+        place = name_of[grid.areas[grid.area[row]]], grid.names[row]
+        planted.append(Theft(kind, place, missing[:JUDGED_DAYS]))
+
     areas = [
-        msgspec.structs.replace(
-            area,
-            area=f"{seed}/{area.area}",
-            gateway=area.gateway if has_area_meter else "",
-            meters=[
-                meter
-                for meter in area.meters
-                if has_area_meter or meter.meter != area.gateway
-            ],
-        )
-        for area in town.areas
+        msgspec.structs.replace(area, area=name_of[area.area]) for area in town.areas
     ]
-    batches = _renamed(town, seed, has_area_meter=has_area_meter)
-    start_of = {area.area: town.start for area in areas}
-    # `missing` fills while the town runs
+    batches = (
+        replace(batch, areas=tuple(name_of.get(name, name) for name in batch.areas))
+        for batch in town.batches()
+    )
+    start_of = dict.fromkeys(name_of.values(), town.start)
     return watch(areas, batches, town.zone, town.interval, start_of, planted)
 
 
-def _measured(
+def _thieves(grid: Grid, count: int, seed: int) -> list[int]:
+    """So many single-phase customers without a roof who use enough."""
+    may_steal = ~grid.gateway & ~grid.three & (grid.pv_kw == 0)
+    may_steal &= 24 * grid.mean_kw >= LEAST_KWH
+    rng = np.random.default_rng([seed, 9])
+    rows: list[int] = rng.choice(np.flatnonzero(may_steal), count, False).tolist()
+    return rows
+
+
+def measured(
     happening: Happening, grid: Grid, row: int, missing_kwh: Column
 ) -> Happening:
     """The same attack; adds to `missing_kwh` by day what it hides."""
@@ -223,25 +225,6 @@ def _measured(
     return replace(happening, after=after)
 
 
-def _renamed(town: Town, seed: int, *, has_area_meter: bool) -> Iterator[Batch]:
-    """The town's batches with its seed before the names of areas, without area meters if it has none."""
-    areas = {name: f"{seed}/{name}" for name in town.grid.areas}
-    gateways = {
-        name
-        for name, is_gateway in zip(town.grid.names, town.grid.gateway, strict=True)
-        if is_gateway
-    }
-    for batch in town.batches():
-        named = replace(
-            batch, areas=tuple(areas.get(name, name) for name in batch.areas)
-        )
-        if has_area_meter or not isinstance(batch, Readings):
-            yield named
-            continue
-        is_user = np.array([name not in gateways for name in batch.names])
-        yield named.select(is_user[batch.subject])
-
-
 # ---- The real households ----
 
 
@@ -253,10 +236,18 @@ class Homes:
     start: int  # Unix seconds at which the first half-hour begins
     kwh: Column  # (homes, slots), NaN where it was not read
 
+    def midnights(self) -> Times:
+        """The local midnights from which WATCHED_DAYS days are known, in which the clocks do not change."""
+        all_midnights = midnights(HOMES_ZONE)
+        begin, end = all_midnights[:-WATCHED_DAYS], all_midnights[WATCHED_DAYS:]
+        fits = (begin >= self.start) & (end - begin == WATCHED_DAYS * DAY_SECONDS)
+        fits &= end <= self.start + self.kwh.shape[1] * HOMES_INTERVAL
+        return begin[fits]
+
     def window(self, midnight: int) -> Column:
-        """The half-hours of DAYS days."""
+        """The half-hours of WATCHED_DAYS days."""
         first = (midnight - self.start) // HOMES_INTERVAL
-        return self.kwh[:, first : first + DAYS * DAY_SECONDS // HOMES_INTERVAL]
+        return self.kwh[:, first : first + WATCHED_DAYS * DAY_SECONDS // HOMES_INTERVAL]
 
 
 def read_homes(path: Path) -> Homes:
@@ -268,46 +259,35 @@ def read_homes(path: Path) -> Homes:
     row_of = {name: row for row, name in enumerate(names)}
     start = min(int(batch.at.min()) for batch in batches) - HOMES_INTERVAL
     slots = (max(int(batch.at.max()) for batch in batches) - start) // HOMES_INTERVAL
-    if slots * HOMES_INTERVAL < (DAYS + 2) * DAY_SECONDS:
-        raise SourceError(f"{path}: the bench needs {DAYS + 2} days of readings")
 
     kwh = np.full((len(names), slots), np.nan)
     for batch in batches:
         rows = np.array([row_of[name] for name in batch.names])[batch.subject]
         kwh[rows, (batch.at - start) // HOMES_INTERVAL - 1] = batch.kwh
-    return Homes(names, start, kwh)
+
+    homes = Homes(names, start, kwh)
+    if not len(homes.midnights()):
+        raise SourceError(
+            f"{path}: it should have {WATCHED_DAYS} days between two changes of the clocks"
+        )
+    return homes
 
 
-def homes_days(
-    homes: Homes, areas: int, thefts: int, seed: int, *, has_area_meter: bool
-) -> WatchedDays:
+def homes_days(homes: Homes, areas: int, thefts: int, seed: int) -> WatchedDays:
     """So many areas of all homes, each a window of its own of the real time; in the first of them one home steals."""
     rng = np.random.default_rng([seed, 10])
     kinds, parts = list(ALL_ATTACKS), []
     for n in range(areas):
-        midnight = _random_midnight(homes, rng)
+        midnight = int(rng.choice(homes.midnights()))
         kwh = homes.window(midnight).copy()
-        used = np.nansum(kwh, axis=0) / (1 - HOMES_LOSS)
+        used = np.nansum(kwh, axis=0)
         name, planted = f"{seed}/{n:03d}", []
         if n < thefts:
             planted = [_stolen(homes, kwh, midnight, kinds[n % len(kinds)], name, rng)]
-        parts.append(
-            _area_days(
-                homes, kwh, used if has_area_meter else None, name, midnight, planted
-            )
-        )
+
+        kwh = np.concatenate([kwh, used[None] / (1 - HOMES_LOSS)])
+        parts.append(_area_days(homes, kwh, name, midnight, planted))
     return WatchedDays.join(parts)
-
-
-def _random_midnight(homes: Homes, rng: np.random.Generator) -> int:
-    """A local midnight from which DAYS days are in the data, and one that the clocks do not change at."""
-    slots = homes.kwh.shape[1]
-    last = slots * HOMES_INTERVAL // DAY_SECONDS - DAYS - 1
-    at = homes.start + int(rng.integers(1, last)) * DAY_SECONDS
-    day = int(day_of(np.array([at]), HOMES_ZONE)[0])
-    while int(day_of(np.array([at - HOMES_INTERVAL]), HOMES_ZONE)[0]) == day:
-        at -= HOMES_INTERVAL
-    return at
 
 
 def _stolen(
@@ -346,22 +326,13 @@ def _stolen(
 
 
 def _area_days(
-    homes: Homes,
-    kwh: Column,
-    through_kwh: Column | None,
-    name: str,
-    midnight: int,
-    thefts: list[Theft],
+    homes: Homes, kwh: Column, name: str, midnight: int, thefts: list[Theft]
 ) -> WatchedDays:
-    """The days of all homes in one area, with the energy through its area meter if it has one."""
-    names = list(homes.names)
-    if through_kwh is not None:
-        names.append(f"{name}/gateway")
-        kwh = np.concatenate([kwh, through_kwh[None]])
+    """The days of all homes in one area, whose area meter is the last row of `kwh`."""
+    gateway = f"{name}/gateway"
+    names = [*homes.names, gateway]
     meters = [Meter(meter=each, interval_s=HOMES_INTERVAL) for each in names]
-    area = Area(
-        area=name, gateway="" if through_kwh is None else names[-1], meters=meters
-    )
+    area = Area(area=name, gateway=gateway, meters=meters)
 
     slot, row = np.nonzero(~np.isnan(kwh.T))
     readings = Readings.build(

@@ -1,4 +1,4 @@
-"""The ways to find thieves that `bench.theft` compares: a score of every judged day each, swept at an equal number of alerts."""
+"""The ways to find thieves that `bench.theft` compares, each a score of every day, swept at equal false alerts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from scipy.stats import rankdata
 from sklearn.ensemble import IsolationForest
 
 from bench.theft_days import (
-    DAYS,
+    ATTACK_RULES,
     JUDGED_DAYS,
     KNOWN_DAYS,
-    MODEL,
-    RULES,
+    MODEL_RULE,
+    WATCHED_DAYS,
     Theft,
     WatchedDays,
 )
 from detectors.rule import ALL_RULES
+from replay.simulation.attacks import SUSPECT_RULE
 from schemas.columns import Column, Mask
 from schemas.units import DAY_SECONDS
 
@@ -27,7 +28,7 @@ HELD_DAYS = 3  # for which a forest's day or a fall must last, as for most rules
 NIGHT_HOURS = 6
 LITTLE_KWH = 0.05  # added to a day, so that none has no logarithm
 FIT_DAYS = slice(KNOWN_DAYS - 14, KNOWN_DAYS)  # by which a forest learns
-JUDGED = slice(KNOWN_DAYS, KNOWN_DAYS + JUDGED_DAYS)
+JUDGED_SPAN = slice(KNOWN_DAYS, KNOWN_DAYS + JUDGED_DAYS)
 
 
 def lasting(score: Column, days: int) -> Column:
@@ -53,13 +54,19 @@ def of_rule(days: WatchedDays, name: str) -> Column:
 
 
 def of_rules(days: WatchedDays) -> Column:
-    """The highest score of the rules for thefts; at 1 one of them raises an alert."""
-    return np.max([of_rule(days, name) for name in RULES], axis=0)
+    """The highest score of the rules for thefts that need no area meter; at 1 one of them raises an alert."""
+    names = [name for name in ATTACK_RULES if name != SUSPECT_RULE]
+    return np.max([of_rule(days, name) for name in names], axis=0)
+
+
+def of_rules_with_loss(days: WatchedDays) -> Column:
+    """The highest score of all rules for thefts."""
+    return np.maximum(of_rules(days), of_rule(days, SUSPECT_RULE))
 
 
 def of_model(days: WatchedDays) -> Column:
     """The score of the model in shadow."""
-    return of_rule(days, MODEL)
+    return of_rule(days, MODEL_RULE)
 
 
 def of_both(days: WatchedDays) -> Column:
@@ -72,10 +79,10 @@ def of_forest(days: WatchedDays) -> Column:
     vectors = day_vectors(days)
     known = ~np.isnan(vectors).any(axis=2)
     score = np.full(known.shape, np.nan)
-    for group in (days.is_home, ~days.is_home):
-        learned = np.zeros_like(known)
-        learned[group, FIT_DAYS] = known[group, FIT_DAYS]
-        scored = known & group[:, None]
+    for group in _groups(days):
+        scored = np.where(group[:, np.newaxis], known, False)
+        learned = scored.copy()
+        learned[:, : FIT_DAYS.start] = learned[:, FIT_DAYS.stop :] = False
         if learned.any():
             forest = IsolationForest(random_state=1).fit(vectors[learned])
             score[scored] = -forest.score_samples(vectors[scored])
@@ -85,7 +92,7 @@ def of_forest(days: WatchedDays) -> Column:
 def of_fall(days: WatchedDays) -> Column:
     """By how much the last week's use is below that of the four weeks before."""
     score = np.full(days.used_kwh.shape, np.nan)
-    for day in range(KNOWN_DAYS, DAYS):
+    for day in range(KNOWN_DAYS, WATCHED_DAYS):
         lately = days.used_kwh[:, day - LATELY_DAYS + 1 : day + 1]
         begin = max(day - LATELY_DAYS + 1 - USUAL_DAYS, 0)
         usual = days.used_kwh[:, begin : day - LATELY_DAYS + 1]
@@ -98,7 +105,7 @@ def day_vectors(days: WatchedDays) -> Column:
     level = np.log(days.used_kwh + LITTLE_KWH)
     shares = np.moveaxis(days.hours / (days.used_kwh + LITTLE_KWH), 0, 2)
     usual, spread = (np.full(level.shape, np.nan) for _ in range(2))
-    for day in range(LATELY_DAYS, DAYS):
+    for day in range(LATELY_DAYS, WATCHED_DAYS):
         usual[:, day] = _mean(level[:, max(day - USUAL_DAYS, 0) : day])
         steps = np.diff(level[:, day - LATELY_DAYS : day + 1], axis=1)
         spread[:, day] = np.sqrt(_mean(steps**2))
@@ -106,13 +113,19 @@ def day_vectors(days: WatchedDays) -> Column:
     peers = np.full(level.shape, np.nan)
     areas = np.array([area for area, _ in days.places])
     for area in np.unique(areas):
-        for group in (days.is_home, ~days.is_home):
+        for group in _groups(days):
             rows = group & (areas == area)
             peers[rows] = level[rows] - _mean(level[rows].T)
     night = np.nansum(shares[:, :, :NIGHT_HOURS], axis=2)
     return np.concatenate(
         [shares, np.stack([level - usual, peers, night, spread], axis=2)], axis=2
     )
+
+
+def _groups(days: WatchedDays) -> list[Mask]:
+    """The places that are homes, and the others."""
+    homes: Mask = days.is_home
+    return [homes, np.logical_not(homes)]
 
 
 def _mean(values: Column) -> Column:
@@ -123,7 +136,8 @@ def _mean(values: Column) -> Column:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-METHODS: dict[str, Callable[[WatchedDays], Column]] = {
+ALL_METHODS: dict[str, Callable[[WatchedDays], Column]] = {
+    "the rules with an area meter": of_rules_with_loss,
     "the rules": of_rules,
     "`model_score`": of_model,
     "rules and `model_score`": of_both,
@@ -133,7 +147,7 @@ METHODS: dict[str, Callable[[WatchedDays], Column]] = {
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TheftOutcome:
     """What became of a theft: when it was found, and what that saved of what it would have hidden in JUDGED_DAYS."""
 
     theft: Theft
@@ -145,29 +159,29 @@ class Outcome:
 
 def false_alerts(score: Column, line: float) -> int:
     """How many alerts scores above a line are: days in a row are one, and those of before do not count."""
-    above = score[:, KNOWN_DAYS - 1 : JUDGED.stop] > line
+    above = score[:, KNOWN_DAYS - 1 : JUDGED_SPAN.stop] > line
     return int(np.count_nonzero(above[:, 1:] & ~above[:, :-1]))
 
 
 def line_for(score: Column, allowed: int) -> float:
     """The lowest of the scores of honest days above which there are no more alerts than allowed."""
     line = np.inf
-    for candidate in np.unique(score[:, JUDGED])[::-1].tolist():
+    for candidate in np.unique(score[:, JUDGED_SPAN])[::-1].tolist():
         if false_alerts(score, candidate) > allowed:
             break
         line = candidate
     return line
 
 
-def outcomes(days: WatchedDays, score: Column, line: float) -> list[Outcome]:
+def outcomes(days: WatchedDays, score: Column, line: float) -> list[TheftOutcome]:
     """What becomes of every theft if scores above the line raise an alert."""
     row_of = {place: row for row, place in enumerate(days.places)}
     found = []
     for theft in days.thefts:
-        above = np.flatnonzero(score[row_of[theft.place], JUDGED] > line)
+        above = np.flatnonzero(score[row_of[theft.place], JUDGED_SPAN] > line)
         after = int(above[0]) + 1 if len(above) else None
-        saved = 0.0 if after is None else float(theft.missing_kwh[after:].sum())
-        found.append(Outcome(theft, after, saved))
+        saved = 0.0 if after is None else theft.hidden_kwh(after)
+        found.append(TheftOutcome(theft, after, saved))
     return found
 
 

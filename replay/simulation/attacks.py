@@ -60,7 +60,7 @@ def _share_of_mean(flow: Flow, low: float, high: float) -> Values:
 
 def _shares_h5(flow: Flow) -> Values:
     """The mean, whatever flows: only the peaks are missing."""
-    return flow.mean_kw / np.maximum(flow.kw, 1e-3)
+    return np.asarray(flow.mean_kw / np.maximum(flow.kw, 1e-3), np.float32)
 
 
 def _shares_h6(flow: Flow) -> Values:
