@@ -42,7 +42,7 @@ def lasting(score: Column, days: int) -> Column:
 
 
 def ranked(score: Column) -> Column:
-    """The share of all judged days whose score is lower, 0 for a score of 0; of equal scores all have the lowest."""
+    """The share of all days whose score is lower, 0 for a score of 0; of equal scores all have the lowest."""
     ranks = rankdata(score, method="min").reshape(score.shape) - 1
     return np.where(score > 0, ranks / score.size, 0.0)
 
@@ -83,6 +83,7 @@ def of_forest(days: WatchedDays) -> Column:
         scored = np.where(group[:, np.newaxis], known, False)
         learned = scored.copy()
         learned[:, : FIT_DAYS.start] = learned[:, FIT_DAYS.stop :] = False
+        scored[:, : KNOWN_DAYS - HELD_DAYS] = False  # before any judged day
         if learned.any():
             forest = IsolationForest(random_state=1).fit(vectors[learned])
             score[scored] = -forest.score_samples(vectors[scored])
