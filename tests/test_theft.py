@@ -176,10 +176,11 @@ def test_the_tables_say_what_each_method_finds():
     days = watched(scores, thefts)
     lines = list(theft.table({"Some": days}))
     assert lines[0].startswith("- Some: 40 customers, 2 of them thieves (5.0%)")
+    assert "At their own limits the rules find 1 with 0 (0 to " in lines[0]
     (rules,) = [line for line in lines if line.startswith("| Some | the rules |")]
     assert re.search(r"\| 1: 50% \(.*\) \| 4 days \| 10 \(36%\) \|", rules)
     (by_attack,) = [line for line in lines if line.startswith("| h5: ")]
-    assert "| 2 | 1 / 1 |" in by_attack
+    assert "| 2 | 1 / 1 / 1 |" in by_attack
     assert by_attack.count("|") == 3 + len(ALL_METHODS)
 
 
