@@ -214,6 +214,19 @@ def test_quick_prints_tables_and_writes_nothing(monkeypatch, capsys):
     assert theft.PAGE_FILE.read_text("utf-8") == before
 
 
+def test_tables_of_households_and_towns_go_into_the_page(monkeypatch, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(theft.PAGE_FILE.read_text("utf-8"), "utf-8")
+    monkeypatch.setattr(theft, "PAGE_FILE", page)
+    monkeypatch.setattr(theft, "read_homes", lambda _: some_homes())
+    days = watched(np.zeros((4, WATCHED_DAYS)))
+    monkeypatch.setattr(theft, "_measure", lambda jobs, _: dict.fromkeys(jobs, days))
+    assert theft.main([str(tmp_path)]) == 0
+    written = page.read_text("utf-8")
+    for name in ("Households", "Towns"):
+        assert f"- {name}: 4 customers, 0 of them thieves (0.0%)" in written
+
+
 def test_windows_begin_at_a_midnight_of_the_homes():
     homes = some_homes(days=WATCHED_DAYS + 5)
     late = replace(
