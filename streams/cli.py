@@ -606,7 +606,7 @@ def learn_suspicion(
     json: Json = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
 ) -> None:
-    """Learns from past visits the chance that a visit finds theft, measures it, and ranks the customers of a history."""
+    """Learns from past visits the chance that a visit finds theft, measures it, and ranks the customers."""
     from streams.suspicion_command import learn_suspicion as learn  # noqa: PLC0415 - as `run`
 
     learn(

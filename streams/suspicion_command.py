@@ -56,18 +56,14 @@ CALIBRATION_HEADS = (
 MODEL_NAMES = ("suspicion", "嫌疑模型")
 BASELINE_NAMES = ("number of alerts", "告警数")
 CHANCE_NAMES = ("by chance", "随机")
-SHADOW_SENTENCES = {  # by whether the model is better than the baselines
-    True: (
-        "In shadow because it is offline: it ranks customers for visits and never raises an alert. Let audit visits "
-        "confirm the lift before visits follow the ranking.",
-        "影子运行：模型离线排序，从不产生告警；先以随机抽检确认提升度，再按排序安排检查。",
-    ),
-    False: (
-        "In shadow because on visits left out it is no better than the number of alerts or than the share of thefts: do "
-        "not choose visits by it.",
-        "影子运行：在留出的检查上不优于告警数或平均查实率，不应据此安排检查。",
-    ),
-}
+BETTER_SENTENCES = (
+    "In shadow because it is offline and raises no alerts: let audit visits confirm its lift before visits follow it.",
+    "影子运行：模型离线排序，不产生告警；先以随机抽检确认提升度，再按排序安排检查。",
+)
+NO_BETTER_SENTENCES = (
+    "In shadow because it is no better than the number of alerts or the share of thefts: choose no visits by it.",
+    "影子运行：在留出的检查上不优于告警数或平均查实率，不应据此安排检查。",
+)
 
 
 def learn_suspicion(
@@ -297,7 +293,12 @@ def _lesson_notes(lesson: Lesson, *, chinese: bool) -> list[str]:
         if chinese
         else f"Brier score {pair[0]}; {pair[1]} if every chance were the share of thefts"
     )
-    return [score, SHADOW_SENTENCES[lesson.is_better][chinese]]
+    return [score, _shadow_sentences(lesson)[chinese]]
+
+
+def _shadow_sentences(lesson: Lesson) -> tuple[str, str]:
+    """Why the model is in shadow."""
+    return BETTER_SENTENCES if lesson.is_better else NO_BETTER_SENTENCES
 
 
 def _ranking_sentence(model: SuspicionModel, watched: Watched, *, chinese: bool) -> str:
@@ -334,5 +335,5 @@ def _plain_lesson(lesson: Lesson) -> dict[str, Any]:
         "brier_by_share": lesson.brier_by_share,
         "calibration": lesson.calibration,
         "is_better": lesson.is_better,
-        "in_shadow_because": SHADOW_SENTENCES[lesson.is_better][False],
+        "in_shadow_because": _shadow_sentences(lesson)[0],
     }

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from replay.suspicion.features import SMALL_KWH, ratio
-from schemas.columns import Column, Payment, Payments
+from schemas.columns import Column, Mask, Payment, Payments
 from schemas.units import DAY_SECONDS
 
 KEPT_BILLS = 26  # of every customer: two years of months, and two more
@@ -122,7 +122,7 @@ def _jumps(kwh: Column, moved: Column) -> int:
     return falls + int(off.sum())
 
 
-def _longest_run(truths: Column) -> int:
+def _longest_run(truths: Mask) -> int:
     """The most true values in a row."""
     bounds = np.flatnonzero(np.diff(np.concatenate([[0], truths, [0]])))
     return int((bounds[1::2] - bounds[::2]).max(initial=0))

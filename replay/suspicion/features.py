@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from math import exp, expm1
 from typing import Literal, NamedTuple
 
@@ -72,6 +72,7 @@ ALL_FACTS: dict[str, Fact] = {
 }
 """Every fact, by name. Unknown ones are NaN."""
 FACT_NAMES = tuple(ALL_FACTS)
+FACT_PLACES = {name: number for number, name in enumerate(FACT_NAMES)}
 GROUP_NAMES: Mapping[FactGroup, tuple[str, str]] = {
     "missing": ("missing values", "缺失值"),
     "exchange": ("meter changes and registers", "换表与示值"),
@@ -86,14 +87,6 @@ def facts_row(values: Mapping[str, float]) -> Column:
     for name, value in values.items():
         row[FACT_PLACES[name]] = value
     return row
-
-
-def numbers_of(names: Iterable[str]) -> list[int]:
-    """The columns of facts."""
-    return [FACT_PLACES[name] for name in names]
-
-
-FACT_PLACES = {name: number for number, name in enumerate(FACT_NAMES)}
 
 
 def ratio(part: float, whole: float) -> float:

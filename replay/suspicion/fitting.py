@@ -178,11 +178,10 @@ def _regressed(
     visits: Visits, rows: Codes, names: Sequence[str], strength: float, name: str
 ) -> SuspicionModel:
     """A logistic regression on standardised facts, in numbers of six digits; a fact that never varies is left out."""
-    columns = [number for number, each in enumerate(FACT_NAMES) if each in names]
-    known = visits.facts[np.ix_(rows, columns)]
-    varies = [len(np.unique(fact[np.isfinite(fact)])) > 1 for fact in known.T]
-    columns = [number for number, each in zip(columns, varies, strict=True) if each]
-    facts = visits.facts[np.ix_(rows, columns)]
+    facts = visits.facts[rows]
+    varies = [len(np.unique(fact[np.isfinite(fact)])) > 1 for fact in facts.T]
+    is_used = np.isin(FACT_NAMES, list(names)) & varies
+    facts = facts[:, is_used]
     weights = visits.weights[rows] / visits.weights[rows].mean()
 
     scaler = StandardScaler().fit(facts, sample_weight=weights)
@@ -191,17 +190,21 @@ def _regressed(
     regression = LogisticRegression(C=strength, max_iter=2000)
     regression.fit(standard, visits.found[rows], sample_weight=weights)
     numbers = zip(
-        columns, scaler.mean_, scaler.scale_, regression.coef_[0], strict=True
+        np.array(FACT_NAMES)[is_used],
+        scaler.mean_,
+        scaler.scale_,
+        regression.coef_[0],
+        strict=True,
     )
     return SuspicionModel(
         features=[
             SuspicionFeature(
-                name=FACT_NAMES[number],
+                name=str(fact),
                 mean=_short(mean),
                 scale=_short(scale),
                 weight=_short(weight),
             )
-            for number, mean, scale, weight in numbers
+            for fact, mean, scale, weight in numbers
         ],
         bias=_short(regression.intercept_[0]),
         learned_from=name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,6 @@ from schemas.columns import (
     DeviceEvents,
     Event,
     Payments,
-    Readings,
 )
 from schemas.units import DAY_SECONDS
 
@@ -118,7 +118,7 @@ def _cut(batch: Batch, days: Sequence[int]) -> Iterator[Batch]:
         batch = arranged(batch)
     cuts = np.searchsorted(arrivals(batch), np.unique(days))
     bounds = np.unique([0, *cuts.tolist(), len(batch)]).tolist()
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         yield batch.select(slice(start, end))
 
 
