@@ -20,7 +20,7 @@ from replay.simulation.attacks import THEFT_ATTACKS, attacked
 from replay.simulation.network import TOWN_ZONE
 from replay.simulation.office import YUAN_PER_KWH
 from replay.simulation.town import START_TIME, Town
-from replay.suspicion.fitting import Lesson, learn
+from replay.suspicion.fitting import SuspicionLesson, learn
 from replay.suspicion.measures import RankingQuality
 from replay.suspicion.visits import visits_of
 from replay.suspicion.watch import watch
@@ -30,7 +30,8 @@ from schemas.units import DAY_SECONDS
 
 MONTH_SECONDS = 30 * DAY_SECONDS  # s between two readings for a bill
 VISITED_SHARE = 0.7  # of the customers
-STEALING_SHARE = 0.06  # of the customers
+STEALING_SHARE = 0.06  # of the customers with bills
+TOWN_STEALING_SHARE = 0.15  # of the customers of a town, of whom there are fewer
 ESTIMATED_SHARE = 0.05  # of the bills, which then have no register
 VACANT_SHARE = 0.05  # of the customers, who leave for some months
 EARLIEST_DAY = 15  # of a theft in a town, and of a visit
@@ -62,13 +63,14 @@ def visited_town(meters: int, days: int, seed: int) -> tuple[Source, list[Label]
     kinds = list(THEFT_ATTACKS)
     labels = []
     for row in np.flatnonzero(~town.grid.gateway).tolist():
-        steals, is_visited = rng.random(2) < (STEALING_SHARE, VISITED_SHARE)
+        steals, is_visited = rng.random(2) < (TOWN_STEALING_SHARE, VISITED_SHARE)
         began, seen = (
             town.start + int(day * DAY_SECONDS)
             for day in rng.uniform(EARLIEST_DAY, days, 2)
         )
         found = bool(steals and is_visited and began < seen - DAY_SECONDS)
         name, area = town.grid.names[row], town.grid.areas[town.grid.area[row]]
+
         if steals:
             span = (began, seen if found else town.end)
             kind = kinds[row % len(kinds)]
@@ -168,6 +170,7 @@ def _bills_of(customers: Mapping[str, _BilledCustomer]) -> Batch:
     kwh = np.concatenate([customer.kwh for customer in customers.values()])
     register = np.concatenate([customer.register for customer in customers.values()])
     months = len(at) // len(customers)
+
     bills = Payments.build(
         customers,
         np.repeat(np.arange(len(customers)), months),
@@ -185,13 +188,13 @@ def _bills_of(customers: Mapping[str, _BilledCustomer]) -> Batch:
     return arranged(bills)
 
 
-def lesson_of(source: Source, labels: list[Label]) -> Lesson:
+def lesson_of(source: Source, labels: list[Label]) -> SuspicionLesson:
     """What is learned from a history and its visits."""
     watched = watch(source, labels, list(ALL_RULES.values()))
     return learn(visits_of(watched, labels, Tally()), source.name)
 
 
-def _line(name: str, lesson: Lesson, quality: RankingQuality) -> str:
+def _line(name: str, lesson: SuspicionLesson, quality: RankingQuality) -> str:
     """A row of the table."""
     figures = (
         f"{quality.auc:.3f} | {quality.average_precision:.3f} | {quality.lift:.2f}"
@@ -199,7 +202,7 @@ def _line(name: str, lesson: Lesson, quality: RankingQuality) -> str:
     return f"| {name} | {lesson.measured:,} | {lesson.thefts} | {figures} |"
 
 
-def _page(name: str, lesson: Lesson) -> Iterator[str]:
+def _page(name: str, lesson: SuspicionLesson) -> Iterator[str]:
     """How well a lesson ranks, line by line."""
     yield _line(f"{name}, {lesson.measured_on}", lesson, lesson.quality)
     for groups, quality in lesson.ablations.items():
@@ -216,7 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.suspicion", description=__doc__
     )
-    parser.add_argument("--meters", type=int, default=1500)
+    parser.add_argument("--meters", type=int, default=1200)
     parser.add_argument("--days", type=int, default=42)
     parser.add_argument("--customers", type=int, default=3000, help="with bills alone")
     parser.add_argument("--months", type=int, default=36)

@@ -12,11 +12,11 @@ from detectors.rule import Rule
 from detectors.rulebook import applied, rules_of
 from replay.history import Source
 from replay.suspicion.features import ALL_FACTS, GROUP_NAMES, FactGroup
-from replay.suspicion.fitting import Lesson, learn
+from replay.suspicion.fitting import SuspicionLesson, learn
 from replay.suspicion.measures import CalibrationBin, RankingQuality
-from replay.suspicion.ranking import Reason, Suspect, ranked, unknown_facts
+from replay.suspicion.ranking import Suspect, SuspicionReason, ranked, unknown_facts
 from replay.suspicion.visits import labels_of_visits, visits_of
-from replay.suspicion.watch import Watched, watch
+from replay.suspicion.watch import WatchedCustomers, watch
 from schemas.rules import Rulebook
 from schemas.suspicion import SuspicionModel
 from streams.histories import opened
@@ -214,7 +214,7 @@ def _suspect_table(suspects: Iterable[Suspect], *, chinese: bool) -> list[list[s
     return rows
 
 
-def _reason_text(reason: Reason, *, chinese: bool) -> str:
+def _reason_text(reason: SuspicionReason, *, chinese: bool) -> str:
     """A fact beside what is usual."""
     fact = ALL_FACTS[reason.fact]
     if chinese:
@@ -222,7 +222,7 @@ def _reason_text(reason: Reason, *, chinese: bool) -> str:
     return f"{fact.en} {reason.value:.3g} (usual {reason.usual:.3g})"
 
 
-def _lesson_tables(lesson: Lesson, *, chinese: bool) -> list[list[list[str]]]:
+def _lesson_tables(lesson: SuspicionLesson, *, chinese: bool) -> list[list[list[str]]]:
     """The quality of the rankings, and the calibration."""
     by_chance = RankingQuality(0.5, lesson.share, 1.0)
     rankings = {MODEL_NAMES[chinese]: lesson.quality}
@@ -264,7 +264,7 @@ def _tenth_cells(number: int, tenth: CalibrationBin) -> list[str]:
 # ---- Sentences ----
 
 
-def _lesson_sentence(lesson: Lesson, to: Path, *, chinese: bool) -> str:
+def _lesson_sentence(lesson: SuspicionLesson, to: Path, *, chinese: bool) -> str:
     """What was learned, and on what it is measured."""
     model = lesson.model
     later = lesson.measured_on == "later visits"
@@ -274,6 +274,7 @@ def _lesson_sentence(lesson: Lesson, to: Path, *, chinese: bool) -> str:
             f"{to}：{model.name}；{model.visits:,}次检查，查实窃电{model.thefts:,}次；"
             f"以{side}的{lesson.measured:,}次检查(查实{lesson.thefts:,}次)评估"
         )
+
     side = (
         "later visits to other customers"
         if later
@@ -285,7 +286,7 @@ def _lesson_sentence(lesson: Lesson, to: Path, *, chinese: bool) -> str:
     )
 
 
-def _lesson_notes(lesson: Lesson, *, chinese: bool) -> list[str]:
+def _lesson_notes(lesson: SuspicionLesson, *, chinese: bool) -> list[str]:
     """The Brier scores, and why the model is in shadow."""
     pair = f"{lesson.brier:.4f}", f"{lesson.brier_by_share:.4f}"
     score = (
@@ -296,12 +297,14 @@ def _lesson_notes(lesson: Lesson, *, chinese: bool) -> list[str]:
     return [score, _shadow_sentences(lesson)[chinese]]
 
 
-def _shadow_sentences(lesson: Lesson) -> tuple[str, str]:
+def _shadow_sentences(lesson: SuspicionLesson) -> tuple[str, str]:
     """Why the model is in shadow."""
     return BETTER_SENTENCES if lesson.is_better else NO_BETTER_SENTENCES
 
 
-def _ranking_sentence(model: SuspicionModel, watched: Watched, *, chinese: bool) -> str:
+def _ranking_sentence(
+    model: SuspicionModel, watched: WatchedCustomers, *, chinese: bool
+) -> str:
     """By what is ranked."""
     count, last = len(watched.customers), local_time(watched.last, watched.source.zone)
     if chinese:
@@ -317,7 +320,7 @@ def _plain(model: SuspicionModel, suspects: Sequence[Suspect]) -> dict[str, Any]
     return {"model": model.name, "customers": suspects}
 
 
-def _plain_lesson(lesson: Lesson) -> dict[str, Any]:
+def _plain_lesson(lesson: SuspicionLesson) -> dict[str, Any]:
     """How good a model is, as plain data."""
     return {
         "visits": lesson.model.visits,

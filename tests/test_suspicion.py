@@ -37,7 +37,7 @@ from schemas.suspicion import SuspicionModel
 from schemas.units import DAY_SECONDS
 from tests.test_cli import command  # noqa: F401
 
-RULES = list(ALL_RULES.values())
+ALL_THE_RULES = list(ALL_RULES.values())
 THIEF_PLACE = FACT_PLACES["bill_change"]
 ZONE_NAME = "Asia/Shanghai"
 
@@ -46,7 +46,7 @@ ZONE_NAME = "Asia/Shanghai"
 def billed():
     """A billing history, watched, with its visits."""
     source, labels = visited_bills(500, 24, 5, 0.3)
-    watched = watch(source, labels, RULES)
+    watched = watch(source, labels, ALL_THE_RULES)
     return watched, visits_of(watched, labels, Tally()), labels
 
 
@@ -83,6 +83,7 @@ def bills_of(kwh, register=None, *, gap=30, start=START_TIME, repeats=1):
         read_register=np.cumsum(kwh) if register is None else register,
         read_at=at,
     )
+
     batch = Payments.build(
         ["C1"], np.zeros(count, int), ["A1"], np.zeros(count, int), at, **columns
     )
@@ -202,12 +203,12 @@ def test_customer_of_a_meter_is_that_of_its_record_in_force():
 
 
 def test_facts_of_a_visit_ignore_what_came_later(billed):
-    watched, visits, labels = billed
+    watched, _, labels = billed
     cut = int(np.median([label.until for label in labels]))
     source, _ = visited_bills(500, 24, 5, 0.3)
     (batch,) = source.batches
     early = batch.select(batch.at < cut)
-    again = watch(replace(source, batches=iter([early])), labels, RULES)
+    again = watch(replace(source, batches=iter([early])), labels, ALL_THE_RULES)
     known = {label.where: known for label, known in watched.visited}
     same = 0
     for label, before in again.visited:
@@ -222,22 +223,31 @@ def test_facts_do_not_depend_on_the_cut_into_batches(billed):
     source, _ = visited_bills(500, 24, 5, 0.3)
     (batch,) = source.batches
     parts = [batch.select(slice(k, k + 997)) for k in range(0, len(batch), 997)]
-    again = watch(replace(source, batches=iter(parts)), labels, RULES)
+    again = watch(replace(source, batches=iter(parts)), labels, ALL_THE_RULES)
     for (_, one), (_, other) in zip(watched.visited, again.visited, strict=True):
+        assert one is not None
+        assert other is not None
         np.testing.assert_array_equal(one.facts, other.facts)
 
 
 def test_curves_of_a_town_are_frozen_too():
     source, labels = visited_town(50, 17, 1)
-    watched = watch(source, labels, [])
-    known = [known for _, known in watched.visited if known]
-    assert len(known) > 20
-    facts = np.stack([each.facts for each in known])
+    batches = list(source.batches)
+    watched = watch(replace(source, batches=iter(batches)), labels, ALL_THE_RULES)
+    facts = {label.where: known for label, known in watched.visited if known}
+    assert len(facts) > 20
+    rows = np.stack([known.facts for known in facts.values()])
     for name in ("day_level", "zero_days", "missing_share", "slide"):
-        assert np.isfinite(facts[:, FACT_PLACES[name]]).all()
-    assert {each.place[1] for each in watched.customers}.isdisjoint(
-        area.gateway for area in source.areas
-    )
+        assert np.isfinite(rows[:, FACT_PLACES[name]]).all()
+    gateways = {area.gateway for area in source.areas}
+    assert {known.place[1] for known in watched.customers}.isdisjoint(gateways)
+
+    early = batches[: len(batches) * 16 // 17]
+    again = watch(replace(source, batches=iter(early)), labels, ALL_THE_RULES)
+    frozen = {label.where: known for label, known in again.visited if known}
+    assert len(frozen) > 5
+    for where, known in frozen.items():
+        np.testing.assert_array_equal(known.facts, facts[where].facts)
 
 
 # ---- Learning ----
@@ -267,8 +277,9 @@ def test_learning_is_deterministic(billed):
 
 def test_chances_are_calibrated():
     lesson = learn(made_visits(2000), "made")
-    for tenth in lesson.calibration:
-        assert tenth.found.low - 0.1 <= tenth.chance <= tenth.found.high + 0.1
+    off = [abs(tenth.chance - (tenth.found.value or 0)) for tenth in lesson.calibration]
+    assert max(off) < 0.2
+    assert np.mean(off) < 0.06
 
 
 def test_later_visits_are_measured_and_no_customer_is_on_both_sides():
@@ -320,11 +331,12 @@ def test_an_ablation_leaves_its_facts_out():
 def test_measures_of_a_perfect_and_of_a_reversed_ranking():
     found = np.arange(100) >= 90
     weights = np.ones(100)
-    perfect = ranking_quality(found, np.arange(100), weights)
+    places = np.arange(100.0)
+    perfect = ranking_quality(found, places, weights)
     assert perfect.auc == pytest.approx(1)
     assert perfect.average_precision == pytest.approx(1)
     assert perfect.lift == pytest.approx(10)
-    assert ranking_quality(found, -np.arange(100), weights).lift == 0
+    assert ranking_quality(found, -places, weights).lift == 0
     assert brier(found, found.astype(float), weights) == 0
 
 
@@ -332,9 +344,8 @@ def test_calibration_has_every_visit_once():
     chances = np.random.default_rng(1).random(123)
     tenths = calibration(chances > 0.5, chances, np.ones(123))
     assert sum(tenth.visits for tenth in tenths) == 123
-    assert [tenth.chance for tenth in tenths] == sorted(
-        tenth.chance for tenth in tenths
-    )
+    means = [tenth.chance for tenth in tenths]
+    assert means == sorted(means)
 
 
 # ---- Ranking ----
@@ -358,7 +369,8 @@ def test_customers_are_ranked_with_their_reasons():
     assert [suspect.customer for suspect in suspects] == ["C2", "C3", "C1"]
     assert [suspect.rank for suspect in suspects] == [1, 2, 3]
     reason = suspects[0].reasons[0]
-    assert (reason.fact, reason.value) == ("bill_change", pytest.approx(np.exp(-3)))
+    assert reason.fact == "bill_change"
+    assert reason.value == pytest.approx(np.exp(-3))
     assert suspects[1].reasons == [], "an unknown fact is no reason"
     assert ranked(model, []) == []
 
@@ -403,6 +415,7 @@ def history(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bills")
     source, labels = visited_bills(400, 24, 7, 0.3)
     (bills,) = source.batches
+    assert isinstance(bills, Payments)
     rows = ["customer,area,at,payment,amount,bill,read_at,read_register,billed_kwh"]
     for row in range(len(bills)):
         number = bills.read_register[row]
@@ -467,13 +480,15 @@ def test_command_prints_measures_and_why_it_is_in_shadow(command, history):  # n
 
 
 def test_bad_input_is_one_line(command, history, tmp_path):  # noqa: F811
-    folder, visits, few = history
+    folder, _, few = history
     learning = ("learn", "suspicion", str(folder), "--labels")
     code, _, errors = command(*learning, str(few))
     assert (code, errors.count("\n")) == (2, 1)
     assert "give more labels" in errors
+
     (tmp_path / "none.csv").write_text("subject,since\n")
     assert command(*learning, "none.csv")[0] == 2
+
     (tmp_path / "suspicion.json").write_text("{}")
     code, _, errors = command("suspects", str(folder))
     assert (code, errors.count("\n")) == (2, 1)

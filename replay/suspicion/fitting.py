@@ -34,7 +34,7 @@ VALIDATION_FOLDS = 5
 INVERSE_REGULARISATIONS = (0.01, 0.1, 1.0)  # tried; the best is taken
 LATER_SHARE = 0.3  # of the visits, the latest, are left out to measure
 LEAST_MEASURED = 10  # visits of either finding, among the earlier and the later ones
-ABLATIONS: tuple[tuple[FactGroup, ...], ...] = (
+LEFT_OUT_GROUPS: tuple[tuple[FactGroup, ...], ...] = (
     ("missing",),
     ("exchange",),
     ("missing", "exchange"),
@@ -50,7 +50,7 @@ class LeftOut(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Lesson:
+class SuspicionLesson:
     """A model, and how one like it did on visits that were left out."""
 
     model: SuspicionModel
@@ -72,7 +72,7 @@ class Lesson:
         return ranks and self.brier < self.brier_by_share
 
 
-def learn(visits: Visits, name: str) -> Lesson:
+def learn(visits: Visits, name: str) -> SuspicionLesson:
     """Fits a model to visits of a history, and measures its like on visits that are left out."""
     measured_on, parts = split(visits)
     rest = np.concatenate([part.rest for part in parts])
@@ -81,14 +81,14 @@ def learn(visits: Visits, name: str) -> Lesson:
     with threadpool_limits(1):
         chances = _left_out(visits, parts, FACT_NAMES)
         ablations = {}
-        for groups in ABLATIONS:
+        for groups in LEFT_OUT_GROUPS:
             names = [each for each in FACT_NAMES if ALL_FACTS[each].group not in groups]
             without = _left_out(visits, parts, names)
             ablations[groups] = ranking_quality(found, without, weights)
         model = fitted(visits, np.arange(len(visits)), FACT_NAMES, name)
 
     share = float(np.average(found, weights=weights))
-    return Lesson(
+    return SuspicionLesson(
         model=model,
         measured_on=measured_on,
         measured=len(rest),

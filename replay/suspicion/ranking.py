@@ -17,7 +17,7 @@ MOST_DEVIATIONS = 4.0  # standard deviations that a fact counts at most
 REASON_COUNT = 3  # of a customer, at most
 
 
-class Reason(NamedTuple):
+class SuspicionReason(NamedTuple):
     """A fact that raises suspicion."""
 
     fact: str
@@ -34,7 +34,7 @@ class Suspect:
     area: str
     customer: str
     chance: float  # that a visit finds theft
-    reasons: list[Reason]  # the strongest first
+    reasons: list[SuspicionReason]  # the strongest first
 
 
 def unknown_facts(model: SuspicionModel) -> list[str]:
@@ -69,6 +69,7 @@ def ranked(model: SuspicionModel, customers: Sequence[Known]) -> list[Suspect]:
     order = sorted(
         range(len(customers)), key=lambda row: (-chances[row], customers[row].place)
     )
+
     return [
         Suspect(
             rank,
@@ -80,7 +81,9 @@ def ranked(model: SuspicionModel, customers: Sequence[Known]) -> list[Suspect]:
     ]
 
 
-def _reasons(model: SuspicionModel, added: Column, facts: Column) -> list[Reason]:
+def _reasons(
+    model: SuspicionModel, added: Column, facts: Column
+) -> list[SuspicionReason]:
     """The facts that add most, if they add."""
     strongest = np.argsort(-added, kind="stable")[:REASON_COUNT].tolist()
     reasons = []
@@ -91,7 +94,7 @@ def _reasons(model: SuspicionModel, added: Column, facts: Column) -> list[Reason
         shown = ALL_FACTS[feature.name].shown
         value = float(facts[FACT_PLACES[feature.name]])
         reasons.append(
-            Reason(
+            SuspicionReason(
                 feature.name, shown(value), shown(feature.mean), float(added[number])
             )
         )

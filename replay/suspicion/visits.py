@@ -9,7 +9,7 @@ import numpy as np
 
 from replay.history import Tally
 from replay.labels import Label
-from replay.suspicion.watch import Known, Watched, visit_day
+from replay.suspicion.watch import Known, WatchedCustomers, visit_day
 from schemas.columns import LATEST_TIME, Codes, Column, Mask, Times
 from schemas.inspection import OUTCOME_CODES
 
@@ -62,7 +62,9 @@ def labels_of_visits(labels: Iterable[Label], tally: Tally) -> list[Label]:
     return fine
 
 
-def visits_of(watched: Watched, labels: Sequence[Label], tally: Tally) -> Visits:
+def visits_of(
+    watched: WatchedCustomers, labels: Sequence[Label], tally: Tally
+) -> Visits:
     """The visits of labels of which enough is known; the others are refused. Raises TooFewVisitsError."""
     usable = set(map(id, labels))
     rows: list[tuple[Label, Known]] = []

@@ -62,7 +62,7 @@ class Known(NamedTuple):
 
 
 @dataclass
-class Watched:
+class WatchedCustomers:
     """What a history shows of its customers."""
 
     source: Source  # read to its end
@@ -79,13 +79,15 @@ def visit_day(label: Label, zone: str) -> int:
     return int(midnights(zone)[day_of(np.array([label.until]), zone)][0])
 
 
-def watch(source: Source, labels: Iterable[Label], rules: Sequence[Rule]) -> Watched:
+def watch(
+    source: Source, labels: Iterable[Label], rules: Sequence[Rule]
+) -> WatchedCustomers:
     """Watches a history to its end. A visit's facts are frozen when the first row of its day arrives.
 
     Raises SourceError if nothing could be read.
     """
     memory = _Memory(source, rules)
-    watched = Watched(source, memory.observed)
+    watched = WatchedCustomers(source, memory.observed)
     coming = sorted(
         (label for label in labels if label.until < LATEST_TIME),
         key=lambda label: (label.until, label.where, label.subject),
