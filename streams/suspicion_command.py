@@ -89,7 +89,7 @@ def learn_suspicion(
     file.keep_known(watched.observed)
     visits = visits_of(watched, file.labels, file.tally)
     dates = [local_time(int(day), source.zone)[:10] for day in sorted(visits.days)]
-    lesson = learn(visits, f"{source.name}, visits {dates[0]} to {dates[-1]}")
+    lesson = learn(visits, f"{source.name}, {dates[0]} to {dates[-1]}")
     to.write_bytes(
         msgspec.json.format(msgspec.json.encode(lesson.model), indent=0) + b"\n"
     )

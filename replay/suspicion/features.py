@@ -82,7 +82,7 @@ SMALL_KWH = 0.05  # kWh a day, beside which changes do not count
 
 
 def facts_row(values: Mapping[str, float]) -> Column:
-    """The facts in their order; those that are not given are NaN. Raises KeyError for an unknown name."""
+    """The facts in their order; a fact that is not given is NaN. Raises KeyError for an unknown name."""
     row = np.full(len(FACT_NAMES), np.nan)
     for name, value in values.items():
         row[FACT_PLACES[name]] = value
