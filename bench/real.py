@@ -223,11 +223,11 @@ def tables(data: Path) -> dict[str, list[str]]:
     }
 
 
-def filled(page: str, made: dict[str, list[str]]) -> str:
-    """The page with its tables replaced. Raises ValueError for one that has no place in it."""
+def filled(page: str, made: dict[str, list[str]], maker: str = "bench.real") -> str:
+    """The page with a command's tables replaced. Raises ValueError for one that has no place in it."""
     for name, lines in made.items():
         begin, end = (
-            f"<!-- {name}: made by python -m bench.real -->\n",
+            f"<!-- {name}: made by python -m {maker} -->\n",
             f"<!-- end of {name} -->",
         )
         if begin not in page or end not in page:

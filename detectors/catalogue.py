@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from detectors.engine import Engine
 from detectors.rule import ALL_RULES, Level, Rule
 from schemas.columns import SEGMENT_NAMES
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
@@ -125,6 +126,12 @@ def facts(rule: Rule) -> Iterator[str]:
     yield f"- Reads {', '.join(f'`{name}`' for name in rule.reads)} of {rule.kind.kind}."
     if rule.modelled:
         yield "- Judged by a fleet model, which the rulebook names; without one it cannot tell."
+    for model in _online_models(rule):
+        yield (
+            f"- Judged by the online model {model}. Once its error drifts it cannot tell of a subject until it has "
+            f'learned anew: `meterwatch_drifted{{model="{model}"}}`.'
+        )
+
     if rule.settings:
         yield f"- Settings: {_listed(rule.settings)}."
     for segment, settings in rule.segments.items():
@@ -133,6 +140,15 @@ def facts(rule: Rule) -> Iterator[str]:
     yield f"- Clears below {rule.clear:.3g}, {_lasting(rule.release)}."
     yield from _accounted(rule)
     yield f"- Says: `{rule.text[0]}` `{rule.text[1]}`"
+
+
+def _online_models(rule: Rule) -> list[str]:
+    """The models, watched for drift, whose columns a rule reads."""
+    return [
+        name
+        for name, model in Engine().judges.models().items()
+        if not {*model.gives}.isdisjoint(rule.reads)
+    ]
 
 
 def _accounted(rule: Rule) -> Iterator[str]:

@@ -26,7 +26,7 @@ MADE_OF = {  # columns of readings, days and intervals that are computed before 
     "unbalance_top": "u of three phases", "by_magnitude": "u of three phases", "curve": "kwh", "coverage": "kwh",
     "live": "u", "voltage_apart": "u, and of a gateway meter", "area_excess_kwh": "kwh of a gateway meter",
     "area_unusual_kwh": "kwh of a gateway meter", "energy_in": "kwh of a gateway meter", "current": "i",
-    "top_kw": "kwh", "highest_u": "u", "lowest_u": "u", "whole_p": "p",
+    "top_kw": "kwh", "highest_u": "u", "lowest_u": "u", "whole_p": "p", "hourly_kva": "p and q, or i",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from models.meters.darkness import Darkness
 from models.meters.day_runs import DayRuns, FirstMonth
 from models.meters.form import Form
 from models.meters.line_loss import Losses, ReadDays, UsualLoss
+from models.meters.load_forecast import LoadForecast
 from models.meters.loading import Exceeding, Heat
 from models.meters.metering import DayRegisters, Demands, RatioChange
 from models.meters.months import Months
@@ -163,6 +164,16 @@ class Judges:
         self.by_name = {pipeline.name: judges[pipeline.name] for pipeline in pipelines}
         self.rules = frozenset(rule.name for rule in rules)
 
+    def models(self) -> dict[str, Feature]:
+        """The online models whose drift is watched, by name."""
+        judges = [judge.live for judge in self.revisable.values()]
+        features = [
+            feature
+            for judge in (*judges, *self.plain.values())
+            for feature in judge.features
+        ]
+        return {feature.model: feature for feature in features if feature.model}
+
     def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
         """Switch to `rules`. Returns the live episodes of rules that were removed or changed."""
         self.rules = frozenset(rule.name for rule in rules)
@@ -247,7 +258,7 @@ def all_pipelines(
         return _day_features(settings, PeerScore(peers, meters, is_final), fleet)
 
     def of_area_days(_: bool) -> list[Feature]:
-        return [Losses(), UsualLoss(), ReadDays(zone)]
+        return [Losses(), UsualLoss(), ReadDays(zone), LoadForecast(zone)]
 
     return (
         # readings

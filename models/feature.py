@@ -30,6 +30,9 @@ class Feature(Owner):
     # True: it folds rows of distinct slots; else of any, each slot's in order of arrival
     distinct: ClassVar[bool] = True
 
+    # of an online model whose drift is watched: its name
+    model: ClassVar[str] = ""
+
     cells: Cells
     # gives columns for rows of slots, as things stood before each row; then remembers the rows
     fold: Callable[..., NamedTuple]
@@ -57,6 +60,11 @@ class Feature(Owner):
         """What `fold` gives for rows, by name, from columns by name."""
         used = {name: columns[name] for name in self.uses}
         return self.fold(slots, **used)._asdict()
+
+    @property
+    def drifted(self) -> int:
+        """How many subjects are learned anew since the error of the model drifted."""
+        return 0
 
     def schema(self) -> Schema:
         """The cells of one subject, by column."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
-from models.timelines.work import WorkItem
+from models.timelines.work_item import WorkItem
 from schemas.alert import Alert
 from schemas.columns import Batch, StageProgress, Stages
 from schemas.master import Area

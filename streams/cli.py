@@ -219,6 +219,9 @@ def archive(
 
     async def archive_all() -> None:
         await ensure(settings)
+        if not json:
+            when = f"{settings.archive_seconds:g} s or {settings.archive_rows:,} rows"
+            out.print(f"{folder}: commits after {when}, and when it is ended")
         logging.getLogger("aiokafka").setLevel(logging.WARNING)
         await keep(settings, folder, once=once, on_commit=show)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from types import SimpleNamespace
 
@@ -158,3 +159,32 @@ def test_a_killed_archiver_goes_on_and_its_archive_gives_the_same_alerts(
     expected = states_of(town.source())
     assert expected
     assert states_of(open_sources([folder])) == expected
+
+
+def test_an_archiver_that_is_ended_commits_what_has_come(
+    settings, environment, tmp_path
+):
+    town = Town(60, 1, 4)
+    batches = list(town.batches())
+    folder = tmp_path / "archive"
+    brief = environment | {"METERWATCH_ARCHIVE_FREE_GIB": "0"}
+
+    async def send():
+        async with producer(settings) as client:
+            await publish(client, settings, batches, "packed")
+
+    asyncio.run(send())
+    command = ("-m", "streams.cli", "archive", str(folder))
+    archived_rows = 0
+    for attempt in range(5):  # it may be ended before anything has come
+        log = tmp_path / f"log{attempt}"
+        with WorkerProcess(brief, log, *command) as archiver:
+            wait(lambda log=log: "commits after 300 s" in log.read_text())
+            time.sleep(1 + 2 * attempt)
+            archiver.process.terminate()
+            assert archiver.process.wait(60) == 0
+        manifest = read_manifest(storage_of(folder))
+        archived_rows = sum(file.rows for file in manifest.files)
+        if archived_rows == sum(map(len, batches)):
+            return
+    pytest.fail(f"{archived_rows} rows are archived of {sum(map(len, batches))}")

@@ -29,10 +29,11 @@ WANTED_RULES = """
 """
 ADDITIONAL_RULES = {
     "ct_ratio_mismatch": {"ct_ratio_step"}, "relay_mismatch": {"relay_unanswered"},
-    "over_contract_capacity": {"capacity_expansion"}, "transformer_overload": {"customer_transformer_overload"},
+    "over_contract_capacity": {"capacity_expansion"},
+    "transformer_overload": {"customer_transformer_overload", "transformer_overload_expected"},
     "low_power_factor": {"monthly_power_factor"}, "payment_failure_burst": {"payment_failure_repeat"},
     "payment_reconcile": {"payment_conflict", "bill_overpaid"}, "stage_stall": {"stage_disorder", "stage_batch_stuck"},
-    "contract_gap": {"contract_expiry"}, "zero_usage": {"near_zero_usage"},
+    "stage_overdue": {"stage_overdue_expected"}, "contract_gap": {"contract_expiry"}, "zero_usage": {"near_zero_usage"},
     "file_inconsistency": {"phase_mismatch", "area_mismatch"},
 }  # fmt: skip
 

@@ -151,6 +151,8 @@ def same(first: list[Alert], second: list[Alert]) -> None:
 
 RULES_BY_MODULE = {  # raised by streams of another module
     "test_loading": {"transformer_thermal"},
+    "test_forecast": {"transformer_overload_expected"},
+    "test_lateness": {"stage_overdue_expected"},
     "test_work": {"stage_stall", "stage_disorder", "stage_batch_stuck"},
     "test_suspects": {"area_loss_correlation"},
     "test_phases": {"phase_mismatch", "area_mismatch", "voltage_current_decoupling"},

@@ -48,6 +48,36 @@ def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> 
 
 
 @rule(
+    Overdue,
+    severity=3,
+    title=("Stage likely to be overdue", "环节预计超时"),
+    text=(
+        (
+            "After {used_share:.0%} of its {limit_hours:.0f} hours the chance is {overdue_chance:.0%} that the stage "
+            "passes its limit."
+        ),
+        "该环节已用{limit_hours:.0f}小时时限的{used_share:.0%},预计超时概率{overdue_chance:.0%}。",
+    ),
+    curve=stages_beside,
+    explained_by=(),
+)
+def stage_overdue_expected(
+    overdue_chance: Column,
+    used_share: Column,  # noqa: ARG001 - evidence
+    limit_hours: Column,  # noqa: ARG001 - evidence
+    *,
+    chance: float = 0.8,
+) -> Column:
+    """A stage will likely pass its limit, as known when 25, 50 or 75 % of it have passed (环节预计超时).
+
+    The section's model learns it from all stays that began with a limit, as known three days before: by stage, the
+    stage before, the time since then, and the weekday and hour at which the limit passes; at least 50 such stays.
+    80 %: default of this project.
+    """
+    return overdue_chance / chance
+
+
+@rule(
     Traces,
     severity=2,
     title=("Stages out of order", "环节顺序异常"),

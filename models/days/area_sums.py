@@ -31,7 +31,8 @@ INTERVAL_SUMS = (
     "low_hz",
     "warmth",
 )
-DAY_SUMS = ("gateway_volts", "warmth")  # sums that make a day's rows
+# sums that make a day's rows
+DAY_SUMS = ("gateway_volts", "warmth", "gateway", "milli_va", "counted")
 
 
 def sum_cells(steps: int, interval: int) -> dict[str, Any]:

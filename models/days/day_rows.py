@@ -45,7 +45,7 @@ class DayRows(NamedTuple):
         """The days of the areas of a mask."""
         rows = np.repeat(mask, self.sizes)
         columns = {name: column[..., rows] for name, column in self.columns.items()}
-        totals = {name: column[mask] for name, column in self.totals.items()}
+        totals = {name: column[..., mask] for name, column in self.totals.items()}
         return DayRows(
             areas=self.areas[mask],
             days=self.days[mask],
@@ -87,7 +87,7 @@ def joined_days(day_rows: Sequence[DayRows]) -> DayRows:
         for name in first.columns
     }
     totals = {
-        name: np.concatenate([rows.totals[name] for rows in day_rows])
+        name: np.concatenate([rows.totals[name] for rows in day_rows], axis=-1)
         for name in first.totals
     }
 
@@ -128,7 +128,7 @@ def member_columns(
     columns |= beside_gateway(
         stored.rows["volts"], stored.sums["gateway_volts"], master, stored.sizes
     )
-    temperature = _mean_temperature(stored.sums["warmth"], lengths, interval)
+    temperature = mean_temperature(stored.sums["warmth"], lengths, interval)
     columns["temperature"] = np.repeat(temperature, stored.sizes)
     return columns, expected
 
@@ -205,7 +205,7 @@ def _ordered_sum(values: Column) -> Column:
     return np.asarray(np.add.accumulate(values, axis=0)[-1])
 
 
-def _mean_temperature(warmth: Array, lengths: Codes, interval: int) -> Column:
+def mean_temperature(warmth: Array, lengths: Codes, interval: int) -> Column:
     """The mean of each area's day of so many seconds, hours alike; NaN if few hours are known."""
     means = np.full(len(lengths), np.nan)
     if not warmth[1].any():

@@ -8,7 +8,8 @@ import numpy as np
 
 from models.days.area_sums import DAY_SUMS, INTERVAL_SUMS
 from models.days.balances import balances, read_shares
-from models.days.day_rows import DayRows, member_columns
+from models.days.day_rows import DayRows, mean_temperature, member_columns
+from models.days.hourly_loads import hourly_kva
 from models.days.intervals import NO_INTERVALS, AreaIntervals, intervals_of
 from models.days.members import Members
 from models.days.places import Places
@@ -18,7 +19,8 @@ from models.days.stored_days import DaySums, StoredDays, interval_sums, stored_d
 from models.days.watermarks import Watermarks
 from models.master.registry import Registry
 from models.state.runs import whole_sums
-from schemas.columns import Codes, Times, picked
+from schemas.columns import Codes, Column, Times, picked
+from schemas.units import DAY_HOURS
 
 
 class WindowRows:
@@ -73,7 +75,7 @@ class WindowRows:
 
     def sealed(self, slots: Codes, days: Codes) -> tuple[AreaIntervals, DayRows]:
         """The intervals of a day of each area, and the day."""
-        all_sums = (*DAY_SUMS, *INTERVAL_SUMS)
+        all_sums = dict.fromkeys((*DAY_SUMS, *INTERVAL_SUMS))
         meters, stored = self._members_with_days(slots, days, all_sums)
         intervals = NO_INTERVALS
         if not stored.blank:
@@ -123,6 +125,7 @@ class WindowRows:
         )
         spikes = int(np.count_nonzero(columns.pop("spike")[present]))
         totals = balances(columns, master, stored.rows["back"], present, stored.sizes)
+        totals |= self._load_columns(slots, start, end, stored)
         sizes = whole_sums(present, stored.sizes)
         if not present.all():
             meters, expected = meters[present], expected[present]
@@ -133,3 +136,20 @@ class WindowRows:
             columns["reads"], expected, sizes
         )
         return DayRows(slots, days, end, sizes, meters, columns, totals, spikes)
+
+    def _load_columns(
+        self, slots: Codes, start: Times, end: Times, stored: StoredDays
+    ) -> dict[str, Column]:
+        """The columns of AreaDays that say what an area's transformer carried, and in what air."""
+        if stored.blank:
+            unknown = np.full((DAY_HOURS + 1, len(slots)), np.nan)
+            return {"hourly_kva": unknown[:-1], "temperature": unknown[-1]}
+        interval = self._schedule.interval
+        return {
+            "hourly_kva": hourly_kva(
+                self._registry, slots, start, stored.sums, interval
+            ),
+            "temperature": mean_temperature(
+                stored.sums["warmth"], end - start, interval
+            ),
+        }

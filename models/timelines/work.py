@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import insort
 from collections.abc import Iterator, Mapping
 from functools import partial
 from math import nan
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from models.master.calendar import worked_after
@@ -27,6 +26,9 @@ from models.timelines.base import (
     seconds_after,
 )
 from models.timelines.durations import WINDOW_DAYS, Durations
+from models.timelines.hazard import PART_MARKS
+from models.timelines.lateness import Lateness, PartSpan
+from models.timelines.work_item import WorkItem
 from schemas.columns import Codes, Overdue, StageProgress, Stages, Times
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, NEVER_TIME
 
@@ -38,75 +40,6 @@ STALLED_RATIO = 2.0  # times the usual stay, from which an item is stuck
 STALL_MARKS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # times the usual stay
 
 
-class WorkItem(msgspec.Struct):
-    """The events of a work item in a stage, which it may enter again."""
-
-    # by time: the limit in seconds, and whether only working days count
-    starts: dict[int, tuple[float, bool]] = {}
-    # in order of time
-    ends: list[int] = []
-    pauses: list[int] = []
-    resumes: list[int] = []
-    # by start: seconds within which such stages were usually done before it
-    usual: dict[int, float] = {}
-    # by start: the end, None while there is none, of the stays that were counted
-    counted: dict[int, int | None] = {}
-    # by start: the seconds for which such a stay was paused
-    waited: dict[int, int] = {}
-
-    def stays(self) -> list[Stay]:
-        """Each start with the first end after it.
-
-        A start while the stage is open changes nothing.
-        """
-        stays: list[Stay] = []
-        done = 0
-        for start in sorted(self.starts):
-            if done <= start:
-                after = bisect_left(self.ends, start)
-                done = self.ends[after] if after < len(self.ends) else NEVER_TIME
-                stays.append(Stay(start, self.starts[start][0], done))
-        return stays
-
-    def _pause_spans(self) -> Iterator[tuple[int, int]]:
-        """The spans in which it does not age: each pause until it is resumed."""
-        until = 0
-        for since in self.pauses:
-            if until <= since:
-                after = bisect_left(self.resumes, since)
-                until = self.resumes[after] if after < len(self.resumes) else NEVER_TIME
-                yield since, until
-
-    def waited_for(self, start: int, done: int | None) -> int:
-        """The seconds for which it was paused in an ended stay."""
-        if done is None:
-            return 0
-        seconds = 0
-        for since, until in self._pause_spans():
-            paused = min(until, done) - max(since, start)
-            seconds += max(paused, 0)
-        return seconds
-
-    def put_off(self, start: int, at: int) -> int:
-        """A time after the pauses since a start have moved it; never while it is paused.
-
-        >>> WorkItem(pauses=[20], resumes=[50]).put_off(10, 30)
-        60
-        >>> WorkItem(pauses=[20]).put_off(10, 30) == NEVER_TIME, WorkItem(pauses=[40]).put_off(10, 30)
-        (True, 30)
-        """
-        for since, until in self._pause_spans():
-            if until <= start:
-                continue
-            if since >= at:
-                break
-            if until == NEVER_TIME:
-                at = NEVER_TIME
-            else:
-                at += until - max(since, start)
-        return at
-
-
 class WorkColumns(NamedTuple):
     """The columns of Overdue at a moment, NaN where it says nothing of them."""
 
@@ -114,6 +47,8 @@ class WorkColumns(NamedTuple):
     limit_hours: float = nan
     stalled: float = nan
     usual_hours: float = nan
+    overdue_chance: float = nan
+    used_share: float = nan
 
 
 class Work(Timelines):
@@ -121,7 +56,7 @@ class Work(Timelines):
 
     kind, item = Overdue, WorkItem
     columns = WorkColumns._fields
-    awaits = ("share", "stalled")
+    awaits = ("share", "stalled", "overdue_chance")
 
     def __init__(
         self, index: Index, queues: Index, registry: Registry, zone: str, grace: int
@@ -131,6 +66,7 @@ class Work(Timelines):
         self._zone = zone
         self._grace = grace
         self._durations = Durations()
+        self.lateness = Lateness(zone, grace)
         self.queues = queues
         self.cells = Cells(
             **self.cells.empty,
@@ -171,9 +107,36 @@ class Work(Timelines):
 
             self.record_row(recorded, n, slot, areas[n], at, new=new)
             self.cells["queue"][slot] = self.queues.slot(section, stage)
+            relearned: set[int] = set()
+            if progress == StageProgress.STARTED and at >= sealed[n]:
+                relearned.update(self._note_path(slot, at, int(sealed[n])))
             if new:
                 self._learn(item, (section, stage), int(sealed[n]))
+                relearned.add(slot)
+            for other in relearned:
+                self._learn_lateness(other, int(sealed[n]))
+            recorded.touched.update(relearned)
         return recorded
+
+    def _note_path(self, slot: int, at: int, sealed: int) -> Iterator[int]:
+        """Notes that an item entered its stage; the slots that it is then known to have entered from another."""
+        section, stage = self._section_and_stage(slot)
+        item = self.index.pairs[slot][1].removesuffix(f"/{stage}")
+        slots = self.index.known[section]
+        moves = self.lateness.note_move(section, item, (at, stage), sealed)
+        for entered, entered_stage in moves:
+            other = slots.get(f"{item}/{entered_stage}", -1)
+            if other < 0:
+                continue
+            outlook = self.items[other].outlook
+            if self.lateness.note_before(outlook, section, item, entered):
+                yield other
+
+    def _learn_lateness(self, slot: int, sealed: int) -> None:
+        """Learns from an item's stays, as they are now, whether they pass their limits."""
+        outlook = self.items[slot].outlook
+        group = self._section_and_stage(slot)
+        self.lateness.learn(outlook, group, self._part_spans(slot), sealed)
 
     @staticmethod
     def _times_of(item: WorkItem, progress: int) -> list[int]:
@@ -246,6 +209,8 @@ class Work(Timelines):
                 if stay.start <= now and stay.start not in item.usual:
                     day = (stay.start - self._grace) // DAY_SECONDS
                     item.usual[stay.start] = self._durations.usual(group, day)
+            spans = self._part_spans(slot)
+            self.lateness.foresee(item.outlook, group, spans, now)
             self._note_last_stay(slot, stays)
         return super().timeline(slots, watermarks)
 
@@ -275,8 +240,39 @@ class Work(Timelines):
         """The same by the calendar."""
         return self.items[slot].put_off(start, seconds_after(start, seconds))
 
+    def _part_spans(self, slot: int) -> Iterator[PartSpan]:
+        """The parts of the limits that an item's stays have reached or will reach."""
+        item = self.items[slot]
+        for start, limit, done in item.stays():
+            if not limit > 0:
+                continue
+            _, working_days = item.starts[start]
+
+            marks = (*PART_MARKS, LATE_RATIO)
+            times = [self._time_after(slot, start, mark * limit) for mark in marks]
+            for part, begin in enumerate(times[:-1]):
+                if begin >= done:
+                    break
+                left = limit - marks[part] * limit
+                deadline = seconds_after(begin, left)
+                if working_days:
+                    deadline = worked_after(begin, left, self._zone)
+                yield PartSpan(part, start, begin, times[part + 1], deadline, done)
+
     def observations(self, slot: int) -> Iterator[Observation]:
         """Of every stay the marks of its limit, the marks of the usual stay, and the end."""
+        yield from self._stay_observations(slot)
+        chances = self.items[slot].outlook.chances
+        for part, start, begin, *_ in self._part_spans(slot):
+            columns = WorkColumns(
+                limit_hours=self.items[slot].starts[start][0] / HOUR_SECONDS,
+                overdue_chance=chances.get(part, {}).get(begin, nan),
+                used_share=PART_MARKS[part],
+            )
+            yield Observation(begin, certain=False, columns=columns)
+
+    def _stay_observations(self, slot: int) -> Iterator[Observation]:
+        """The same, but the marks at which a chance is known."""
         item = self.items[slot]
         time_after = partial(self._time_after, slot)
         calendar_time_after = partial(self._calendar_time_after, slot)
@@ -299,29 +295,36 @@ class Work(Timelines):
                 if times:
                     columns = WorkColumns(nan, nan, times, usual_hours)
                 else:
-                    columns = WorkColumns(0.0, limit_hours, times, usual_hours)
+                    over = 0.0 if item.outlook.knew(stay.start, at) else nan
+                    columns = WorkColumns(
+                        0.0, limit_hours, times, usual_hours, over, over
+                    )
                 yield Observation(at, certain, columns)
 
     def expire(self, watermarks: Mapping[str, int]) -> None:
-        """Drops the durations of some sections that are too old to be used again."""
+        """Drops what was learned of some sections and is too old to be used again."""
         first_days = {
             section: (now - self._grace) // DAY_SECONDS - WINDOW_DAYS - 1
             for section, now in watermarks.items()
         }
         self._durations.forget(first_days)
+        self.lateness.expire(watermarks)
 
     def schema(self) -> Schema:
-        """The items, and the durations of stages."""
-        return {**super().schema(), **self._durations.schema()}
+        """The items, the durations of stages, and what was learned of limits."""
+        own = super().schema()
+        return {**own, **self._durations.schema(), **self.lateness.schema()}
 
     def state(self) -> State:
         """Everything remembered."""
-        return super().state() | self._durations.state()
+        learned = self._durations.state() | self.lateness.state()
+        return super().state() | learned
 
     def load(self, state: State) -> None:
         """Replaces everything by a state. Raises StateError."""
         super().load(state)
         self._durations.load(state)
+        self.lateness.load(state)
         within("a queue", self.cells["queue"], -1, len(self.queues) - 1)
         if "queue" not in state:
             self._restore_queues()

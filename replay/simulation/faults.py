@@ -340,7 +340,12 @@ LOAD_FAULTS = (
         before=lambda row, _, block: _pulls(row, 3, block),
         lasts=2,
         needs=2.5,
-        echoes=(*HIGH_LOAD_RULES, "transformer_overload", "voltage_deviation"),
+        echoes=(
+            *HIGH_LOAD_RULES,
+            "transformer_overload",
+            "transformer_overload_expected",
+            "voltage_deviation",
+        ),
     ),
 )
 REPORTED_FAULTS = (
@@ -563,6 +568,7 @@ def _hot_transformer(plan: Plan, area: int) -> Iterator[Happening]:
         f"electric heating: homes use {times:.1f} times as much",
         (
             "transformer_overload",
+            "transformer_overload_expected",
             "area_load_unbalance",
             "voltage_deviation",
             "meter_current_unbalance",

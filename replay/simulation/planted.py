@@ -485,6 +485,7 @@ def _overload(plan: Plan, area: int) -> Iterator[Happening]:
         at + 2 * DAY_SECONDS,
         f"electric heating: homes use {times:.1f} times as much",
         (
+            "transformer_overload_expected",
             "area_load_unbalance",
             "voltage_deviation",
             "meter_current_unbalance",

@@ -119,6 +119,10 @@ class Overdue(Batch):
     usual_hours: Annotated[
         Float64, Unit("h"), "Within which 95 % of such stages were done"
     ]
+    overdue_chance: Annotated[
+        Float64, "Chance that it passes its limit, 0 once it is finished"
+    ]
+    used_share: Annotated[Float64, "Of the limit that has passed as it is judged so"]
 
 
 @declared
@@ -363,4 +367,14 @@ class AreaDays(Batch):
     read_share: Annotated[Float32, "Readings received of those due, of all meters"]
     others_share: Annotated[
         Float32, "The same of all meters but the one that lacks most"
+    ]
+    hourly_kva: Annotated[
+        Curve32,
+        primary("kVA"),
+        "Mean load of each hour since midnight, 24; NaN if it is not known",
+    ]
+    temperature: Annotated[
+        Float32,
+        Unit("Cel"),
+        "Of the air outside, the day's mean; NaN if it is known for less than 90 %",
     ]

@@ -5,7 +5,9 @@ The archive itself says where to read on, so no consumer group is needed.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -59,10 +61,15 @@ async def archive(
     once: bool = False,
     on_commit: OnCommit = lambda _: None,
 ) -> None:
-    """Archives into a folder or URL until it is cancelled, or once up to the present ends of the topics.
+    """Archives into a folder or URL until SIGINT or SIGTERM, or once up to the present ends of the topics.
 
-    Raises ArchiveError and UnansweredError.
+    What has come by then is committed. Raises ArchiveError and UnansweredError.
     """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_number, stopped.set)
+
     writing = open_writer(
         folder,
         settings.zone,
@@ -74,17 +81,23 @@ async def archive(
         async with reader(settings) as consumer:
             # Whole fetches, with the damage in them.
             consumer._fetcher._records = Table()  # noqa: SLF001 - no other way in
-            await _archive(settings, consumer, writer, once, on_commit)
+            await _archive(settings, consumer, writer, stopped, once, on_commit)
 
 
 async def _archive(
     settings: Settings,
     consumer: AIOKafkaConsumer,
     writer: ArchiveWriter,
+    stopped: asyncio.Event,
     once: bool,
     on_commit: OnCommit,
 ) -> None:
-    """Fetches and commits."""
+    """Fetches and commits, and commits the rest at the end."""
+
+    def commit(gathered: Gathered) -> None:
+        writer.commit(gathered.commit(), time.time())
+        on_commit(writer.manifest)
+
     topics = {settings.topic(name): name for name in ARCHIVED_TOPICS}
     tps = [
         TopicPartition(topic, number)
@@ -99,10 +112,10 @@ async def _archive(
 
     unread = {tp for tp in tps if starts[tp] < ends[tp]}
     gathered = Gathered(settings)
-    while unread or not once or gathered.began_at < inf:
-        fetched: Mapping[TopicPartition, list[FetchedRange]] = {}
-        if unread or not once:
-            fetched = await consumer.getmany(timeout_ms=FETCH_MS)
+    while (unread or not once) and not stopped.is_set():
+        fetched: Mapping[TopicPartition, list[FetchedRange]] = await consumer.getmany(
+            timeout_ms=FETCH_MS
+        )
         for tp, spans in fetched.items():
             for span in spans:
                 topic = topics[tp.topic]
@@ -114,10 +127,11 @@ async def _archive(
                 if span.ends >= ends[tp]:
                     unread.discard(tp)
 
-        if gathered.is_due() or (once and not unread):
-            writer.commit(gathered.commit(), time.time())
-            on_commit(writer.manifest)
+        if gathered.is_due():
+            commit(gathered)
             gathered = Gathered(settings)
+    if gathered.began_at < inf:
+        commit(gathered)
 
 
 async def _starts(

@@ -87,6 +87,11 @@ def owners() -> Iterator[tuple[str]]:
             yield (name,)
 
 
+def models() -> Iterator[str]:
+    """The online models whose drift is watched."""
+    yield from Engine().judges.models()
+
+
 def _changes(rule: Rule) -> tuple[str, ...]:
     escalated = ("escalated",) if len(rule.levels) > 1 else ()
     return ("raised", *escalated, "revised", "cleared", "withdrawn")

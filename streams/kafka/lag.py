@@ -175,6 +175,8 @@ class LagMonitor:
         self._metrics.meters.labels(number).set(len(engine.indexes.meters))
         unknown = self._intake.unknown_meters(partition.number, engine)
         self._metrics.unknown_meters.labels(number).set(unknown)
+        for name, model in engine.judges.models().items():
+            self._metrics.drifted.labels(number, name).set(model.drifted)
         self._metrics.saved(
             partition.number, partition.written.taken, partition.written.size
         )

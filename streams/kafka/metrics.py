@@ -185,6 +185,12 @@ class Metrics:
             "Meters held that no record of the registry has.",
             "partition",
         )
+        self.drifted = gauge(
+            "drifted",
+            "Subjects that a model learns anew since its error drifted.",
+            "partition",
+            "model",
+        )
         self._begin()
 
     def serve(self, host: str, port: int) -> int:
@@ -257,6 +263,8 @@ class Metrics:
         )
         for gauge in gauges:
             _drop(gauge, str(partition))
+        for model in labels.models():
+            _drop(self.drifted, str(partition), model)
 
     def _begin(self) -> None:
         """Creates every label set, so that every counter begins at 0."""

@@ -15,6 +15,7 @@ from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from tests.adversarial import NOT_A_NUMBER, Row, Stream
+from tests.oracle.forecasts import forecasted
 from tests.oracle.metering import METERING_RULES, end_of_day, metered
 from tests.oracle.meters import record
 from tests.oracle.peaks import day_peaks, exceeded, heated
@@ -178,6 +179,32 @@ def transformer_load(area: Area, at: int, readings: dict[str, Facts]) -> Facts |
     }
 
 
+def day_load(
+    area: Area,
+    validated: dict[str, list[Facts]],
+    start: int,
+    end: int,
+    interval: int,
+) -> Facts:
+    """A day's transformer and its mean load in each of 24 hours; NaN where it is not known."""
+    hours: list[list[float]] = [[] for _ in range(24)]
+    today = {
+        name: readings_between(readings, start, end)
+        for name, readings in validated.items()
+    }
+    for at, readings in intervals_of(today, [start, end], interval).items():
+        load = transformer_load(area, at, readings)
+        if load is None or load["coverage"] < 0.9:
+            continue
+        first = (at - interval - start) // HOUR_SECONDS
+        for hour in range(first, first + max(interval // HOUR_SECONDS, 1)):
+            if hour < 24:
+                hours[hour].append(load["kva"])
+
+    means = [sum(kva) / len(kva) if kva else NOT_A_NUMBER for kva in hours]
+    return {"hourly": means, **transformer_rating(area, end)}
+
+
 def is_connected(meter: Meter | None, at: int) -> bool:
     """Whether a record in force has not ended."""
     return meter is not None and not 0 < meter.until < at
@@ -250,10 +277,16 @@ def day_endings(
         coupled(today, history.couplers, interval)
         if today and end >= first_reading:
             shares = read_shares(today)
-            history.balances.append({"at": end, **shares, **balance(today, gateway)})
+            load = day_load(
+                area or Area(area=area_name), validated, start, end, interval
+            )
+            load["temperature"] = temperature
+            history.balances.append(
+                {"at": end, **shares, **balance(today, gateway), **load}
+            )
 
     endings: Endings = {}
-    area_days = list(read_days(losses(history.balances), zone))
+    area_days = list(read_days(losses(forecasted(history.balances, zone)), zone))
     suspect(history.diaries, area_days, gateway)
     rules = DAY_RULES | METERING_RULES | PHASE_RULES
     for name, diary in history.diaries.items():
@@ -540,7 +573,7 @@ def read_days(balances: Iterable[Facts], zone: str) -> Iterator[Facts]:
             usual[weekday] = known + 0.3 * (share - known)
 
 
-def losses(balances: list[Facts]) -> Iterator[Facts]:
+def losses(balances: Iterable[Facts]) -> Iterator[Facts]:
     """An area's days with the losses of the last seven, the usual loss at their energy, and the excess over it."""
     lows: list[float] = []
     highs: list[float] = []

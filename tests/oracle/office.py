@@ -16,12 +16,14 @@ from schemas.columns import Payment, StageProgress
 from schemas.master import Area, Meter, Tariff
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from tests.adversarial import NOT_A_NUMBER, Row
+from tests.oracle.lateness import PartFacts, PlainLateness
 from tests.oracle.scores import (
     ARREARS_RULES,
     ATTEMPT_RULES,
     BACKLOG_RULES,
     BILL_ISSUE_RULES,
     DISORDER_RULES,
+    EXPECTED_RULES,
     OVERDUE_RULES,
     OVERPAID_RULES,
     PAYMENT_RULES,
@@ -519,12 +521,16 @@ def work_endings(
     stays = {item: stays_of(own_rows) for item, own_rows in by_item.items()}
     pauses = {item: pauses_of(own_rows) for item, own_rows in by_item.items()}
     section = Section(stays, pauses, master, zone, watermark)
+    starts = [row for row in rows if progress_of(row) == StageProgress.STARTED]
+    model = PlainLateness(parts_of_limits(section, starts))
 
     endings: Endings = {}
     for item in stays:
         subject = "/".join(item)
         late = lateness(section, item)
         judge(OVERDUE_RULES, section_name, subject, late, endings)
+        expected = expectations(section, item, model)
+        judge(EXPECTED_RULES, section_name, subject, expected, endings)
         stalls = stall_times(section, item)
         judge(STALL_RULES, section_name, subject, stalls, endings)
 
@@ -553,6 +559,50 @@ def lateness(section: Section, item: Item) -> list[Facts]:
                 facts.append({"at": at, "share": share})
         if done < math.inf:
             facts.append({"at": done, "share": 0.0})
+    return sorted(facts, key=itemgetter("at"))
+
+
+def parts_of_limits(section: Section, starts: list[Row]) -> list[PartFacts]:
+    """The quarters of every stay's limit but the first, that the stay reaches."""
+    parts: list[PartFacts] = []
+    for item, stays in section.stays.items():
+        moves = [row for row in starts if row.subject == item[0]]
+        for row, done in stays:
+            before = max(
+                ((move.at, stage_of(move)) for move in moves if move.at < row.at),
+                default=(-math.inf, ""),
+            )
+            limit, working_days = limit_of(row, section.master)
+
+            for n, share in enumerate((0.25, 0.5, 0.75)):
+                begin = section.due(item, row, share)
+                if begin == math.inf or begin >= done:
+                    continue
+                end = section.due(item, row, share + 0.25)
+                deadline = begin + round(limit - share * limit)
+                if working_days:
+                    left = round(limit - share * limit)
+                    deadline = worked_after(int(begin), left, section.zone)
+                local = datetime.fromtimestamp(deadline, ZoneInfo(section.zone))
+                parts.append(
+                    PartFacts(item, row.at, n, int(begin), end, done, before, local)
+                )
+    return parts
+
+
+def expectations(section: Section, item: Item, model: PlainLateness) -> list[Facts]:
+    """The chance of an item at every quarter of its limit, and when it was done."""
+    facts: list[Facts] = []
+    for row, done in section.stays[item]:
+        own = [
+            part for part in model.parts if (part.item, part.start) == (item, row.at)
+        ]
+        for part in own:
+            if part.begin <= section.watermark:
+                chance = model.chance(part)
+                facts.append({"at": part.begin, "overdue_chance": chance})
+        if done < math.inf:
+            facts.append({"at": done, "overdue_chance": 0.0})
     return sorted(facts, key=itemgetter("at"))
 
 

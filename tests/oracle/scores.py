@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
 from tests.adversarial import NOT_A_NUMBER
@@ -128,6 +129,11 @@ def transformer_overload(facts: Facts) -> float:
     if not facts["coverage"] >= 0.9:
         return NOT_A_NUMBER
     return facts["kva"] / facts["rating_kva"] / 0.8
+
+
+def transformer_overload_expected(facts: Facts) -> float:
+    sure = facts["peak"] - NormalDist().inv_cdf(0.8) * facts["peak_error"]
+    return sure / facts["rating_kva"] / 0.8
 
 
 def transformer_thermal(facts: Facts) -> float:
@@ -380,6 +386,10 @@ def bill_recalc_mismatch(facts: Facts) -> float:
 
 def stage_overdue(facts: Facts) -> float:
     return facts["share"] / 0.8
+
+
+def stage_overdue_expected(facts: Facts) -> float:
+    return facts["overdue_chance"] / 0.8
 
 
 def stage_stall(facts: Facts) -> float:
@@ -705,6 +715,13 @@ DAY_RULES = {
     ),
 }
 AREA_DAY_RULES = {
+    "transformer_overload_expected": OracleRule(
+        transformer_overload_expected,
+        severity=3,
+        release=DAY_SECONDS,
+        clear=0.75 / 0.8,
+        worse=((1 / 0.8, 2, 0),),
+    ),
     "area_loss_high": OracleRule(
         whole(area_loss_high, "third", "least", "mean"),
         severity=2,
@@ -753,6 +770,9 @@ OVERDUE_RULES = {
     "stage_overdue": OracleRule(
         stage_overdue, severity=3, worse=((1.25, 2, 0), (2.5, 1, 0))
     ),
+}
+EXPECTED_RULES = {
+    "stage_overdue_expected": OracleRule(stage_overdue_expected, severity=3),
 }
 STALL_RULES = {
     "stage_stall": OracleRule(stage_stall, severity=2),
