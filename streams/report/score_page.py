@@ -16,15 +16,11 @@ def score_page(
     words: int,
     language: str,
     figures: Iterable[str] = (),
+    tables: Iterable[Sequence[Sequence[str]]] = (),
 ) -> str:
-    """The whole page: a table, whose first row has the heads and first columns are words, notes, and charts in SVG."""
-    head, *body = rows
-    heads = "".join(_cell("th", k, text, head, words) for k, text in enumerate(head))
-    lines = []
-    for row in body:
-        cells = (_cell("td", k, text, row, words) for k, text in enumerate(row))
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+    """The whole page: a table, notes, further tables, whose first columns are words, and charts in SVG."""
     paragraphs = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    more = "".join(_table(table, 1) for table in tables)
     charts = "".join(f"<figure>{figure}</figure>" for figure in figures)
 
     style = files("streams.report").joinpath("page.css").read_text("utf-8")
@@ -33,8 +29,21 @@ def score_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><style>{style}</style></head><body><main class="wide">'
         f'<h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-        f"{paragraphs}{charts}</main></body></html>"
+        f"{_table(rows, words)}{paragraphs}{more}{charts}</main></body></html>"
+    )
+
+
+def _table(rows: Sequence[Sequence[str]], words: int) -> str:
+    """A table; the first row has the heads, the first columns are words."""
+    head, *body = rows
+    heads = "".join(_cell("th", k, text, head, words) for k, text in enumerate(head))
+    lines = []
+    for row in body:
+        cells = (_cell("td", k, text, row, words) for k, text in enumerate(row))
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
