@@ -11,7 +11,7 @@ from typing import NamedTuple
 class PageTable(NamedTuple):
     """A further table of a page."""
 
-    title: str
+    title: str  # "" for none
     rows: Sequence[Sequence[str]]
     words: int  # first columns that are words
 
@@ -31,10 +31,7 @@ def score_page(
 
     The first row of a table has the heads, its first columns are words.
     """
-    further = "".join(
-        f"<h2>{escape(each.title)}</h2>{_table(each.rows, each.words)}"
-        for each in tables
-    )
+    further = "".join(map(_titled, tables))
     paragraphs = "".join(f"<p>{escape(note)}</p>" for note in notes)
     charts = "".join(f"<figure>{figure}</figure>" for figure in figures)
 
@@ -46,6 +43,12 @@ def score_page(
         f'<h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
         f"{_table(rows, words)}{paragraphs}{further}{charts}</main></body></html>"
     )
+
+
+def _titled(table: PageTable) -> str:
+    """A further table below its title."""
+    title = f"<h2>{escape(table.title)}</h2>" if table.title else ""
+    return title + _table(table.rows, table.words)
 
 
 def _table(rows: Sequence[Sequence[str]], words: int) -> str:
