@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from datetime import datetime
 from html import escape
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -18,13 +21,27 @@ LEFT_MARGIN, RIGHT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN = 46.0, 6.0, 26.0, 22.0
 TIME_STEPS = tuple(hours * HOUR_SECONDS for hours in (1, 3, 6, 12, 24, 48, 96))
 
 
+class ShadedSpan(NamedTuple):
+    """The time that a chart shades, Unix seconds, and the times that it marks, by their names."""
+
+    since: int
+    until: float  # infinite if it lasts
+    marks: Mapping[str, int]
+
+
+def span_of(alert: Alert, mark: str = "raised") -> ShadedSpan:
+    """The time in which an alert stood, and when it was raised."""
+    until = alert.at if alert.state == "cleared" else math.inf
+    return ShadedSpan(alert.since, until, {mark: alert.raised})
+
+
 def chart_of(
-    picture: CurveChart | TimelineChart, alert: Alert, zone: str, end: int
+    picture: CurveChart | TimelineChart, shaded: ShadedSpan, zone: str, end: int
 ) -> str:
-    """The chart of an alert's picture, of a run that ends at `end`."""
+    """The chart of a picture, of a history that ends at `end`."""
     if isinstance(picture, CurveChart):
-        return _curve(picture, alert, zone)
-    return _timeline(picture, alert, zone, end)
+        return _curve(picture, shaded, zone)
+    return _timeline(picture, shaded, zone, end)
 
 
 class _Axes:
@@ -86,18 +103,26 @@ class _Axes:
             )
         return "".join(lines)
 
-    def episode(self, alert: Alert) -> str:
-        """The time in which the alert stood, and when it was raised."""
-        end = alert.at if alert.state == "cleared" else self.end
-        begin, raised = self.x(alert.since), self.x(alert.raised)
-        return (
-            f'<rect class="episode" x="{begin:.1f}" y="{TOP_MARGIN}" width="{max(self.x(end) - begin, 2):.1f}" '
+    def shaded(self, span: ShadedSpan) -> str:
+        """The time that is shaded, and its marks; the names of two stand on either side."""
+        begin, end = self.x(span.since), self.x(span.until)
+        drawn = (
+            f'<rect class="episode" x="{begin:.1f}" y="{TOP_MARGIN}" width="{max(end - begin, 2):.1f}" '
             f'height="{CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN}"/>'
-            f'<line class="raised" x1="{raised:.1f}" y1="{TOP_MARGIN - 6}" x2="{raised:.1f}" '
-            f'y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/>'
-            f'<text class="raised-name" x="{min(raised, CHART_WIDTH - 20):.1f}" y="{TOP_MARGIN - 9}" '
-            f'text-anchor="middle">raised</text>'
         )
+        marks = sorted(span.marks.items(), key=lambda mark: mark[1])
+        anchors = ("middle",) if len(marks) == 1 else ("end", "start")
+        for (name, at), anchor in zip(marks, anchors, strict=True):
+            place = self.x(at)
+            half_width = 3.2 * len(name)
+            middle = min(place, CHART_WIDTH - half_width)
+            drawn += (
+                f'<line class="raised" x1="{place:.1f}" y1="{TOP_MARGIN - 6}" x2="{place:.1f}" '
+                f'y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/>'
+                f'<text class="raised-name" x="{middle:.1f}" y="{TOP_MARGIN - 9}" '
+                f'text-anchor="{anchor}">{escape(name)}</text>'
+            )
+        return drawn
 
 
 def round_values(low: float, high: float) -> list[tuple[float, str]]:
@@ -122,8 +147,8 @@ def _chart(inside: str) -> str:
     return f'<svg class="chart" viewBox="0 0 {CHART_WIDTH:.0f} {CHART_HEIGHT:.0f}" role="img">{inside}</svg>'
 
 
-def _curve(curve: CurveChart, alert: Alert, zone: str) -> str:
-    """The chart of a curve, with its limit lines and the alert's episode."""
+def _curve(curve: CurveChart, shaded: ShadedSpan, zone: str) -> str:
+    """The chart of a curve, with its limit lines and the shaded time."""
     axes = _axes_of(curve, zone)
     if axes is None:
         return ""
@@ -133,7 +158,7 @@ def _curve(curve: CurveChart, alert: Alert, zone: str) -> str:
     return _chart(
         axes.values()
         + axes.times()
-        + axes.episode(alert)
+        + axes.shaded(shaded)
         + drawn
         + _levels(axes, curve)
         + unit
@@ -238,9 +263,10 @@ def _legend(curve: CurveChart) -> str:
     return "".join(names)
 
 
-def _timeline(chart: TimelineChart, alert: Alert, zone: str, end: int) -> str:
+def _timeline(chart: TimelineChart, shaded: ShadedSpan, zone: str, end: int) -> str:
     """The last five spans in a row each, and the marks in a row below them."""
-    times = [alert.since, alert.raised, *(mark.at for mark in chart.marks)]
+    times = [shaded.since, *shaded.marks.values()]
+    times += [mark.at for mark in chart.marks]
     for span in chart.spans:
         times += [span.start, *(at for at in (span.end, span.limit) if at)]
     shown_end = min(max(times) + 6 * HOUR_SECONDS, end)
@@ -255,7 +281,7 @@ def _timeline(chart: TimelineChart, alert: Alert, zone: str, end: int) -> str:
     ]
     if chart.marks:
         drawn.append(_marks(axes, chart, TOP_MARGIN + (len(spans) + 0.5) * row_height))
-    return _chart(axes.times() + axes.episode(alert) + "".join(drawn))
+    return _chart(axes.times() + axes.shaded(shaded) + "".join(drawn))
 
 
 def _marks(axes: _Axes, chart: TimelineChart, height: float) -> str:

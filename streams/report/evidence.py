@@ -21,7 +21,8 @@ from detectors.curves.contract import (
 )
 from models.master.calendar import day_of, midnights
 from models.state.runs import grouped
-from replay.archive.selection import WantedRows
+from detectors.rule import Rule
+from replay.archive.selection import ArchivedRows, WantedRows
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST_TIME,
@@ -155,9 +156,27 @@ class Evidence:
                 balance = by_day.setdefault(day, np.zeros(2))
                 balance += energy_in, energy_out
 
-    def picture(self, alert: Alert) -> CurveChart | TimelineChart | None:
-        """The values the alert was judged on; None if none were kept."""
-        rule = self._rules[alert.rule]
+    def gather(self, history: Iterable[Batch] | ArchivedRows) -> None:
+        """Keeps the rows that are needed of a history; of an archive only these are read."""
+        if isinstance(history, ArchivedRows):
+            history = history.batches(self.wanted())
+        for batch in history:
+            self.collect(batch)
+
+    def settings(self, alert: Alert, rule: Rule) -> dict[str, float]:
+        """The settings of a rule in force for an alert's subject; none if its area has no record."""
+        if rule.kind.segments and not self._subjects.is_known(alert):
+            return {}
+        return self._subjects.settings(alert, rule)
+
+    def picture(
+        self, alert: Alert, rule: Rule | None = None
+    ) -> CurveChart | TimelineChart | None:
+        """The values the alert was judged on; None if none were kept.
+
+        The limits are those of its rule, or of the given one, which another rule set has.
+        """
+        rule = rule or self._rules[alert.rule]
         if isinstance(rule.curve, OfficeTimeline):
             return self._timeline(rule.curve, alert)
         if rule.curve is None or not self._subjects.is_known(alert):

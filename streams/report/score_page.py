@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from typing import NamedTuple
+
+
+class PageSection(NamedTuple):
+    """A part of the page below its table."""
+
+    heading: str
+    body: str  # HTML
 
 
 def score_page(
@@ -16,16 +24,12 @@ def score_page(
     words: int,
     language: str,
     figures: Iterable[str] = (),
+    sections: Iterable[PageSection] = (),
 ) -> str:
-    """The whole page: a table, whose first row has the heads and first columns are words, notes, and charts in SVG."""
-    head, *body = rows
-    heads = "".join(_cell("th", k, text, head, words) for k, text in enumerate(head))
-    lines = []
-    for row in body:
-        cells = (_cell("td", k, text, row, words) for k, text in enumerate(row))
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+    """The whole page: a table, whose first row has the heads and first columns are words, notes, charts in SVG, sections."""
     paragraphs = "".join(f"<p>{escape(note)}</p>" for note in notes)
     charts = "".join(f"<figure>{figure}</figure>" for figure in figures)
+    parts = "".join(f"<h2>{escape(part.heading)}</h2>{part.body}" for part in sections)
 
     style = files("streams.report").joinpath("page.css").read_text("utf-8")
     return (
@@ -33,13 +37,29 @@ def score_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><style>{style}</style></head><body><main class="wide">'
         f'<h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-        f"{paragraphs}{charts}</main></body></html>"
+        f"{html_table(rows, words=words)}{paragraphs}{charts}{parts}</main></body></html>"
     )
 
 
-def _cell(tag: str, number: int, text: str, row: Sequence[str], words: int) -> str:
-    """A cell; all but the first columns and the last are numbers."""
-    is_number = words <= number < len(row) - 1
-    kind = ' class="number"' if is_number else ""
-    return f"<{tag}{kind}>{escape(text)}</{tag}>"
+def html_table(
+    rows: Sequence[Sequence[str]], *, words: int, last_is_words: bool = True
+) -> str:
+    """A table whose first row has the heads; the first columns are words, and so may be the last."""
+    head, *body = rows
+    last = len(head) - last_is_words
+    classes = [
+        ' class="number"' if words <= number < last else ""
+        for number in range(len(head))
+    ]
+    heads = _cells("th", head, classes)
+    lines = "".join(f"<tr>{_cells('td', row, classes)}</tr>" for row in body)
+    return (
+        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _cells(tag: str, row: Sequence[str], classes: Sequence[str]) -> str:
+    """The cells of a row."""
+    cells = zip(row, classes, strict=False)
+    return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for text, kind in cells)

@@ -1,0 +1,143 @@
+"""The alerts that two rule sets, A and B, raise otherwise: cards with the curve, and the limits and settings of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import msgspec
+
+from detectors.curves.contract import TimelineChart
+from detectors.rule import Rule
+from replay.archive.selection import ArchivedRows
+from replay.comparison import AlertPair, MatchedAlerts
+from schemas.alert import Alert
+from schemas.columns import Batch
+from streams.report.cards import card
+from streams.report.charts import ShadedSpan, chart_of, span_of
+from streams.report.evidence import CurveChart, Evidence
+from streams.report.score_page import PageSection
+from streams.report.subjects import JudgedBy
+from streams.times import local_time
+
+RAISED_WORDS = ("raised by", "告警方")
+NOT_JUDGED_TEXT = ("not judged", "未启用")
+UNJUDGED_STATUSES = frozenset({"draft", "retired"})
+
+
+class Example(NamedTuple):
+    """An alert that differs, of A, of B or of both."""
+
+    by_a: Alert | None
+    by_b: Alert | None
+
+    @property
+    def alert(self) -> Alert:
+        """The alert that is shown; of both, that of B over the time of both."""
+        if self.by_a is None or self.by_b is None:
+            shown = self.by_b or self.by_a
+            assert shown is not None
+            return shown
+        return msgspec.structs.replace(
+            self.by_b,
+            since=min(self.by_a.since, self.by_b.since),
+            raised=max(self.by_a.raised, self.by_b.raised),
+        )
+
+    def shaded(self, *, chinese: bool) -> ShadedSpan:
+        """The time in which the alert stood, and when A and B raised it."""
+        raised: dict[int, str] = {}
+        for name, alert in (("A", self.by_a), ("B", self.by_b)):
+            if alert:
+                before = raised.get(alert.raised)
+                raised[alert.raised] = f"{before}, {name}" if before else name
+        words = RAISED_WORDS[chinese]
+        marks = {f"{words} {names}": at for at, names in raised.items()}
+        return span_of(self.alert)._replace(marks=marks)
+
+
+def examples_of(matched: MatchedAlerts, count: int) -> list[list[Example]]:
+    """The first alerts that only A raises, that only B raises, and that both raise otherwise."""
+    pairs: Sequence[AlertPair] = matched.changed[:count]
+    return [
+        [Example(alert, None) for alert in matched.only_a[:count]],
+        [Example(None, alert) for alert in matched.only_b[:count]],
+        [Example(pair.by_a, pair.by_b) for pair in pairs],
+    ]
+
+
+def example_sections(
+    headings: Iterable[str],
+    kinds: Sequence[Sequence[Example]],
+    history: Iterable[Batch] | ArchivedRows,
+    judged_by: tuple[JudgedBy, JudgedBy],
+    end: int,
+    *,
+    chinese: bool,
+) -> Iterator[PageSection]:
+    """A section of cards for each kind of difference that has examples; reads the history once."""
+    by_a, by_b = judged_by
+    evidence = Evidence((each.alert for kind in kinds for each in kind), by_a)
+    if any(kinds):
+        evidence.gather(history)
+    rules_a = {rule.name: rule for rule in by_a.rules}
+    rules_b = {rule.name: rule for rule in by_b.rules}
+
+    for heading, examples in zip(headings, kinds, strict=True):
+        cards = []
+        for example in examples:
+            name = example.alert.rule
+            rules = rules_a[name], rules_b[name]
+            picture = picture_by_both(evidence, example.alert, rules)
+            chart = ""
+            if picture is not None:
+                shaded = example.shaded(chinese=chinese)
+                chart = chart_of(picture, shaded, by_a.zone, end)
+            facts = [local_time(example.alert.raised, by_a.zone), example.alert.id]
+            settings = _setting_lines(evidence, example.alert, rules, chinese=chinese)
+            cards.append(card(example.alert, chart, facts, settings))
+        if cards:
+            yield PageSection(heading, f'<div class="cards">{"".join(cards)}</div>')
+
+
+def picture_by_both(
+    evidence: Evidence, alert: Alert, rules: tuple[Rule, Rule]
+) -> CurveChart | TimelineChart | None:
+    """The values near an alert, with the limits of A and of B by name where they differ."""
+    by_a, by_b = (evidence.picture(alert, rule) for rule in rules)
+    if not isinstance(by_a, CurveChart) or not isinstance(by_b, CurveChart):
+        return by_b
+
+    lines = {}
+    levels = [
+        {} if rule.status in UNJUDGED_STATUSES else picture.lines
+        for rule, picture in zip(rules, (by_a, by_b), strict=True)
+    ]
+    for name in levels[0] | levels[1]:
+        a, b = (each.get(name, math.nan) for each in levels)
+        if a == b:
+            lines[name] = a
+            continue
+        both = {f"A {name} {a:.4g}": a, f"B {name} {b:.4g}": b}
+        lines |= {text: level for text, level in both.items() if math.isfinite(level)}
+    return replace(by_b, lines=lines)
+
+
+def _setting_lines(
+    evidence: Evidence, alert: Alert, rules: tuple[Rule, Rule], *, chinese: bool
+) -> Iterator[str]:
+    """The settings of A and of B, in force for the alert's subject, that differ."""
+    in_force = [evidence.settings(alert, rule) for rule in rules]
+    a, b = in_force
+    differing = [name for name in a | b if a.get(name) != b.get(name)]
+    statuses = {rule.status for rule in rules}
+    if not differing and len(statuses) == 1:
+        return
+
+    for letter, rule, settings in zip("AB", rules, in_force, strict=True):
+        texts = [f"{name} {settings[name]:g}" for name in differing]
+        if rule.status in UNJUDGED_STATUSES:
+            texts = [NOT_JUDGED_TEXT[chinese]]
+        yield f"{letter}: {', '.join(texts) or rule.status}"
