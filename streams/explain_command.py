@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import numpy as np
 from rich.console import Console
 
 from detectors.engine import Engine
@@ -19,11 +22,16 @@ from replay.history import Source, nothing_read
 from schemas.alert import Alert
 from schemas.rules import Rulebook
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
-from streams.histories import opened
+from streams.histories import opened, read_again
 from streams.json_output import show_json
-from streams.judged_history import refusals
+from streams.judged_history import LabelFile, judged, refusal_lines, refusals
 from streams.lines import visible
+from streams.report.charts import ShadedSpan, chart_of, span_of
+from streams.report.evidence import CurveChart, Evidence
+from streams.report.score_page import PageSection, html_table, score_page
+from streams.report.subjects import JudgedBy
 from streams.settings import Settings
+from streams.shards import ONE_JOB
 from streams.terminal import plain_output
 from streams.text_tables import show_table
 from streams.times import local_time
@@ -32,6 +40,17 @@ SHOWN_COLUMNS = 8  # of the rows around; the first that the rule reads
 VALUE_HEADS = (("column", "列"), ("value", "值"), ("unit", "单位"))
 SETTING_HEADS = (("setting", "参数"), ("value", "值"))
 ROW_HEADS = (("", ""), ("time", "时间"), ("score", "得分"))
+CHART_HEADS = (
+    ("The score over the days around", "前后数日的得分"),
+    ("The values with their limits", "数值与限值"),
+)
+SETTINGS_HEAD = ("The settings in force", "生效参数")
+ROWS_HEAD = ("The rows around", "前后各行")
+RAISE_LINE = ("raise line", "告警线")
+ASKED_WORD = ("asked about", "所问时刻")
+WITHDRAWN_WORD = ("withdrawn", "已撤回")
+PAGE_LANGUAGES = ("en", "zh")
+ALERT_ID = re.compile("[0-9a-f]{16}")
 NOT_KNOWN_TEXT = ("not known", "未知")
 OUTCOME_WORDS = {
     "raised": ("raised", "已告警"),
@@ -44,12 +63,37 @@ OUTCOME_WORDS = {
 
 
 class Question(NamedTuple):
-    """The rule, the subject and the time that are asked about."""
+    """The rule, the subject and the time that are asked about, or an alert alone."""
 
     rule: str
     subject: str
     area: str  # "" if the subject is in one area only
     at: str  # a local time, or a date, which means its end
+    alert: str = ""  # its id
+
+    def checked(self) -> Question:
+        """The question, if it names an alert, or a rule, a subject and a time. Raises ValueError."""
+        named = (self.rule, self.subject, self.area, self.at)
+        if self.alert and any(named):
+            raise ValueError(
+                "an alert's id says all: leave out --rule, --meter, --area and --at"
+            )
+        if self.alert:
+            return self
+        if not (self.rule and self.at):
+            raise ValueError(
+                "give the id of an alert before the history, or --rule and --at with --meter, --subject or --area"
+            )
+        if not (self.subject or self.area):
+            raise ValueError("name the subject by --meter, --subject or --area")
+        return self
+
+
+def asked_alert(texts: Sequence[str]) -> tuple[str, list[str]]:
+    """The id of an alert, "" for none, and the paths of a history, from a command's arguments."""
+    first, *rest = texts
+    is_id = ALERT_ID.fullmatch(first) and not Path(first).exists()
+    return (first, rest) if is_id else ("", [first, *rest])
 
 
 def explain_history(
@@ -60,15 +104,19 @@ def explain_history(
     *,
     as_json: bool,
     chinese: bool,
+    report: Path | None = None,
 ) -> None:
     """Judges a history and explains a rule's answer about a subject at a time.
 
     Raises ValueError, with advice, for a source or a question that cannot be used.
     """
+    question = question.checked()
+    if not paths:
+        raise ValueError("name the history: files, folders, an archive or a town")
     rules = applied(rulebook, rules_of(settings.voltage_limits))
+    if question.alert:
+        question = _of_alert(question.alert, paths, rulebook, settings, as_json)
     rule = _chosen(rules, question.rule)
-    if not (question.subject or question.area):
-        raise ValueError("name the subject by --meter, --subject or --area")
 
     source = opened(paths, settings)
     first, last = _asked_times(question.at, source.zone)
@@ -93,10 +141,55 @@ def explain_history(
             f"they are made of {rule.kind.made_of}"
         )
     shown = _Answer(rule, area, subject, explained, source)
+    if report:
+        judged_by = JudgedBy(source.areas, rules, source.zone, source.interval)
+        pictures = _pictures(shown, paths, judged_by, end, chinese=chinese)
+        page = shown.page(pictures, chinese=chinese)
+        report.write_text(page, encoding="utf-8")
     if as_json:
         show_json(shown.plain())
         return
     shown.show(plain_output(), chinese=chinese)
+
+
+def _of_alert(
+    key: str,
+    paths: Sequence[str],
+    rulebook: Rulebook,
+    settings: Settings,
+    quiet: bool,
+) -> Question:
+    """The question after the evidence that raised an alert of a history. Raises ValueError if it has none of that id."""
+    history = judged(paths, [rulebook], settings, ONE_JOB, quiet=quiet)
+    (alerts,) = history.alerts
+    alert = next((each for each in alerts if each.id == key), None)
+    if alert is None:
+        raise ValueError(
+            f"{history.source.name} has no alert {key} that stands: give the rulebook that raised it by --rules"
+        )
+    at = datetime.fromtimestamp(alert.raised, ZoneInfo(history.source.zone))
+    return Question(alert.rule, alert.subject, alert.area, at.isoformat())
+
+
+def _pictures(
+    answer: _Answer,
+    paths: Sequence[str],
+    judged_by: JudgedBy,
+    end: int,
+    *,
+    chinese: bool,
+) -> list[str]:
+    """The charts of the scores, and of the values with their limits, from a second reading of the history."""
+    shaded = answer.shaded(chinese=chinese)
+    charts = [
+        chart_of(answer.scores(chinese=chinese), shaded, judged_by.zone, end),
+    ]
+    alert = answer.as_alert()
+    evidence = Evidence([alert], judged_by)
+    evidence.gather(read_again(paths))
+    if (picture := evidence.picture(alert)) is not None:
+        charts.append(chart_of(picture, shaded, judged_by.zone, end))
+    return charts
 
 
 def _chosen(rules: Sequence[Rule], name: str) -> Rule:
@@ -167,6 +260,7 @@ class _Answer(NamedTuple):
             "trouble_seconds": explained.trouble,
             "hold_seconds": explained.hold,
             "alert": explained.alert,
+            "episodes": explained.episodes,
             "around": [
                 {"at": self._time(each.at), "score": each.score, "values": each.values}
                 for each in explained.around
@@ -176,24 +270,112 @@ class _Answer(NamedTuple):
 
     def show(self, out: Console, *, chinese: bool) -> None:
         """Prints the explanation."""
-        row = self.explained.row
-        title = self.rule.title[1] if chinese else self.rule.name
-        place = self.subject
-        if self.area != self.subject:
-            place = f"{self.area} {self.subject}"
-        out.print(visible(f"{title}: {place}, {self._time(row.at)}"))
-
-        near = self.explained.is_near_miss
-        word = OUTCOME_WORDS["near miss" if near else self.explained.outcome][chinese]
-        out.print(visible(f"{word}: {self.reason(chinese=chinese)}"))
+        for text in self._opening(chinese=chinese):
+            out.print(text)
         tables = [self._value_table(chinese=chinese)]
-        if row.settings:
+        if self.explained.row.settings:
             tables.append(self._setting_table(chinese=chinese))
         for table in tables:
             out.print("")
             show_table(table, out, words=1)
         out.print("")
         show_table(self._row_table(chinese=chinese), out, words=2)
+
+    def _opening(self, *, chinese: bool) -> tuple[str, str]:
+        """What is explained, and the answer."""
+        title = self.rule.title[1] if chinese else self.rule.name
+        place = self.subject
+        if self.area != self.subject:
+            place = f"{self.area} {self.subject}"
+        near = self.explained.is_near_miss
+        word = OUTCOME_WORDS["near miss" if near else self.explained.outcome][chinese]
+        what = f"{title}: {place}, {self._time(self.explained.row.at)}"
+        return visible(what), visible(f"{word}: {self.reason(chinese=chinese)}")
+
+    def page(self, charts: Sequence[str], *, chinese: bool) -> str:
+        """The page, which opens offline."""
+        title, says = self._opening(chinese=chinese)
+        episodes = [
+            self._episode_sentence(each, chinese=chinese)
+            for each in self.explained.episodes
+        ]
+        kinds = zip(CHART_HEADS, charts, strict=False)
+        sections = [
+            PageSection(head[chinese], f"<figure>{chart}</figure>")
+            for head, chart in kinds
+        ]
+        if self.explained.row.settings:
+            table = html_table(self._setting_table(chinese=chinese), words=1)
+            sections.append(PageSection(SETTINGS_HEAD[chinese], table))
+        table = html_table(
+            self._row_table(chinese=chinese), words=2, last_is_words=False
+        )
+        sections.append(PageSection(ROWS_HEAD[chinese], table))
+        return score_page(
+            title,
+            says,
+            self._value_table(chinese=chinese),
+            [*episodes, *refusal_lines(self.source, LabelFile(""))],
+            words=1,
+            language=PAGE_LANGUAGES[chinese],
+            sections=sections,
+        )
+
+    def scores(self, *, chinese: bool) -> CurveChart:
+        """The scores of the days around; a row that proves that there is no trouble scores 0."""
+        near = self.explained.near
+        scores = np.array([row.score for row in near])
+        line = {RAISE_LINE[chinese]: self.rule.levels[0].score}
+        return CurveChart(
+            unit=ROW_HEADS[2][chinese],
+            at=np.array([row.at for row in near], np.float64),
+            series={"": np.where(np.isneginf(scores), 0, scores)},
+            lines=line,
+        )
+
+    def shaded(self, *, chinese: bool) -> ShadedSpan:
+        """The time of the alert, or of the trouble, and when it was raised or asked about."""
+        row, alert = self.explained.row, self.explained.alert
+        if alert:
+            return span_of(alert, OUTCOME_WORDS["raised"][chinese])
+        since = row.at - self.explained.trouble
+        return ShadedSpan(since, row.at, {ASKED_WORD[chinese]: row.at})
+
+    def as_alert(self) -> Alert:
+        """The alert of the row, or the one that it would have if it raised any."""
+        row, alert = self.explained.row, self.explained.alert
+        if alert:
+            return alert
+        is_of_area = self.subject == self.area
+        return Alert(
+            id="",
+            rule=self.rule.name,
+            version=self.rule.version,
+            kind=self.rule.kind.kind,
+            area=self.area,
+            subject="" if is_of_area else self.subject,
+            state="raised",
+            change="raised",
+            revision=0,
+            severity=self.rule.levels[0].severity,
+            since=row.at - self.explained.trouble,
+            raised=row.at,
+            at=row.at,
+            score=row.score,
+            phase="",
+            evidence={},
+            suppressed_by="",
+            en="",
+            zh="",
+        )
+
+    def _episode_sentence(self, alert: Alert, *, chinese: bool) -> str:
+        """An alert of the days around: its id, and what became of it."""
+        suppressed = bool(alert.suppressed_by)
+        word = OUTCOME_WORDS["suppressed" if suppressed else "raised"][chinese]
+        if alert.state == "withdrawn":
+            word = WITHDRAWN_WORD[chinese]
+        return f"{alert.id} {word}: {self._alert_sentence(alert, chinese=chinese)}"
 
     def reason(self, *, chinese: bool) -> str:
         """What raised an alert, or what kept the rule silent, in a sentence."""

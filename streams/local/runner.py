@@ -23,7 +23,6 @@ from replay.archive.manifest import read_manifest
 from replay.archive.storage import is_url, storage_of
 from replay.history import Source, nothing_read
 from replay.shards import Shard, joined_source
-from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.rules import Rulebook
 from streams.histories import opened_shard, passed_of, read_again, section_of

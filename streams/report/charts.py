@@ -103,8 +103,8 @@ class _Axes:
             )
         return "".join(lines)
 
-    def shaded(self, span: ShadedSpan) -> str:
-        """The time that is shaded, and its marks; the names of two stand on either side."""
+    def shaded(self, span: ShadedSpan, names_begin: float = LEFT_MARGIN) -> str:
+        """The time that is shaded, and its marks, named right of a place; the names of two stand on either side."""
         begin, end = self.x(span.since), self.x(span.until)
         drawn = (
             f'<rect class="episode" x="{begin:.1f}" y="{TOP_MARGIN}" width="{max(end - begin, 2):.1f}" '
@@ -115,11 +115,15 @@ class _Axes:
         for (name, at), anchor in zip(marks, anchors, strict=True):
             place = self.x(at)
             half_width = 3.2 * len(name)
-            middle = min(place, CHART_WIDTH - half_width)
+            if len(marks) == 1:
+                highest = CHART_WIDTH - half_width
+                name_place = min(max(place, names_begin + half_width), highest)
+            else:
+                name_place = place - 3 if anchor == "end" else place + 3
             drawn += (
                 f'<line class="raised" x1="{place:.1f}" y1="{TOP_MARGIN - 6}" x2="{place:.1f}" '
                 f'y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/>'
-                f'<text class="raised-name" x="{middle:.1f}" y="{TOP_MARGIN - 9}" '
+                f'<text class="raised-name" x="{name_place:.1f}" y="{TOP_MARGIN - 9}" '
                 f'text-anchor="{anchor}">{escape(name)}</text>'
             )
         return drawn
@@ -155,14 +159,15 @@ def _curve(curve: CurveChart, shaded: ShadedSpan, zone: str) -> str:
 
     drawn = _bars(axes, curve) if curve.daily else _lines(axes, curve)
     unit = f'<text x="{LEFT_MARGIN}" y="{TOP_MARGIN - 9}">{escape(curve.unit)}</text>'
+    legend, legend_end = _legend(curve)
     return _chart(
         axes.values()
         + axes.times()
-        + axes.shaded(shaded)
+        + axes.shaded(shaded, legend_end)
         + drawn
         + _levels(axes, curve)
         + unit
-        + _legend(curve)
+        + legend
     )
 
 
@@ -250,17 +255,19 @@ def _color(name: str, k: int) -> str:
     return f"c{name}" if name in ("A", "B", "C") else f"c{k}"
 
 
-def _legend(curve: CurveChart) -> str:
+def _legend(curve: CurveChart) -> tuple[str, float]:
+    """The names of the series right of the unit, and where they end."""
+    place = LEFT_MARGIN + 8 + 6.4 * len(curve.unit)
     if len(curve.series) < 2:
-        return ""
-    place = LEFT_MARGIN + 8 + 6.4 * len(curve.unit) + 14
+        return "", place
+    place += 14
     names = []
     for k, name in enumerate(curve.series):
         names.append(
             f'<text class="{_color(name, k)}" x="{place:.0f}" y="{TOP_MARGIN - 9}">{escape(name)}</text>'
         )
         place += 7 * len(name) + 12
-    return "".join(names)
+    return "".join(names), place
 
 
 def _timeline(chart: TimelineChart, shaded: ShadedSpan, zone: str, end: int) -> str:

@@ -15,7 +15,7 @@ from replay.archive.selection import ArchivedRows
 from replay.comparison import AlertPair, MatchedAlerts
 from schemas.alert import Alert
 from schemas.columns import Batch
-from streams.report.cards import card
+from streams.report.cards import card_in
 from streams.report.charts import ShadedSpan, chart_of, span_of
 from streams.report.evidence import CurveChart, Evidence
 from streams.report.score_page import PageSection
@@ -97,7 +97,9 @@ def example_sections(
                 chart = chart_of(picture, shaded, by_a.zone, end)
             facts = [local_time(example.alert.raised, by_a.zone), example.alert.id]
             settings = _setting_lines(evidence, example.alert, rules, chinese=chinese)
-            cards.append(card(example.alert, chart, facts, settings))
+            cards.append(
+                card_in(example.alert, chart, facts, settings, chinese=chinese)
+            )
         if cards:
             yield PageSection(heading, f'<div class="cards">{"".join(cards)}</div>')
 

@@ -19,9 +19,9 @@ from detectors.curves.contract import (
     OfficeTimeline,
     TimelineChart,
 )
+from detectors.rule import Rule
 from models.master.calendar import day_of, midnights
 from models.state.runs import grouped
-from detectors.rule import Rule
 from replay.archive.selection import ArchivedRows, WantedRows
 from schemas.alert import Alert
 from schemas.columns import (
@@ -37,6 +37,7 @@ from schemas.columns import (
     Readings,
     Stages,
 )
+from schemas.units import DAY_SECONDS
 from streams.report.subjects import JudgedBy, Subjects
 
 Columns = dict[str, Column]
@@ -221,10 +222,17 @@ class Evidence:
 
         at = columns["at"]
         first = alert.since - curve.near.before
+        if curve.kind is Days:
+            first = self._day_start(first)
         last = alert.raised + curve.near.after
-        near = (at >= first) & (at <= last)
+        near = (at > first) & (at <= last)
         rows = {name: column[..., near] for name, column in columns.items()}
         return self._days(rows, alert.raised) if curve.kind is Days else rows
+
+    def _day_start(self, at: float) -> int:
+        """The beginning of the local day that begins next to a time; a reading at it belongs to the day before."""
+        middle = np.array([max(at, EARLIEST_TIME) + DAY_SECONDS // 2], np.int64)
+        return int(midnights(self._zone)[day_of(middle, self._zone)[0]])
 
     def _days(self, rows: Columns, raised: int) -> Columns:
         """The local days of readings, up to the day of the alert at least."""

@@ -26,7 +26,10 @@ def score_page(
     figures: Iterable[str] = (),
     sections: Iterable[PageSection] = (),
 ) -> str:
-    """The whole page: a table, whose first row has the heads and first columns are words, notes, charts in SVG, sections."""
+    """The whole page: a table, notes, charts in SVG and sections.
+
+    The first row of the table has its heads, and its first columns and the last are words.
+    """
     paragraphs = "".join(f"<p>{escape(note)}</p>" for note in notes)
     charts = "".join(f"<figure>{figure}</figure>" for figure in figures)
     parts = "".join(f"<h2>{escape(part.heading)}</h2>{part.body}" for part in sections)
