@@ -197,7 +197,7 @@ def _sections(
         )
         for each in sets
     )
-    counts = map(len, (matched.only_a, matched.only_b, matched.changed))
+    counts = len(matched.only_a), len(matched.only_b), len(matched.changed)
     headings = [
         f"{head[chinese]} ({count:,})"
         for head, count in zip(EXAMPLE_HEADS, counts, strict=True)

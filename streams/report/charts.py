@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from html import escape
+from itertools import count
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -78,7 +79,7 @@ class _Axes:
         )
 
         lines = []
-        for at in np.arange(midnight.timestamp(), self.end, step):
+        for at in self._ticks(midnight, step):
             place = self.x(at)
             if at < self.begin or place >= CHART_WIDTH - RIGHT_MARGIN - 14:
                 continue
@@ -90,6 +91,18 @@ class _Axes:
                 f'<text x="{place:.1f}" y="{CHART_HEIGHT - 6}" text-anchor="middle">{name}</text>'
             )
         return "".join(lines)
+
+    def _ticks(self, midnight: datetime, step: int) -> Iterator[float]:
+        """Times from a local midnight on; steps of whole days lead to midnights, also where clocks change."""
+        whole_days = step % DAY_SECONDS == 0
+        for number in count():
+            at = midnight.timestamp() + number * step
+            if whole_days:
+                days = timedelta(number * step // DAY_SECONDS)
+                at = (midnight + days).timestamp()
+            if at >= self.end:
+                return
+            yield at
 
     def values(self) -> str:
         """Grid lines and names along the values, at round numbers."""
@@ -280,8 +293,8 @@ def _timeline(chart: TimelineChart, shaded: ShadedSpan, zone: str, end: int) -> 
     axes = _Axes(min(times) - 3 * HOUR_SECONDS, shown_end, 0, 1, zone)
 
     spans = chart.spans[-5:]
-    count = len(spans) + bool(chart.marks) or 1
-    row_height = (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN) / count
+    rows = len(spans) + bool(chart.marks) or 1
+    row_height = (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN) / rows
     drawn = [
         _span(axes, span, TOP_MARGIN + (k + 0.5) * row_height)
         for k, span in enumerate(spans)

@@ -1,9 +1,9 @@
-"""The alerts that two rule sets, A and B, raise otherwise: cards with the curve, and the limits and settings of both."""
+"""The alerts that two rule sets, A and B, raise otherwise, as cards with the limits and settings of both."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -28,44 +28,36 @@ UNJUDGED_STATUSES = frozenset({"draft", "retired"})
 
 
 class Example(NamedTuple):
-    """An alert that differs, of A, of B or of both."""
+    """An alert that differs, and when A, B or both raised it."""
 
-    by_a: Alert | None
-    by_b: Alert | None
-
-    @property
-    def alert(self) -> Alert:
-        """The alert that is shown; of both, that of B over the time of both."""
-        if self.by_a is None or self.by_b is None:
-            shown = self.by_b or self.by_a
-            assert shown is not None
-            return shown
-        return msgspec.structs.replace(
-            self.by_b,
-            since=min(self.by_a.since, self.by_b.since),
-            raised=max(self.by_a.raised, self.by_b.raised),
-        )
+    alert: Alert
+    raised: Mapping[str, int]  # Unix seconds, by "A" and "B"
 
     def shaded(self, *, chinese: bool) -> ShadedSpan:
         """The time in which the alert stood, and when A and B raised it."""
-        raised: dict[int, str] = {}
-        for name, alert in (("A", self.by_a), ("B", self.by_b)):
-            if alert:
-                before = raised.get(alert.raised)
-                raised[alert.raised] = f"{before}, {name}" if before else name
+        names: dict[int, str] = {}
+        for name, at in self.raised.items():
+            names[at] = f"{names[at]}, {name}" if at in names else name
         words = RAISED_WORDS[chinese]
-        marks = {f"{words} {names}": at for at, names in raised.items()}
+        marks = {f"{words} {letters}": at for at, letters in names.items()}
         return span_of(self.alert)._replace(marks=marks)
 
 
 def examples_of(matched: MatchedAlerts, count: int) -> list[list[Example]]:
     """The first alerts that only A raises, that only B raises, and that both raise otherwise."""
-    pairs: Sequence[AlertPair] = matched.changed[:count]
-    return [
-        [Example(alert, None) for alert in matched.only_a[:count]],
-        [Example(None, alert) for alert in matched.only_b[:count]],
-        [Example(pair.by_a, pair.by_b) for pair in pairs],
-    ]
+    by_a = [Example(alert, {"A": alert.raised}) for alert in matched.only_a[:count]]
+    by_b = [Example(alert, {"B": alert.raised}) for alert in matched.only_b[:count]]
+    return [by_a, by_b, list(map(_of_both, matched.changed[:count]))]
+
+
+def _of_both(pair: AlertPair) -> Example:
+    """An alert as B raises it, over the time of both."""
+    over_both = msgspec.structs.replace(
+        pair.by_b,
+        since=min(pair.by_a.since, pair.by_b.since),
+        raised=max(pair.by_a.raised, pair.by_b.raised),
+    )
+    return Example(over_both, {"A": pair.by_a.raised, "B": pair.by_b.raised})
 
 
 def example_sections(
@@ -117,7 +109,7 @@ def picture_by_both(
         {} if rule.status in UNJUDGED_STATUSES else picture.lines
         for rule, picture in zip(rules, (by_a, by_b), strict=True)
     ]
-    for name in levels[0] | levels[1]:
+    for name in {**levels[0], **levels[1]}:
         a, b = (each.get(name, math.nan) for each in levels)
         if a == b:
             lines[name] = a
