@@ -193,11 +193,7 @@ class Rule:
 
     def scores_like(self, other: Rule) -> bool:
         """Whether the scores of any row are those of another rule."""
-        return (self.judge, self.settings, self.segments) == (
-            other.judge,
-            other.settings,
-            other.segments,
-        )
+        return _what_scores(self) == _what_scores(other)
 
     def tuned(self, **settings: Any) -> Rule:
         """The same rule with other settings. Raises TypeError for a setting it does not have."""
@@ -211,6 +207,12 @@ class Rule:
             return self
         settings, segments = self.countries[country]
         return replace(self.tuned(**settings), segments={**self.segments, **segments})
+
+
+def _what_scores(rule: Rule) -> tuple[Any, ...]:
+    """All on which the scores of a rule hang."""
+    arguments = (rule.reads, rule.optional_reads)
+    return type(rule), rule.judge, arguments, rule.settings, rule.segments
 
 
 ALL_RULES: dict[str, Rule] = {}

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -161,6 +162,11 @@ def test_a_killed_archiver_goes_on_and_its_archive_gives_the_same_alerts(
     assert states_of(open_sources([folder])) == expected
 
 
+def has_begun(log):
+    """Whether the archiver of a log is reading."""
+    return "commits after 300 s" in log.read_text()
+
+
 def test_an_archiver_that_is_ended_commits_what_has_come(
     settings, environment, tmp_path
 ):
@@ -179,7 +185,7 @@ def test_an_archiver_that_is_ended_commits_what_has_come(
     for attempt in range(5):  # it may be ended before anything has come
         log = tmp_path / f"log{attempt}"
         with WorkerProcess(brief, log, *command) as archiver:
-            wait(lambda log=log: "commits after 300 s" in log.read_text())
+            wait(partial(has_begun, log))
             time.sleep(1 + 2 * attempt)
             archiver.process.terminate()
             assert archiver.process.wait(60) == 0

@@ -198,3 +198,10 @@ def test_rules_with_the_same_scores_are_scored_once(monkeypatch):
     variants.step(stream.batch_by_kind[Readings])
     assert name in scored
     assert not [each for each in scored if each.startswith(f"{name} ")]
+
+
+def test_rules_that_read_other_columns_are_scored_apart():
+    loss = ALL_RULES["voltage_loss"]
+    renamed = replace(loss, name="other", reads=("u", *loss.reads[1:][::-1]))
+    assert loss.scores_like(replace(loss, name="other", version=9))
+    assert not loss.scores_like(renamed)
