@@ -173,7 +173,7 @@ def test_an_id_means_the_evidence_that_raised_the_alert(command, tmp_path):
 
 
 def test_the_page_of_a_quiet_row_marks_what_is_asked(command, tmp_path):
-    question = ("--rule", "voltage_loss", "--meter", "M000002", "--at", "2026-03-03")
+    question = ("--rule", "voltage_loss", "--meter", "M000010", "--at", "2026-03-03")
     options = ("--zh", "--report", "page.html")
     code, _, error = command("explain", SMALL_TOWN_NAME, *question, *options)
     assert (code, error) == (0, "")
