@@ -197,6 +197,7 @@ def _sections(
         )
         for each in sets
     )
+
     counts = len(matched.only_a), len(matched.only_b), len(matched.changed)
     headings = [
         f"{head[chinese]} ({count:,})"

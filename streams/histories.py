@@ -37,7 +37,7 @@ def opened(paths: Sequence[str], settings: Settings) -> Source:
 
 
 def read_again(paths: Sequence[str]) -> Iterable[Batch] | ArchivedRows:
-    """The rows of the paths for another reading; of an archive, those that will be asked for."""
+    """The rows of the paths for another reading; of an archive, only the rows that are asked for."""
     archive = archive_at(paths[0]) if len(paths) == 1 else None
     return ArchivedRows(archive) if archive else open_sources(paths).batches
 

@@ -123,6 +123,7 @@ class _Axes:
             f'<rect class="episode" x="{begin:.1f}" y="{TOP_MARGIN}" width="{max(end - begin, 2):.1f}" '
             f'height="{CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN}"/>'
         )
+
         marks = sorted(span.marks.items(), key=lambda mark: mark[1])
         anchors = ("middle",) if len(marks) == 1 else ("end", "start")
         for (name, at), anchor in zip(marks, anchors, strict=True):

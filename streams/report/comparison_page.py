@@ -27,7 +27,7 @@ NOT_JUDGED_TEXT = ("not judged", "未启用")
 UNJUDGED_STATUSES = frozenset({"draft", "retired"})
 
 
-class Example(NamedTuple):
+class ComparedAlert(NamedTuple):
     """An alert that differs, and when A, B or both raised it."""
 
     alert: Alert
@@ -43,26 +43,30 @@ class Example(NamedTuple):
         return span_of(self.alert)._replace(marks=marks)
 
 
-def examples_of(matched: MatchedAlerts, count: int) -> list[list[Example]]:
+def examples_of(matched: MatchedAlerts, count: int) -> list[list[ComparedAlert]]:
     """The first alerts that only A raises, that only B raises, and that both raise otherwise."""
-    by_a = [Example(alert, {"A": alert.raised}) for alert in matched.only_a[:count]]
-    by_b = [Example(alert, {"B": alert.raised}) for alert in matched.only_b[:count]]
+    by_a = [
+        ComparedAlert(alert, {"A": alert.raised}) for alert in matched.only_a[:count]
+    ]
+    by_b = [
+        ComparedAlert(alert, {"B": alert.raised}) for alert in matched.only_b[:count]
+    ]
     return [by_a, by_b, list(map(_of_both, matched.changed[:count]))]
 
 
-def _of_both(pair: AlertPair) -> Example:
+def _of_both(pair: AlertPair) -> ComparedAlert:
     """An alert as B raises it, over the time of both."""
     over_both = msgspec.structs.replace(
         pair.by_b,
         since=min(pair.by_a.since, pair.by_b.since),
         raised=max(pair.by_a.raised, pair.by_b.raised),
     )
-    return Example(over_both, {"A": pair.by_a.raised, "B": pair.by_b.raised})
+    return ComparedAlert(over_both, {"A": pair.by_a.raised, "B": pair.by_b.raised})
 
 
 def example_sections(
     headings: Iterable[str],
-    kinds: Sequence[Sequence[Example]],
+    kinds: Sequence[Sequence[ComparedAlert]],
     history: Iterable[Batch] | ArchivedRows,
     judged_by: tuple[JudgedBy, JudgedBy],
     end: int,
@@ -110,11 +114,14 @@ def picture_by_both(
         for rule, picture in zip(rules, (by_a, by_b), strict=True)
     ]
     for name in {**levels[0], **levels[1]}:
-        a, b = (each.get(name, math.nan) for each in levels)
-        if a == b:
-            lines[name] = a
+        level_a, level_b = (each.get(name, math.nan) for each in levels)
+        if level_a == level_b:
+            lines[name] = level_a
             continue
-        both = {f"A {name} {a:.4g}": a, f"B {name} {b:.4g}": b}
+        both = {
+            f"A {name} {level_a:.4g}": level_a,
+            f"B {name} {level_b:.4g}": level_b,
+        }
         lines |= {text: level for text, level in both.items() if math.isfinite(level)}
     return replace(by_b, lines=lines)
 
@@ -124,8 +131,8 @@ def _setting_lines(
 ) -> Iterator[str]:
     """The settings of A and of B, in force for the alert's subject, that differ."""
     in_force = [evidence.settings(alert, rule) for rule in rules]
-    a, b = in_force
-    differing = [name for name in a | b if a.get(name) != b.get(name)]
+    of_a, of_b = in_force
+    differing = [name for name in of_a | of_b if of_a.get(name) != of_b.get(name)]
     statuses = {rule.status for rule in rules}
     if not differing and len(statuses) == 1:
         return

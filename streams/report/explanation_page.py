@@ -110,6 +110,7 @@ def _as_alert(answer: ExplainedAnswer) -> Alert:
     explained, rule = answer.explained, answer.rule
     if explained.alert:
         return explained.alert
+
     at = explained.row.at
     return Alert(
         id="",
