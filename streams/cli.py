@@ -44,8 +44,12 @@ registry = typer.Typer(
     help="Master data: areas with their meters, customers and transformers.",
     no_args_is_help=True,
 )
+learning = typer.Typer(
+    help="Fleet models, learned offline from a history.", no_args_is_help=True
+)
 app.add_typer(registry, name="registry")
 app.add_typer(rules, name="rules")
+app.add_typer(learning, name="learn")
 
 out = plain_output()
 err = Console(stderr=True, highlight=False)
@@ -77,6 +81,9 @@ JobCount = Annotated[
 Scheduler = Annotated[
     str,
     typer.Option(help="Judge on a dask cluster, such as tcp://10.0.0.5:8786."),
+]
+TopCustomers = Annotated[
+    int, typer.Option("--top", help="How many customers are shown.", min=1)
 ]
 COLLECTION_THRESHOLD = 100_000
 """New objects before a garbage collection. By Python's own 700, a worker on single readings spent 40 % of its time
@@ -598,6 +605,68 @@ def use_classes(
         out.print(f"{name:14}{''.join(f'{count:14,}' for count in row)}")
     out.print(
         f"log loss {lesson.log_loss:.4f}; of {lesson.sure.sum():,} that are sure {lesson.alert_count:,} would be alerts"
+    )
+
+
+@learning.command("suspicion")
+def learn_suspicion(
+    context: typer.Context,
+    sources: Sources,
+    labels: LabelsFile = None,
+    to: Annotated[
+        Path, typer.Option("--out", "-o", help="The model that is written.")
+    ] = Path("suspicion.json"),
+    rules_file: RulesFile = None,
+    top: TopCustomers = 20,
+    report: Annotated[
+        Path | None, typer.Option(help="Where to write a page that opens offline.")
+    ] = None,
+    json: Json = False,
+    chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
+) -> None:
+    """Learns from past visits the chance that a visit finds theft, measures it, and ranks the customers."""
+    from streams.suspicion_command import learn_suspicion as learn  # noqa: PLC0415 - as `run`
+
+    learn(
+        sources,
+        labels,
+        load_as_it_stands(rules_file),
+        _load_settings(context),
+        to,
+        top,
+        as_json=json,
+        chinese=chinese,
+        report=report,
+    )
+
+
+@app.command()
+def suspects(
+    context: typer.Context,
+    sources: Sources,
+    model: Annotated[Path, typer.Option(help="What `learn suspicion` wrote.")] = Path(
+        "suspicion.json"
+    ),
+    rules_file: RulesFile = None,
+    top: TopCustomers = 20,
+    report: Annotated[
+        Path | None, typer.Option(help="Where to write a page that opens offline.")
+    ] = None,
+    json: Json = False,
+    chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
+) -> None:
+    """Ranks the customers of a history by a learned model of suspicion, each with its three strongest reasons."""
+    from streams.suspicion_command import show_suspects  # noqa: PLC0415 - as `run`
+
+    show_suspects(
+        sources,
+        model,
+        load_as_it_stands(rules_file),
+        _load_settings(context),
+        top,
+        as_json=json,
+        chinese=chinese,
+        report=report,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from replay.history import SourceError
-from replay.simulation.attacks import THEFT_ATTACKS, attacked
+from replay.simulation.attacks import ALL_ATTACKS, attacked
 from replay.simulation.decoys import decoys
 from replay.simulation.faults import ALL_FAULTS
 from replay.simulation.happenings import Happening, RecordChange
@@ -386,7 +386,7 @@ def test_master_data_matches_the_readings(quiet):
             break
 
 
-@pytest.mark.parametrize("kind", THEFT_ATTACKS)
+@pytest.mark.parametrize("kind", ALL_ATTACKS)
 def test_an_attack_takes_energy_from_the_meter_and_none_from_the_gateway(kind):
     honest, town = (Town(60, 2, seed=2, faults=False) for _ in range(2))
     grid = town.grid

@@ -24,13 +24,15 @@ def score_page(
     words: int,
     language: str,
     figures: Iterable[str] = (),
+    tables: Iterable[Sequence[Sequence[str]]] = (),
     sections: Iterable[PageSection] = (),
 ) -> str:
-    """The whole page: a table, notes, charts in SVG and sections.
+    """The whole page: a table, notes, further tables, charts in SVG and sections.
 
-    The first row of the table has its heads, and its first columns and the last are words.
+    The first row of a table has its heads; its first columns, one of a further table, and the last are words.
     """
     paragraphs = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    more = "".join(html_table(table, words=1) for table in tables)
     charts = "".join(f"<figure>{figure}</figure>" for figure in figures)
     parts = "".join(f"<h2>{escape(part.heading)}</h2>{part.body}" for part in sections)
 
@@ -40,7 +42,7 @@ def score_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><style>{style}</style></head><body><main class="wide">'
         f'<h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
-        f"{html_table(rows, words=words)}{paragraphs}{charts}{parts}</main></body></html>"
+        f"{html_table(rows, words=words)}{paragraphs}{more}{charts}{parts}</main></body></html>"
     )
 
 
