@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import math
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,11 @@ from models.state.index import Index
 from schemas.alert import Alert
 from schemas.columns import PHASE_NAMES, Batch, Codes, Column, Mask
 from schemas.declarations import declarations
+from schemas.units import DAY_SECONDS
 
 CONTEXT_ROWS = 5  # before and after the explained row
+NEAR_ROWS = 30  # before and after it, of the days around, if fewer are near in time
+NEAR_SECONDS = 3 * DAY_SECONDS
 NEAR_SCORE = 0.8  # from which a score that raised nothing is a near miss
 NAME_UNITS = {"kwh": "kWh", "kva": "kVA", "kw": "kW", "days": "d", "hours": "h"}
 """By the last word of a column's name: the unit of a column that no kind declares."""
@@ -140,6 +144,8 @@ class ExplainedRow:
     outcome: Outcome
     row: ScoredRow
     around: Sequence[ScoredRow]  # with the row
+    near: Sequence[ScoredRow]  # of the days around, with the row
+    episodes: Sequence[Alert]  # of the subject in these days, as they began
     alert: Alert | None  # whose episode the row belongs to
     withdrawn: bool  # True if an alert on the row was withdrawn later
     trouble: int  # s for which the score has been 1 or more
@@ -218,14 +224,19 @@ class ExplainedHistory:
         area = self.area()
         by_time = self._notes.rows.get(area, {})
         rows = [by_time[each] for each in sorted(by_time)]
-        place = bisect_right([row.at for row in rows], at) - 1
+        times = [row.at for row in rows]
+        place = bisect_right(times, at) - 1
         if place < 0:
             return None
 
-        alerts = [alert for alert in self._alerts.values() if alert.area == area]
         first = max(place - CONTEXT_ROWS, 0)
         around = rows[first : place + CONTEXT_ROWS + 1]
-        return _explanation(self._rule, rows[: place + 1], around, alerts)
+        near_first = bisect_left(times, times[place] - NEAR_SECONDS)
+        near_end = bisect_right(times, times[place] + NEAR_SECONDS)
+        near_first = max(min(near_first, place - NEAR_ROWS), 0)
+        near = rows[near_first : max(near_end, place + NEAR_ROWS + 1)]
+        alerts = [alert for alert in self._alerts.values() if alert.area == area]
+        return _explanation(self._rule, rows[: place + 1], around, near, alerts)
 
 
 def pipeline_of(engine: Engine, rule: Rule) -> Pipeline:
@@ -251,11 +262,18 @@ def _explanation(
     rule: Rule,
     rows: Sequence[ScoredRow],
     around: Sequence[ScoredRow],
+    near: Sequence[ScoredRow],
     alerts: Iterable[Alert],
 ) -> ExplainedRow:
     """Explains the last of a subject's rows."""
     row = rows[-1]
-    begun = [alert for alert in alerts if alert.since <= row.at]
+    known = sorted(alerts, key=lambda each: (each.since, each.id))
+    begun = [alert for alert in known if alert.since <= row.at]
+    nearby = [
+        alert
+        for alert in known
+        if alert.since <= near[-1].at and _end(alert) >= near[0].at
+    ]
     episodes = [alert for alert in begun if _is_open(alert, row.at)]
     alert = max(episodes, key=lambda each: each.since, default=None)
     withdrawn = any(each.state == "withdrawn" and each.at >= row.at for each in begun)
@@ -269,7 +287,14 @@ def _explanation(
         outcome = "held"
     trouble = _trouble_seconds(rule, rows)
     hold = rule.levels[0].hold
-    return ExplainedRow(outcome, row, around, alert, withdrawn, trouble, hold)
+    return ExplainedRow(
+        outcome, row, around, near, nearby, alert, withdrawn, trouble, hold
+    )
+
+
+def _end(alert: Alert) -> float:
+    """When an episode ended; infinite if it lasts."""
+    return math.inf if alert.state == "raised" else alert.at
 
 
 def _is_open(alert: Alert, at: int) -> bool:

@@ -508,12 +508,18 @@ def rank(
 @app.command()
 def explain(
     context: typer.Context,
-    sources: Sources,
-    rule: Annotated[str, typer.Option(help="The rule that is explained.")],
+    asked: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[ALERT] SOURCES...",
+            help="The id of an alert, if one is explained; then files, folders, or `town`.",
+        ),
+    ],
+    rule: Annotated[str, typer.Option(help="The rule that is explained.")] = "",
     at: Annotated[
         str,
         typer.Option(help="A local time, or a date, which means its end."),
-    ],
+    ] = "",
     subject: Annotated[
         str,
         typer.Option("--meter", "--subject", help="A meter, or what the rule judges."),
@@ -522,19 +528,28 @@ def explain(
         str, typer.Option(help="Its area, or alone: the area is the subject.")
     ] = "",
     rules_file: RulesFile = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Where to write a page with the curves.")
+    ] = None,
     json: Json = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
 ) -> None:
     """Judges a history and shows what a rule read of a subject at a time, and why it raised an alert or did not."""
-    from streams.explain_command import Question, explain_history  # noqa: PLC0415 - as `run`
+    from streams.explain_command import (  # noqa: PLC0415 - as `run`
+        Question,
+        asked_alert,
+        explain_history,
+    )
 
+    alert, sources = asked_alert(asked)
     explain_history(
         sources,
-        Question(rule, subject, area, at),
+        Question(rule, subject, area, at, alert),
         load_as_it_stands(rules_file),
         _load_settings(context),
         as_json=json,
         chinese=chinese,
+        report=report,
     )
 
 

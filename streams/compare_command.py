@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from detectors.rule import ALL_RULES
-from detectors.rulebook import EMPTY_RULEBOOK, changes, rules_of
+from detectors.rulebook import EMPTY_RULEBOOK, applied, changes, rules_of
 from replay.comparison import (
     FIGURE_MEANINGS,
     LABEL_FIGURES,
@@ -24,6 +24,7 @@ from replay.conditions import Condition, condition_of
 from replay.history import Source
 from replay.intervals import Estimate
 from schemas.rules import Rulebook
+from streams.histories import read_again
 from streams.json_output import show_json
 from streams.judged_history import (
     LabelFile,
@@ -35,14 +36,16 @@ from streams.judged_history import (
 )
 from streams.lines import line, visible
 from streams.local.progress import Progress
-from streams.report.score_page import score_page
+from streams.report.comparison_page import example_sections, examples_of
+from streams.report.score_page import PageSection, score_page
+from streams.report.subjects import JudgedBy
 from streams.rulebook_files import load_as_it_stands
 from streams.settings import Settings
 from streams.shards import ONE_JOB, Jobs
 from streams.terminal import plain_output
 from streams.text_tables import percent, show_table
 
-EXAMPLE_LINES = 10  # of each kind of difference
+EXAMPLE_COUNT = 10  # of each kind of difference
 TEXT_COLUMNS = 2  # at the left of the table; the others are numbers
 TABLE_HEADS = (
     ("rule", "规则"),
@@ -131,14 +134,16 @@ def compare_rule_sets(
         lede=span_sentence(compared.progress, source.zone, chinese=chinese),
         heads=[f"A: {before.name}", f"B: {after.name}", *_edit_lines(edits)],
         table=_table(found.rules, chinese=chinese),
-        notes=[
-            Text(_same_sentence(found.rules, chinese=chinese)),
-            *_example_lines(found.alerts, ZoneInfo(source.zone), chinese=chinese),
-            *map(Text, map(visible, refusal_lines(source, compared.file))),
-        ],
+        same=_same_sentence(found.rules, chinese=chinese),
+        examples=list(
+            _example_lines(found.alerts, ZoneInfo(source.zone), chinese=chinese)
+        ),
+        notes=list(map(visible, refusal_lines(source, compared.file))),
     )
     if report:
-        report.write_text(shown.page(PAGE_LANGUAGES[chinese]), encoding="utf-8")
+        sections = _sections(compared, sets, settings, paths, chinese=chinese)
+        page = shown.page(PAGE_LANGUAGES[chinese], sections)
+        report.write_text(page, encoding="utf-8")
     if not as_json:
         shown.show(plain_output())
     return failed
@@ -172,6 +177,42 @@ def _compared(
     return _Compared(history.source, history.progress, file, found)
 
 
+def _sections(
+    compared: _Compared,
+    sets: tuple[RuleSet, RuleSet],
+    settings: Settings,
+    paths: Sequence[str],
+    *,
+    chinese: bool,
+) -> Iterator[PageSection]:
+    """The gravest alerts of each kind of difference as cards, from a second reading of the history."""
+    source, matched = compared.source, compared.found.alerts
+    code = rules_of(settings.voltage_limits)
+    by_a, by_b = (
+        JudgedBy(
+            source.areas,
+            applied(each.rulebook, code),
+            source.zone,
+            source.interval,
+        )
+        for each in sets
+    )
+
+    counts = len(matched.only_a), len(matched.only_b), len(matched.changed)
+    headings = [
+        f"{head[chinese]} ({count:,})"
+        for head, count in zip(EXAMPLE_HEADS, counts, strict=True)
+    ]
+    return example_sections(
+        headings,
+        examples_of(matched, EXAMPLE_COUNT),
+        read_again(paths),
+        (by_a, by_b),
+        compared.progress.last,
+        chinese=chinese,
+    )
+
+
 class _Shown(NamedTuple):
     """A comparison as people see it."""
 
@@ -179,14 +220,20 @@ class _Shown(NamedTuple):
     lede: str
     heads: list[str]
     table: list[list[str]]
-    notes: list[Text]
+    same: str
+    examples: list[Text]
+    notes: list[str]
 
-    def page(self, language: str) -> str:
+    def page(self, language: str, sections: Iterable[PageSection]) -> str:
         """The page, which opens offline."""
-        lede = "; ".join([self.lede, *self.heads])
-        notes = [note.plain for note in self.notes]
         return score_page(
-            self.title, lede, self.table, notes, words=TEXT_COLUMNS, language=language
+            self.title,
+            "; ".join([self.lede, *self.heads]),
+            self.table,
+            [self.same, *self.notes],
+            words=TEXT_COLUMNS,
+            language=language,
+            sections=sections,
         )
 
     def show(self, out: Console) -> None:
@@ -194,7 +241,7 @@ class _Shown(NamedTuple):
         for text in (f"{self.title}: {self.lede}", *self.heads):
             out.print(visible(text))
         show_table(self.table, out, words=TEXT_COLUMNS)
-        for note in self.notes:
+        for note in (self.same, *self.examples, *self.notes):
             out.print(note)
 
 
@@ -282,11 +329,11 @@ def _example_lines(
     for head, alerts in zip(heads, (matched.only_a, matched.only_b), strict=False):
         if alerts:
             yield Text(f"{head} ({len(alerts):,}):")
-        for alert in alerts[:EXAMPLE_LINES]:
+        for alert in alerts[:EXAMPLE_COUNT]:
             yield line(alert, zone, chinese=chinese)
 
     if matched.changed:
         yield Text(f"{heads[-1]} ({len(matched.changed):,}):")
-    for pair in matched.changed[:EXAMPLE_LINES]:
+    for pair in matched.changed[:EXAMPLE_COUNT]:
         yield Text("A ") + line(pair.by_a, zone, chinese=chinese)
         yield Text("B ") + line(pair.by_b, zone, chinese=chinese)

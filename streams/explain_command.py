@@ -2,54 +2,66 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
-
-from rich.console import Console
 
 from detectors.engine import Engine
 from detectors.rule import Rule
 from detectors.rulebook import applied, rules_of
-from replay.explanation import ExplainedHistory, ExplainedRow, ScoredRow, units
+from replay.explanation import ExplainedHistory
 from replay.history import Source, nothing_read
-from schemas.alert import Alert
 from schemas.rules import Rulebook
-from streams.histories import opened
+from streams.explained_answer import ExplainedAnswer
+from streams.histories import opened, read_again
 from streams.json_output import show_json
-from streams.judged_history import refusals
-from streams.lines import visible
+from streams.judged_history import judged
+from streams.report.explanation_page import explanation_page
+from streams.report.subjects import JudgedBy
 from streams.settings import Settings
-from streams.silence import WITHDRAWN_TEXT, score_text, trouble_text
+from streams.shards import ONE_JOB
 from streams.terminal import plain_output
-from streams.text_tables import show_table
 from streams.times import local_time
 
-SHOWN_COLUMNS = 8  # of the rows around; the first that the rule reads
-VALUE_HEADS = (("column", "列"), ("value", "值"), ("unit", "单位"))
-SETTING_HEADS = (("setting", "参数"), ("value", "值"))
-ROW_HEADS = (("", ""), ("time", "时间"), ("score", "得分"))
-NOT_KNOWN_TEXT = ("not known", "未知")
-OUTCOME_WORDS = {
-    "raised": ("raised", "已告警"),
-    "suppressed": ("raised and suppressed", "已告警但被抑制"),
-    "held": ("held", "等待确认"),
-    "near miss": ("near miss", "接近告警"),
-    "quiet": ("nothing raised", "未告警"),
-    "cannot_tell": ("cannot tell", "无法判断"),
-}
+ALERT_ID = re.compile("[0-9a-f]{16}")
 
 
 class Question(NamedTuple):
-    """The rule, the subject and the time that are asked about."""
+    """The rule, the subject and the time that are asked about, or an alert alone."""
 
     rule: str
     subject: str
     area: str  # "" if the subject is in one area only
     at: str  # a local time, or a date, which means its end
+    alert: str = ""  # its id
+
+    def checked(self) -> Question:
+        """The question, if it names an alert, or a rule, a subject and a time. Raises ValueError."""
+        named = (self.rule, self.subject, self.area, self.at)
+        if self.alert and any(named):
+            raise ValueError(
+                "an alert's id says all: leave out --rule, --meter, --area and --at"
+            )
+        if self.alert:
+            return self
+        if not (self.rule and self.at):
+            raise ValueError(
+                "give the id of an alert before the history, or --rule and --at with --meter, --subject or --area"
+            )
+        if not (self.subject or self.area):
+            raise ValueError("name the subject by --meter, --subject or --area")
+        return self
+
+
+def asked_alert(texts: Sequence[str]) -> tuple[str, list[str]]:
+    """The id of an alert, "" for none, and the paths of a history, from a command's arguments."""
+    first, *rest = texts
+    is_id = ALERT_ID.fullmatch(first) and not Path(first).exists()
+    return (first, rest) if is_id else ("", [first, *rest])
 
 
 def explain_history(
@@ -60,17 +72,38 @@ def explain_history(
     *,
     as_json: bool,
     chinese: bool,
+    report: Path | None = None,
 ) -> None:
     """Judges a history and explains a rule's answer about a subject at a time.
 
     Raises ValueError, with advice, for a source or a question that cannot be used.
     """
+    question = question.checked()
+    if not paths:
+        raise ValueError("name the history: files, folders, an archive or a town")
     rules = applied(rulebook, rules_of(settings.voltage_limits))
-    rule = _chosen(rules, question.rule)
-    if not (question.subject or question.area):
-        raise ValueError("name the subject by --meter, --subject or --area")
+    if question.alert:
+        question = _of_alert(question.alert, paths, rulebook, settings, as_json)
 
     source = opened(paths, settings)
+    shown, end = _answered(question, rules, source)
+    if report:
+        judged_by = JudgedBy(source.areas, rules, source.zone, source.interval)
+        page = explanation_page(
+            shown, read_again(paths), judged_by, end, chinese=chinese
+        )
+        report.write_text(page, encoding="utf-8")
+    if as_json:
+        show_json(shown.plain())
+        return
+    shown.show(plain_output(), chinese=chinese)
+
+
+def _answered(
+    question: Question, rules: Sequence[Rule], source: Source
+) -> tuple[ExplainedAnswer, int]:
+    """The answer of a rule, and the last time of the history. Raises ValueError, with advice, if there is none."""
+    rule = _chosen(rules, question.rule)
     first, last = _asked_times(question.at, source.zone)
     engine = Engine(rules, zone=source.zone, interval=source.interval)
     areas = {area.area: area for area in source.areas}
@@ -92,11 +125,26 @@ def explain_history(
             f"{rule.name} has judged no {rule.kind.kind} of {subject} until {question.at}: "
             f"they are made of {rule.kind.made_of}"
         )
-    shown = _Answer(rule, area, subject, explained, source)
-    if as_json:
-        show_json(shown.plain())
-        return
-    shown.show(plain_output(), chinese=chinese)
+    return ExplainedAnswer(rule, area, subject, explained, source), end
+
+
+def _of_alert(
+    key: str,
+    paths: Sequence[str],
+    rulebook: Rulebook,
+    settings: Settings,
+    quiet: bool,
+) -> Question:
+    """The question after the evidence that raised an alert. Raises ValueError if the history has no such alert."""
+    history = judged(paths, [rulebook], settings, ONE_JOB, quiet=quiet)
+    (alerts,) = history.alerts
+    alert = next((each for each in alerts if each.id == key), None)
+    if alert is None:
+        raise ValueError(
+            f"{history.source.name} has no alert {key} that stands: give the rulebook that raised it by --rules"
+        )
+    at = datetime.fromtimestamp(alert.raised, ZoneInfo(history.source.zone))
+    return Question(alert.rule, alert.subject, alert.area, at.isoformat())
 
 
 def _chosen(rules: Sequence[Rule], name: str) -> Rule:
@@ -132,166 +180,3 @@ def _asked_times(text: str, zone: str) -> tuple[int, int]:
     is_date = len(text) <= len("2026-03-02")
     last = first + timedelta(days=1) if is_date else first
     return int(first.timestamp()), int(last.timestamp())
-
-
-class _Answer(NamedTuple):
-    """An explanation as people and machines see it."""
-
-    rule: Rule
-    area: str
-    subject: str
-    explained: ExplainedRow
-    source: Source
-
-    def plain(self) -> dict[str, Any]:
-        """The explanation as plain data."""
-        explained, row = self.explained, self.explained.row
-        by_name = units(self.rule, row.values)
-        columns = [
-            {"column": name, "value": row.values[name], "unit": unit}
-            for name, unit in by_name.items()
-        ]
-        return {
-            "source": self.source.name,
-            "rule": self.rule.name,
-            "version": self.rule.version,
-            "area": self.area,
-            "subject": self.subject,
-            "at": self._time(row.at),
-            "score": row.score,
-            "outcome": explained.outcome,
-            "near_miss": explained.is_near_miss,
-            "reason": self.reason(chinese=False),
-            "columns": columns,
-            "settings": row.settings,
-            "trouble_seconds": explained.trouble,
-            "hold_seconds": explained.hold,
-            "alert": explained.alert,
-            "around": [
-                {"at": self._time(each.at), "score": each.score, "values": each.values}
-                for each in explained.around
-            ],
-            **refusals(self.source),
-        }
-
-    def show(self, out: Console, *, chinese: bool) -> None:
-        """Prints the explanation."""
-        row = self.explained.row
-        title = self.rule.title[1] if chinese else self.rule.name
-        place = self.subject
-        if self.area != self.subject:
-            place = f"{self.area} {self.subject}"
-        out.print(visible(f"{title}: {place}, {self._time(row.at)}"))
-
-        near = self.explained.is_near_miss
-        word = OUTCOME_WORDS["near miss" if near else self.explained.outcome][chinese]
-        out.print(visible(f"{word}: {self.reason(chinese=chinese)}"))
-        tables = [self._value_table(chinese=chinese)]
-        if row.settings:
-            tables.append(self._setting_table(chinese=chinese))
-        for table in tables:
-            out.print("")
-            show_table(table, out, words=1)
-        out.print("")
-        show_table(self._row_table(chinese=chinese), out, words=2)
-
-    def reason(self, *, chinese: bool) -> str:
-        """What raised an alert, or what kept the rule silent, in a sentence."""
-        explained, row = self.explained, self.explained.row
-        if explained.alert and explained.outcome in ("raised", "suppressed"):
-            return self._alert_sentence(explained.alert, chinese=chinese)
-        if explained.outcome == "cannot_tell":
-            return _gap_sentence(row.missing, chinese=chinese)
-        if explained.outcome == "quiet":
-            return score_text(row.score, chinese=chinese)
-        return self._hold_sentence(chinese=chinese)
-
-    def _alert_sentence(self, alert: Alert, *, chinese: bool) -> str:
-        """When an alert was raised, and what became of it."""
-        raised, since = self._time(alert.raised), self._time(alert.since)
-        parts = [f"{raised}告警，{since}起异常，级别{alert.severity}"]
-        if not chinese:
-            parts = [f"at {raised}, in trouble since {since}"]
-            parts.append(f"severity {alert.severity}")
-        if alert.suppressed_by:
-            by = "抑制原因" if chinese else "suppressed by"
-            parts.append(f"{by} {alert.suppressed_by}")
-        if alert.state == "cleared":
-            cleared = self._time(alert.at)
-            parts.append(f"{cleared}恢复" if chinese else f"cleared {cleared}")
-        return ("，" if chinese else ", ").join(parts)
-
-    def _hold_sentence(self, *, chinese: bool) -> str:
-        """For how long the trouble has lasted, of how long it must."""
-        explained = self.explained
-        if explained.withdrawn:
-            return WITHDRAWN_TEXT[chinese]
-        if explained.trouble >= explained.hold:
-            return (
-                "得分达到1，但未产生告警"
-                if chinese
-                else "the score is 1 or more, and no alert was raised"
-            )
-
-        lasted = trouble_text(explained.trouble, explained.hold, chinese=chinese)
-        later = ""
-        if explained.alert:
-            raised = self._time(explained.alert.raised)
-            later = f"，{raised}告警" if chinese else f"; raised {raised}"
-        return lasted + later
-
-    def _value_table(self, *, chinese: bool) -> list[list[str]]:
-        """The columns that the rule read."""
-        row = self.explained.row
-        by_name = units(self.rule, row.values)
-        cells = [
-            [name, _number(row.values.get(name), chinese=chinese), unit]
-            for name, unit in by_name.items()
-        ]
-        return [[head[chinese] for head in VALUE_HEADS], *cells]
-
-    def _setting_table(self, *, chinese: bool) -> list[list[str]]:
-        """The settings in force."""
-        settings = self.explained.row.settings.items()
-        cells = [[name, f"{value:g}"] for name, value in settings]
-        return [[head[chinese] for head in SETTING_HEADS], *cells]
-
-    def _row_table(self, *, chinese: bool) -> list[list[str]]:
-        """The rows around, each with its score and the first columns that the rule reads."""
-        explained = self.explained
-        names = list(explained.row.values)[:SHOWN_COLUMNS]
-        heads = [*(head[chinese] for head in ROW_HEADS), *names]
-        return [heads, *(self._row_cells(each, names) for each in explained.around)]
-
-    def _row_cells(self, row: ScoredRow, names: Sequence[str]) -> list[str]:
-        """The cells of a row; the explained row is marked."""
-        mark = ">" if row.at == self.explained.row.at else ""
-        values = (_number(row.values.get(name)) for name in names)
-        score = "-" if math.isnan(row.score) else f"{row.score:.2f}"
-        return [mark, self._time(row.at), score, *values]
-
-    def _time(self, at: int) -> str:
-        """A local time."""
-        return local_time(at, self.source.zone)
-
-
-def _number(value: float | None, *, chinese: bool | None = None) -> str:
-    """A value that may not be known: "-" or, in a language, a word."""
-    if value is not None:
-        return f"{value:.5g}"
-    return "-" if chinese is None else NOT_KNOWN_TEXT[chinese]
-
-
-def _gap_sentence(missing: Sequence[str], *, chinese: bool) -> str:
-    """What a rule lacks."""
-    if not missing:
-        return (
-            "规则对这些值没有结论"
-            if chinese
-            else "the rule has no answer for these values"
-        )
-    names = ", ".join(missing)
-    if chinese:
-        return f"缺少列{names}"
-    verb = "is" if len(missing) == 1 else "are"
-    return f"column{'s' * (len(missing) > 1)} {names} {verb} missing"

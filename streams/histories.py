@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from replay.archive.reading import archive_at
+from replay.archive.selection import ArchivedRows
 from replay.history import Source
 from replay.shards import Shard, WholeHistory, sharded
 from replay.sources import open_sources
+from schemas.columns import Batch
 from schemas.master import Area
 from streams.local.progress import Passed, Progress
 from streams.settings import Settings
@@ -31,6 +34,12 @@ def opened(paths: Sequence[str], settings: Settings) -> Source:
         zone=source.zone or settings.zone,
         interval=source.interval or settings.interval,
     )
+
+
+def read_again(paths: Sequence[str]) -> Iterable[Batch] | ArchivedRows:
+    """The rows of the paths for another reading; of an archive, only the rows that are asked for."""
+    archive = archive_at(paths[0]) if len(paths) == 1 else None
+    return ArchivedRows(archive) if archive else open_sources(paths).batches
 
 
 def opened_shard(

@@ -24,7 +24,7 @@ from streams.judged_history import (
 from streams.lines import visible
 from streams.local.progress import Progress
 from streams.near_lines import NEAR_COLUMNS, near_table, plain_near
-from streams.report.score_page import PageTable, score_page
+from streams.report.score_page import PageSection, html_table, score_page
 from streams.settings import Settings
 from streams.shards import ONE_JOB, Jobs
 from streams.terminal import plain_output
@@ -82,7 +82,10 @@ def score_history(
     notes = _notes(scores, source, file, chinese=chinese)
     silent = near_table(history.highest, source.zone, chinese=chinese) if near else []
     if report:
-        further = [PageTable(NEAR_TITLE[chinese], silent, NEAR_COLUMNS)] if near else []
+        sections = []
+        if near:
+            near_rows = html_table(silent, words=NEAR_COLUMNS)
+            sections.append(PageSection(NEAR_TITLE[chinese], near_rows))
         html = score_page(
             f"{PAGE_TITLE[chinese]} {source.name}",
             span,
@@ -90,7 +93,7 @@ def score_history(
             notes,
             words=TEXT_COLUMNS,
             language=PAGE_LANGUAGES[chinese],
-            tables=further,
+            sections=sections,
         )
         report.write_text(html, encoding="utf-8")
 

@@ -14,7 +14,7 @@ from schemas.alert import Alert
 from schemas.units import DAY_SECONDS
 from streams.json_output import show_json
 from streams.lines import visible
-from streams.report.charts import chart_of
+from streams.report.charts import chart_of, span_of
 from streams.report.evidence import CurveChart
 from streams.report.score_page import score_page
 from streams.terminal import plain_output
@@ -109,7 +109,12 @@ def _page(
     """A table of the alerts, and a chart of the gravest."""
     gravest = sorted(alerts, key=lambda alert: -alert.score)[:CHARTED_ALERTS]
     figures = [
-        chart_of(_chart(series, scores, alert), alert, series.zone, int(series.at[-1]))
+        chart_of(
+            _chart(series, scores, alert),
+            span_of(alert),
+            series.zone,
+            int(series.at[-1]),
+        )
         for alert in sorted(gravest, key=lambda alert: alert.since)
     ]
     return score_page(

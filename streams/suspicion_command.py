@@ -23,7 +23,7 @@ from streams.histories import opened
 from streams.json_output import show_json
 from streams.judged_history import LabelFile, refusal_lines, refusals
 from streams.lines import visible
-from streams.report.score_page import PageTable, score_page
+from streams.report.score_page import PageSection, html_table, score_page
 from streams.settings import Settings
 from streams.terminal import plain_output
 from streams.text_tables import percent, show_table
@@ -189,7 +189,7 @@ def _write_page(
         notes,
         words=TEXT_COLUMNS,
         language=PAGE_LANGUAGES[chinese],
-        tables=[PageTable("", table, 1) for table in tables],
+        sections=[PageSection("", html_table(table, words=1)) for table in tables],
     )
     report.write_text(page, encoding="utf-8")
 

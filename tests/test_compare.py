@@ -11,6 +11,7 @@ import pytest
 from replay.comparison import FIGURE_MEANINGS, differences, matched_alerts
 from replay.conditions import condition_of
 from schemas.units import DAY_SECONDS
+from streams.report.comparison_page import examples_of
 from tests.test_score import START_TIME, alert, command, label, observed
 
 __all__ = ["command", "observed"]  # fixtures
@@ -232,8 +233,41 @@ def test_the_code_is_compared_with_one_rulebook(command, tmp_path):
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "voltage_loss: status published" in page
     assert "失压" in page
+    assert "A lost 171.6" in page
+    assert "B lost" not in page
+    assert "A: published" in page
+    assert "B: 未启用" in page
     assert not re.search(r"https?://|src=", page)
     assert not list(tmp_path.glob("*.db"))
+
+
+def test_the_page_draws_the_limits_of_both(command, tmp_path):
+    (tmp_path / "tuned.toml").write_text(TUNED_RULES)
+    options = ("--rules", "tuned.toml", "--report", "page.html", "--json")
+    code, output, error = command("compare", TOWN_NAME, *options)
+    assert code == 0, error
+    found = json.loads(output)
+    page = (tmp_path / "page.html").read_text("utf-8")
+
+    shown = [alert["id"] for alert in [*found["only_a"], *found["only_b"]]]
+    shown += [pair["by_b"]["id"] for pair in found["changed"]]
+    assert shown
+    assert all(page.count(key) == 1 for key in shown)
+    assert page.count("<svg") == len(shown)
+    assert "only in A (1)" in page
+    for text in ("A lost 171.6", "B lost 22", "A: lost 0.78", "B: lost 0.1"):
+        assert text in page
+
+
+def test_times_of_both_are_marked():
+    late, early = alert("M0", day=5), cleared(alert("M0", day=3), 9)
+    ((), (), (example,)) = map(tuple, examples_of(matched_alerts([late], [early]), 10))
+    shaded = example.shaded(chinese=False)
+    assert (shaded.since, shaded.until) == (early.since, early.at)
+    assert shaded.marks == {
+        "raised by A": late.raised,
+        "raised by B": early.raised,
+    }
 
 
 @pytest.mark.parametrize(

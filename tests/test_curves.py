@@ -29,7 +29,7 @@ from schemas.master import Area, Meter, Transformer
 from schemas.rules import Edition, Rulebook
 from schemas.units import DAY_SECONDS
 from streams.local.runner import run as run_locally
-from streams.report.charts import chart_of
+from streams.report.charts import chart_of, span_of
 from streams.report.demo import Watch
 from streams.report.evidence import CurveChart, Evidence
 from streams.report.page import Watched, pictured
@@ -370,7 +370,7 @@ def test_lines_of_unknown_master_data_are_left_out():
     judged = ALL_RULES["voltage_loss"]
     picture = picture_of(judged, area)
     assert not picture.lines
-    assert "nan" not in chart_of(picture, alert_of(judged), "UTC", RAISED_TIME)
+    assert "nan" not in chart_of(picture, span_of(alert_of(judged)), "UTC", RAISED_TIME)
 
 
 def timelines_of(case, judged):

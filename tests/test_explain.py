@@ -149,6 +149,55 @@ def test_the_answer_is_printed_for_people(command):
     assert "等待确认: 已异常0.5小时，需1小时" in output
 
 
+def test_an_id_means_the_evidence_that_raised_the_alert(command, tmp_path):
+    code, output, error = command("run", TOWN_NAME, "--json", "--store", "town.db")
+    assert code == 0, error
+    alerts = json.loads(output)["list"]
+    wanted = {"voltage_loss": "raised", "register_decrease": "suppressed"}
+    for rule, outcome in wanted.items():
+        alert = next(each for each in alerts if each["rule"] == rule)
+        options = ("--json", "--report", "page.html")
+        code, output, error = command("explain", alert["id"], TOWN_NAME, *options)
+        assert code == 0, error
+        found = json.loads(output)
+        assert (found["outcome"], found["subject"]) == (outcome, alert["subject"])
+        assert found["at"] == asked(alert["raised"])[:16].replace("T", " ")
+        assert alert["id"] in [each["id"] for each in found["episodes"]]
+
+        page = (tmp_path / "page.html").read_text("utf-8")
+        assert page.count("<svg") == 2
+        assert f"{alert['id']} raised" in page
+        assert "raise line" in page
+    assert "suppressed by meter_change" in page
+    assert "http" not in page
+
+
+def test_the_page_of_a_quiet_row_marks_what_is_asked(command, tmp_path):
+    question = ("--rule", "voltage_loss", "--meter", "M000010", "--at", "2026-03-03")
+    options = ("--zh", "--report", "page.html")
+    code, _, error = command("explain", SMALL_TOWN_NAME, *question, *options)
+    assert (code, error) == (0, "")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert '<html lang="zh">' in page
+    assert "所问时刻" in page
+    assert ">lost<" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["0123456789abcdef", "town:60x1:2"], "has no alert 0123456789abcdef"),
+        (["0123456789abcdef"], "name the history"),
+        (["0123456789abcdef", "town:60x1:2", "--at", "2026-03-03"], "leave out"),
+        (["town:60x1:2"], "give the id of an alert before the history, or --rule"),
+    ],
+)
+def test_an_id_that_says_too_little_or_too_much(command, options, message):
+    code, output, error = command("explain", *options)
+    assert (code, output) == (2, "")
+    assert message in error
+
+
 @pytest.mark.parametrize(
     ("rule", "options", "message"),
     [

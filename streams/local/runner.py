@@ -20,15 +20,12 @@ from detectors.policy import braked
 from detectors.rule import SHADOW_STATUS, Rule
 from detectors.rulebook import EMPTY_RULEBOOK, applied, rules_of
 from replay.archive.manifest import read_manifest
-from replay.archive.reading import archive_at
-from replay.archive.selection import ArchivedRows
 from replay.archive.storage import is_url, storage_of
 from replay.history import Source, nothing_read
 from replay.shards import Shard, joined_source
-from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.rules import Rulebook
-from streams.histories import opened_shard, passed_of, section_of
+from streams.histories import opened_shard, passed_of, read_again, section_of
 from streams.json_output import show_json
 from streams.lines import gravest, line
 from streams.local.follow import CHECKPOINT_SECONDS, follow
@@ -205,11 +202,9 @@ def _pictures(
     rules: Sequence[Rule],
 ) -> list[Picture]:
     """Alerts with their curves, from a second reading of the source, or of some rows if it is an archive."""
-    archive = archive_at(paths[0]) if len(paths) == 1 else None
-    history = ArchivedRows(archive) if archive else open_sources(paths).batches
     judged_by = JudgedBy(source.areas, rules, source.zone, source.interval)
     shown = gravest(alerts, len(alerts))
-    return pictured(shown, history, judged_by)
+    return pictured(shown, read_again(paths), judged_by)
 
 
 def _report_input(

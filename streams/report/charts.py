@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import math
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from html import escape
+from itertools import count
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -18,13 +22,27 @@ LEFT_MARGIN, RIGHT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN = 46.0, 6.0, 26.0, 22.0
 TIME_STEPS = tuple(hours * HOUR_SECONDS for hours in (1, 3, 6, 12, 24, 48, 96))
 
 
+class ShadedSpan(NamedTuple):
+    """The time that a chart shades, Unix seconds, and the times that it marks, by their names."""
+
+    since: int
+    until: float  # infinite if it lasts
+    marks: Mapping[str, int]
+
+
+def span_of(alert: Alert, mark: str = "raised") -> ShadedSpan:
+    """The time in which an alert stood, and when it was raised."""
+    until = alert.at if alert.state == "cleared" else math.inf
+    return ShadedSpan(alert.since, until, {mark: alert.raised})
+
+
 def chart_of(
-    picture: CurveChart | TimelineChart, alert: Alert, zone: str, end: int
+    picture: CurveChart | TimelineChart, shaded: ShadedSpan, zone: str, end: int
 ) -> str:
-    """The chart of an alert's picture, of a run that ends at `end`."""
+    """The chart of a picture, of a history that ends at `end`."""
     if isinstance(picture, CurveChart):
-        return _curve(picture, alert, zone)
-    return _timeline(picture, alert, zone, end)
+        return _curve(picture, shaded, zone)
+    return _timeline(picture, shaded, zone, end)
 
 
 class _Axes:
@@ -61,7 +79,7 @@ class _Axes:
         )
 
         lines = []
-        for at in np.arange(midnight.timestamp(), self.end, step):
+        for at in self._ticks(midnight, step):
             place = self.x(at)
             if at < self.begin or place >= CHART_WIDTH - RIGHT_MARGIN - 14:
                 continue
@@ -73,6 +91,18 @@ class _Axes:
                 f'<text x="{place:.1f}" y="{CHART_HEIGHT - 6}" text-anchor="middle">{name}</text>'
             )
         return "".join(lines)
+
+    def _ticks(self, midnight: datetime, step: int) -> Iterator[float]:
+        """Times from a local midnight on; steps of whole days lead to midnights, also where clocks change."""
+        whole_days = step % DAY_SECONDS == 0
+        for number in count():
+            at = midnight.timestamp() + number * step
+            if whole_days:
+                days = timedelta(number * step // DAY_SECONDS)
+                at = (midnight + days).timestamp()
+            if at >= self.end:
+                return
+            yield at
 
     def values(self) -> str:
         """Grid lines and names along the values, at round numbers."""
@@ -86,18 +116,31 @@ class _Axes:
             )
         return "".join(lines)
 
-    def episode(self, alert: Alert) -> str:
-        """The time in which the alert stood, and when it was raised."""
-        end = alert.at if alert.state == "cleared" else self.end
-        begin, raised = self.x(alert.since), self.x(alert.raised)
-        return (
-            f'<rect class="episode" x="{begin:.1f}" y="{TOP_MARGIN}" width="{max(self.x(end) - begin, 2):.1f}" '
+    def shaded(self, span: ShadedSpan, names_begin: float = LEFT_MARGIN) -> str:
+        """The time that is shaded, and its marks, named right of a place; the names of two stand on either side."""
+        begin, end = self.x(span.since), self.x(span.until)
+        drawn = (
+            f'<rect class="episode" x="{begin:.1f}" y="{TOP_MARGIN}" width="{max(end - begin, 2):.1f}" '
             f'height="{CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN}"/>'
-            f'<line class="raised" x1="{raised:.1f}" y1="{TOP_MARGIN - 6}" x2="{raised:.1f}" '
-            f'y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/>'
-            f'<text class="raised-name" x="{min(raised, CHART_WIDTH - 20):.1f}" y="{TOP_MARGIN - 9}" '
-            f'text-anchor="middle">raised</text>'
         )
+
+        marks = sorted(span.marks.items(), key=lambda mark: mark[1])
+        anchors = ("middle",) if len(marks) == 1 else ("end", "start")
+        for (name, at), anchor in zip(marks, anchors, strict=True):
+            place = self.x(at)
+            half_width = 3.2 * len(name)
+            if len(marks) == 1:
+                highest = CHART_WIDTH - half_width
+                name_place = min(max(place, names_begin + half_width), highest)
+            else:
+                name_place = place - 3 if anchor == "end" else place + 3
+            drawn += (
+                f'<line class="raised" x1="{place:.1f}" y1="{TOP_MARGIN - 6}" x2="{place:.1f}" '
+                f'y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/>'
+                f'<text class="raised-name" x="{name_place:.1f}" y="{TOP_MARGIN - 9}" '
+                f'text-anchor="{anchor}">{escape(name)}</text>'
+            )
+        return drawn
 
 
 def round_values(low: float, high: float) -> list[tuple[float, str]]:
@@ -122,22 +165,23 @@ def _chart(inside: str) -> str:
     return f'<svg class="chart" viewBox="0 0 {CHART_WIDTH:.0f} {CHART_HEIGHT:.0f}" role="img">{inside}</svg>'
 
 
-def _curve(curve: CurveChart, alert: Alert, zone: str) -> str:
-    """The chart of a curve, with its limit lines and the alert's episode."""
+def _curve(curve: CurveChart, shaded: ShadedSpan, zone: str) -> str:
+    """The chart of a curve, with its limit lines and the shaded time."""
     axes = _axes_of(curve, zone)
     if axes is None:
         return ""
 
     drawn = _bars(axes, curve) if curve.daily else _lines(axes, curve)
     unit = f'<text x="{LEFT_MARGIN}" y="{TOP_MARGIN - 9}">{escape(curve.unit)}</text>'
+    legend, legend_end = _legend(curve)
     return _chart(
         axes.values()
         + axes.times()
-        + axes.episode(alert)
+        + axes.shaded(shaded, legend_end)
         + drawn
         + _levels(axes, curve)
         + unit
-        + _legend(curve)
+        + legend
     )
 
 
@@ -225,37 +269,40 @@ def _color(name: str, k: int) -> str:
     return f"c{name}" if name in ("A", "B", "C") else f"c{k}"
 
 
-def _legend(curve: CurveChart) -> str:
+def _legend(curve: CurveChart) -> tuple[str, float]:
+    """The names of the series right of the unit, and where they end."""
+    place = LEFT_MARGIN + 8 + 6.4 * len(curve.unit)
     if len(curve.series) < 2:
-        return ""
-    place = LEFT_MARGIN + 8 + 6.4 * len(curve.unit) + 14
+        return "", place
+    place += 14
     names = []
     for k, name in enumerate(curve.series):
         names.append(
             f'<text class="{_color(name, k)}" x="{place:.0f}" y="{TOP_MARGIN - 9}">{escape(name)}</text>'
         )
         place += 7 * len(name) + 12
-    return "".join(names)
+    return "".join(names), place
 
 
-def _timeline(chart: TimelineChart, alert: Alert, zone: str, end: int) -> str:
+def _timeline(chart: TimelineChart, shaded: ShadedSpan, zone: str, end: int) -> str:
     """The last five spans in a row each, and the marks in a row below them."""
-    times = [alert.since, alert.raised, *(mark.at for mark in chart.marks)]
+    times = [shaded.since, *shaded.marks.values()]
+    times += [mark.at for mark in chart.marks]
     for span in chart.spans:
         times += [span.start, *(at for at in (span.end, span.limit) if at)]
     shown_end = min(max(times) + 6 * HOUR_SECONDS, end)
     axes = _Axes(min(times) - 3 * HOUR_SECONDS, shown_end, 0, 1, zone)
 
     spans = chart.spans[-5:]
-    count = len(spans) + bool(chart.marks) or 1
-    row_height = (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN) / count
+    rows = len(spans) + bool(chart.marks) or 1
+    row_height = (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN) / rows
     drawn = [
         _span(axes, span, TOP_MARGIN + (k + 0.5) * row_height)
         for k, span in enumerate(spans)
     ]
     if chart.marks:
         drawn.append(_marks(axes, chart, TOP_MARGIN + (len(spans) + 0.5) * row_height))
-    return _chart(axes.times() + axes.episode(alert) + "".join(drawn))
+    return _chart(axes.times() + axes.shaded(shaded) + "".join(drawn))
 
 
 def _marks(axes: _Axes, chart: TimelineChart, height: float) -> str:

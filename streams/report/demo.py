@@ -25,8 +25,8 @@ from replay.simulation.town import Town
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.rules import Rulebook
+from streams.report.cards import SEVERITY_TEXTS
 from streams.report.page import (
-    SEVERITY_TEXTS,
     Simulated,
     Watched,
     page,

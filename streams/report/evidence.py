@@ -19,9 +19,10 @@ from detectors.curves.contract import (
     OfficeTimeline,
     TimelineChart,
 )
+from detectors.rule import Rule
 from models.master.calendar import day_of, midnights
 from models.state.runs import grouped
-from replay.archive.selection import WantedRows
+from replay.archive.selection import ArchivedRows, WantedRows
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST_TIME,
@@ -36,6 +37,7 @@ from schemas.columns import (
     Readings,
     Stages,
 )
+from schemas.units import DAY_SECONDS
 from streams.report.subjects import JudgedBy, Subjects
 
 Columns = dict[str, Column]
@@ -155,9 +157,27 @@ class Evidence:
                 balance = by_day.setdefault(day, np.zeros(2))
                 balance += energy_in, energy_out
 
-    def picture(self, alert: Alert) -> CurveChart | TimelineChart | None:
-        """The values the alert was judged on; None if none were kept."""
-        rule = self._rules[alert.rule]
+    def gather(self, history: Iterable[Batch] | ArchivedRows) -> None:
+        """Keeps the rows that are needed of a history; of an archive only these are read."""
+        if isinstance(history, ArchivedRows):
+            history = history.batches(self.wanted())
+        for batch in history:
+            self.collect(batch)
+
+    def settings(self, alert: Alert, rule: Rule) -> dict[str, float]:
+        """The settings of a rule in force for an alert's subject; none if its area has no record."""
+        if rule.kind.segments and not self._subjects.is_known(alert):
+            return {}
+        return self._subjects.settings(alert, rule)
+
+    def picture(
+        self, alert: Alert, rule: Rule | None = None
+    ) -> CurveChart | TimelineChart | None:
+        """The values the alert was judged on; None if none were kept.
+
+        The limits are those of its rule, or of the given one, which another rule set has.
+        """
+        rule = rule or self._rules[alert.rule]
         if isinstance(rule.curve, OfficeTimeline):
             return self._timeline(rule.curve, alert)
         if rule.curve is None or not self._subjects.is_known(alert):
@@ -202,10 +222,17 @@ class Evidence:
 
         at = columns["at"]
         first = alert.since - curve.near.before
+        if curve.kind is Days:
+            first = self._day_start(first)
         last = alert.raised + curve.near.after
-        near = (at >= first) & (at <= last)
+        near = (at > first) & (at <= last)
         rows = {name: column[..., near] for name, column in columns.items()}
         return self._days(rows, alert.raised) if curve.kind is Days else rows
+
+    def _day_start(self, at: float) -> int:
+        """The beginning of the local day that begins next to a time; a reading at it belongs to the day before."""
+        middle = np.array([max(at, EARLIEST_TIME) + DAY_SECONDS // 2], np.int64)
+        return int(midnights(self._zone)[day_of(middle, self._zone)[0]])
 
     def _days(self, rows: Columns, raised: int) -> Columns:
         """The local days of readings, up to the day of the alert at least."""

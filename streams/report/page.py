@@ -22,7 +22,8 @@ from schemas.alert import Alert
 from schemas.columns import Batch
 from schemas.units import DAY_SECONDS
 from streams.lines import gravest, visible
-from streams.report.charts import chart_of
+from streams.report.cards import badge, card
+from streams.report.charts import chart_of, span_of
 from streams.report.evidence import CurveChart, Evidence
 from streams.report.subjects import JudgedBy
 from streams.times import local_time
@@ -30,7 +31,6 @@ from streams.times import local_time
 LISTED_ALERTS = 100  # alerts in the list
 LISTED_FALSE = 40  # false alerts in the list
 GRAVE_SEVERITY = 2  # up to this severity somebody drives out soon
-SEVERITY_TEXTS = {1: "same day", 2: "within 3 days", 3: "batch", 4: "information"}
 Picture = tuple[Alert, CurveChart | TimelineChart]
 
 
@@ -86,10 +86,7 @@ def pictured(
         first.setdefault(alert.rule, alert)
 
     evidence = Evidence(first.values(), judged_by)
-    if isinstance(history, ArchivedRows):
-        history = history.batches(evidence.wanted())
-    for batch in history:
-        evidence.collect(batch)
+    evidence.gather(history)
 
     return [
         (alert, found)
@@ -165,7 +162,7 @@ def _alerts_table(run: Watched) -> str:
         raised = _whole(local_time(alert.raised, run.zone))
         rows.append(
             (
-                _badge(alert),
+                badge(alert),
                 f"{title}<small>{place}</small>",
                 f"{raised}<small>{escape(alert.state)}</small>",
                 escape(visible(alert.en)),
@@ -174,10 +171,6 @@ def _alerts_table(run: Watched) -> str:
     heads = ("how soon", "what and where", "raised", "what it said")
     more = _more(len(run.shown), LISTED_ALERTS)
     return f"<h2>Alerts</h2><p class=about>The gravest first.</p>{_table(heads, rows)}{more}"
-
-
-def _badge(alert: Alert) -> str:
-    return f'<span class="badge s{alert.severity}">{escape(SEVERITY_TEXTS[alert.severity])}</span>'
 
 
 def _more(count: int, listed: int) -> str:
@@ -325,19 +318,9 @@ def _evidence(run: Watched) -> str:
     """A card with picture and sentences for each pictured alert."""
     cards = []
     for alert, picture in run.pictures:
-        en, zh = ALL_RULES[alert.rule].title
-        section = "section" if alert.kind == "overdue" else "area"
-        places = [f"{section} {alert.area}", alert.subject]
-        where = " · ".join(
-            filter(None, [*places, _day_and_time(alert.raised, run.zone)])
-        )
-        cards.append(
-            f'<figure class="card"><header><h3>{escape(en)}<span lang="zh">{escape(zh)}</span></h3>'
-            f"{_badge(alert)}</header>"
-            f'<p class="where">{escape(where)}</p>{chart_of(picture, alert, run.zone, run.end)}'
-            f'<p class="says">{escape(alert.en)}</p>'
-            f'<p class="zh" lang="zh">{escape(alert.zh)}</p></figure>'
-        )
+        chart = chart_of(picture, span_of(alert), run.zone, run.end)
+        raised = _day_and_time(alert.raised, run.zone)
+        cards.append(card(alert, chart, [raised]))
 
     return (
         "<h2>The evidence</h2><p class=about>The first alert of each kind with what it was judged on. Shaded while the "

@@ -8,12 +8,11 @@ from importlib.resources import files
 from typing import NamedTuple
 
 
-class PageTable(NamedTuple):
-    """A further table of a page."""
+class PageSection(NamedTuple):
+    """A part of the page below its table."""
 
-    title: str  # "" for none
-    rows: Sequence[Sequence[str]]
-    words: int  # first columns that are words
+    heading: str  # "" for none
+    body: str  # HTML
 
 
 def score_page(
@@ -25,15 +24,15 @@ def score_page(
     words: int,
     language: str,
     figures: Iterable[str] = (),
-    tables: Iterable[PageTable] = (),
+    sections: Iterable[PageSection] = (),
 ) -> str:
-    """The whole page: a table, its notes, further tables, and charts in SVG.
+    """The whole page: a table, notes, charts in SVG and sections.
 
-    The first row of a table has the heads, its first columns are words.
+    The first row of a table has its heads; its first columns and the last are words.
     """
-    further = "".join(map(_titled, tables))
     paragraphs = "".join(f"<p>{escape(note)}</p>" for note in notes)
     charts = "".join(f"<figure>{figure}</figure>" for figure in figures)
+    parts = "".join(map(_section, sections))
 
     style = files("streams.report").joinpath("page.css").read_text("utf-8")
     return (
@@ -41,30 +40,35 @@ def score_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><style>{style}</style></head><body><main class="wide">'
         f'<h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
-        f"{_table(rows, words)}{paragraphs}{further}{charts}</main></body></html>"
+        f"{html_table(rows, words=words)}{paragraphs}{charts}{parts}</main></body></html>"
     )
 
 
-def _titled(table: PageTable) -> str:
-    """A further table below its title."""
-    title = f"<h2>{escape(table.title)}</h2>" if table.title else ""
-    return title + _table(table.rows, table.words)
+def _section(section: PageSection) -> str:
+    """A section below its heading."""
+    heading = f"<h2>{escape(section.heading)}</h2>" if section.heading else ""
+    return heading + section.body
 
 
-def _table(rows: Sequence[Sequence[str]], words: int) -> str:
-    """A table, whose first row has the heads."""
+def html_table(
+    rows: Sequence[Sequence[str]], *, words: int, last_is_words: bool = True
+) -> str:
+    """A table whose first row has the heads; the first columns are words, and so may be the last."""
     head, *body = rows
-    heads = "".join(_cell("th", k, text, head, words) for k, text in enumerate(head))
-    lines = []
-    for row in body:
-        cells = (_cell("td", k, text, row, words) for k, text in enumerate(row))
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    table = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
-    return f'<div class="scroll"><table>{table}</table></div>'
+    last = len(head) - last_is_words
+    classes = [
+        ' class="number"' if words <= number < last else ""
+        for number in range(len(head))
+    ]
+    heads = _cells("th", head, classes)
+    lines = "".join(f"<tr>{_cells('td', row, classes)}</tr>" for row in body)
+    return (
+        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
 
 
-def _cell(tag: str, number: int, text: str, row: Sequence[str], words: int) -> str:
-    """A cell; all but the first columns and the last are numbers."""
-    is_number = words <= number < len(row) - 1
-    kind = ' class="number"' if is_number else ""
-    return f"<{tag}{kind}>{escape(text)}</{tag}>"
+def _cells(tag: str, row: Sequence[str], classes: Sequence[str]) -> str:
+    """The cells of a row."""
+    cells = zip(row, classes, strict=False)
+    return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for text, kind in cells)
