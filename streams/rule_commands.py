@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,12 +27,12 @@ from detectors.rulebook import (
 )
 from schemas.rules import Rulebook
 from streams.case_results import case_files, case_results, show_results
+from streams.command_options import Json, RulesFile, load_settings
 from streams.json_output import show_json
 from streams.kafka.readers import UnansweredError
 from streams.kafka.rulebooks import newest, send
 from streams.rulebook_files import load, load_as_it_stands, load_fitting
 from streams.settings import Settings
-from streams.settings import load as load_settings
 from streams.terminal import plain_output
 
 app = typer.Typer(
@@ -43,14 +42,10 @@ app = typer.Typer(
 out = plain_output()
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
-RulesFile = Annotated[
-    Path | None, typer.Option("--rules", help="A rulebook such as deploy/rules.toml.")
-]
 File = Annotated[Path, typer.Argument(help="A rulebook such as deploy/rules.toml.")]
 Published = Annotated[
     bool, typer.Option("--published", help="As published on the topic.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @app.command("list")
@@ -134,7 +129,7 @@ def run_cases(
 def diff(context: typer.Context, file: File) -> None:
     """Shows how a rulebook differs from the published one, or from the code if no broker answers."""
     loaded = load(file)
-    settings = _settings_of(context)
+    settings = load_settings(context)
     before, beside = EMPTY_RULEBOOK, "the code"
     try:
         before, beside = _published(settings), "what is published"
@@ -156,7 +151,7 @@ def publish(
 ) -> None:
     """Publishes a rulebook: workers adopt it without a restart."""
     load(file)  # fails before brokers are asked
-    settings = _settings_of(context)
+    settings = load_settings(context)
     before = _published(settings)
     loaded = load_fitting(file, before)
     now = datetime.now(UTC).replace(microsecond=0)
@@ -173,7 +168,7 @@ def _chosen(context: typer.Context, file: Path | None, *, on_topic: bool) -> lis
     if file and on_topic:
         raise ValueError("--rules and --published exclude each other")
     if on_topic:
-        chosen = _published(_settings_of(context))
+        chosen = _published(load_settings(context))
     elif file:
         chosen = load_fitting(file, EMPTY_RULEBOOK)
     else:
@@ -204,11 +199,6 @@ def _show_changes(after: Rulebook, before: Rulebook, beside: str) -> None:
         out.print(f"{name}, version {old} -> {new}: {', '.join(lines)}")
     if not changed:
         out.print(f"nothing is set otherwise than in {beside}")
-
-
-def _settings_of(context: typer.Context) -> Settings:
-    """The settings of this run. Raises SettingsError."""
-    return load_settings(os.environ, context.obj)
 
 
 def _published(settings: Settings) -> Rulebook:
