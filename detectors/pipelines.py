@@ -11,6 +11,7 @@ from detectors.episodes import Episodes
 from detectors.judge import Judge
 from detectors.revisable import RevisableJudge
 from detectors.rule import Rule
+from models.drift import WatchedModel
 from models.feature import Feature
 from models.master.registry import Registry
 from models.meters.attempts import Failures, FailureShare
@@ -164,15 +165,21 @@ class Judges:
         self.by_name = {pipeline.name: judges[pipeline.name] for pipeline in pipelines}
         self.rules = frozenset(rule.name for rule in rules)
 
-    def models(self) -> dict[str, Feature]:
+    def models(self) -> dict[str, WatchedModel]:
         """The online models whose drift is watched, by name."""
         judges = [judge.live for judge in self.revisable.values()]
-        features = [
+        watched: list[WatchedModel] = [
             feature
             for judge in (*judges, *self.plain.values())
             for feature in judge.features
+            if feature.model
         ]
-        return {feature.model: feature for feature in features if feature.model}
+        watched += [
+            pipeline.timeline.watched_model
+            for pipeline in self.pipelines
+            if pipeline.timeline and pipeline.timeline.watched_model
+        ]
+        return {model.model: model for model in watched}
 
     def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
         """Switch to `rules`. Returns the live episodes of rules that were removed or changed."""

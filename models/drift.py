@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from models.state.cells import Array
 from schemas.columns import Column, Mask
+
+
+class WatchedModel(Protocol):
+    """An online model whose drift is watched."""
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """The columns that it gives."""
+
+    @property
+    def drifted(self) -> int:
+        """How many subjects are learned anew since the error of the model drifted."""
 
 
 class WatchedErrors(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from models.drift import WatchedModel
 from models.state.cells import Array, Cells
 from models.state.index import Index
 from models.state.owners import Owner, Schema, State, StateError, within
@@ -73,6 +74,7 @@ class Timelines(Owner):
     complete: ClassVar[bool] = True  # every pair of the index is an item
     awaits: tuple[str, ...] = ()  # columns that are above 0 while an event is missing
     awaits_when_certain = False  # whether they may be so at certain moments
+    watched_model: WatchedModel | None = None
 
     def __init__(self, index: Index) -> None:
         self.index = index

@@ -52,6 +52,9 @@ class Lateness:
     A chance is as it was known when its part began: by the examples of the days that were sealed then.
     """
 
+    model = "stage_lateness"
+    gives = ("overdue_chance",)
+
     def __init__(self, zone: str, grace: int) -> None:
         self._zone = ZoneInfo(zone)
         self._grace = grace
@@ -146,6 +149,11 @@ class Lateness:
             section: (at - self._grace) // DAY_SECONDS for section, at in sealed.items()
         }
         self._hazard.forget(first_days)
+
+    @property
+    def drifted(self) -> int:
+        """How many sections are learned anew since the error of their model drifted."""
+        return self._hazard.drifted
 
     def schema(self) -> Schema:
         """The paths and the models."""

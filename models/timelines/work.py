@@ -66,7 +66,7 @@ class Work(Timelines):
         self._zone = zone
         self._grace = grace
         self._durations = Durations()
-        self.lateness = Lateness(zone, grace)
+        self.lateness = self.watched_model = Lateness(zone, grace)
         self.queues = queues
         self.cells = Cells(
             **self.cells.empty,

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from schemas.units import DAY_SECONDS
 from tests.adversarial import NOT_A_NUMBER
+from tests.oracle.drift import RisingMean
 from tests.oracle.profiles import kind_of
 from tests.oracle.watch import Facts
 
@@ -57,8 +58,7 @@ class Forecaster:
         self.peaks: Hours = []  # of two days each, the latest forecast last
         self.bias = self.variance = 0.0
         self.peak_days = 0
-        self.watched: Hours = []  # logarithms of errors
-        self.above = self.lowest = self.mean = 0.0
+        self.watched = RisingMean(tolerance=0.15, most=1, limit=4)
 
     def see(self, at: int, hourly: Hours, temperature: float) -> None:
         """Take a day of which most hours are known."""
@@ -92,17 +92,8 @@ class Forecaster:
         if self.judged_days <= 3:
             return False
 
-        # Page and Hinkley's test, in which a day counts for 1 above the mean at most.
         share = max(sum(known) / len(known) / self.level(), 0.02)
-        value = math.log(share)
-        count = len(self.watched) + 1
-        excess = value - self.mean
-        excess = min(excess, 1) if count > 1 else excess
-        self.mean += excess / count
-        self.watched.append(value)
-        self.above += excess * (1 - 1 / count) - 0.15
-        self.lowest = min(self.lowest, self.above)
-        return self.above - self.lowest > 4
+        return self.watched.rises(math.log(share))
 
     def judge_peak(self, hourly: Hours) -> None:
         """Take the highest hour of the last two days, if it was forecast before them."""

@@ -10,6 +10,7 @@ from zlib import crc32
 
 from schemas.units import DAY_SECONDS
 from tests.adversarial import NOT_A_NUMBER
+from tests.oracle.drift import RisingMean
 
 Weight = tuple[int, int]  # a quarter of the limit, and a hash
 
@@ -60,46 +61,90 @@ class PlainLateness:
 
     def __init__(self, parts: list[PartFacts]) -> None:
         self.parts = parts
+        self.models: dict[float, PlainModel] = {}  # by the day before which
 
     def chance(self, part: PartFacts) -> float:
         """The chance that an item lasts until its limit, as known three days before the quarter."""
         last_day = (part.begin - 3 * DAY_SECONDS) // DAY_SECONDS
-        learned = [
-            other for other in self.parts if other.known < last_day * DAY_SECONDS
-        ]
-        stage = part.item[1]
-        if sum(other.n == 0 and other.item[1] == stage for other in learned) < 50:
-            return NOT_A_NUMBER
+        if last_day not in self.models:
+            before = [
+                other for other in self.parts if other.known < last_day * DAY_SECONDS
+            ]
+            self.models[last_day] = learned_model(before)
 
-        weights = learned_weights(learned)
+        model = self.models[last_day]
+        if not model.knows(part):
+            return NOT_A_NUMBER
         chance = 1.0
         for n in range(part.n, 3):
-            total = sum(weights[weight] for weight in part.weights(n))
-            chance *= 1 / (1 + math.exp(-total))
+            chance *= model.chance(part, n)
         return chance
 
 
-def learned_weights(parts: list[PartFacts]) -> dict[Weight, float]:
-    """The weights after one step for every day on which something was known."""
-    weights: dict[Weight, float] = defaultdict(float)
-    curvature: dict[Weight, float] = defaultdict(float)
+class PlainModel:
+    """Weights that have learned nothing yet."""
+
+    def __init__(self) -> None:
+        self.weights: dict[Weight, float] = defaultdict(float)
+        self.curvature: dict[Weight, float] = defaultdict(float)
+        self.stays: dict[str, int] = defaultdict(int)
+        # by quarter: outcomes less their chances since the last error, and whether chances are too low or too high
+        self.off: list[list[float]] = [[], [], []]
+        self.too_low = [RisingMean(tolerance=0.1, most=0.5, limit=2) for _ in range(3)]
+        self.too_high = [RisingMean(tolerance=0.1, most=0.5, limit=2) for _ in range(3)]
+
+    def knows(self, part: PartFacts) -> bool:
+        """True if fifty stays of its stage were learned."""
+        return self.stays[part.item[1]] >= 50
+
+    def chance(self, part: PartFacts, n: int) -> float:
+        """The chance that an item lasts through a quarter."""
+        total = math.fsum(self.weights[weight] for weight in part.weights(n))
+        return 1 / (1 + math.exp(-total))
+
+    def drifts(self, parts: list[PartFacts]) -> bool:
+        """Take what a day's parts came to; true if the chances are off for good."""
+        for part in parts:
+            if self.knows(part):
+                lasted = part.end < part.done
+                self.off[part.n].append(lasted - self.chance(part, part.n))
+
+        drifted = False
+        for n, off in enumerate(self.off):
+            if len(off) >= 10:
+                mean = math.fsum(off) / len(off)
+                drifted |= self.too_low[n].rises(mean)
+                drifted |= self.too_high[n].rises(-mean)
+                self.off[n] = []
+        return drifted
+
+    def learn(self, parts: list[PartFacts]) -> None:
+        """Make one step by what a day's parts came to."""
+        slope: dict[Weight, float] = defaultdict(float)
+        bend: dict[Weight, float] = defaultdict(float)
+        for part in parts:
+            expected = self.chance(part, part.n)
+            for weight in part.weights(part.n):
+                slope[weight] += expected - (part.end < part.done)
+                bend[weight] += expected * (1 - expected)
+            self.stays[part.item[1]] += part.n == 0
+
+        for weight in self.curvature:
+            self.curvature[weight] *= 0.999
+        for weight, total in slope.items():
+            self.curvature[weight] += bend[weight]
+            self.weights[weight] -= 0.3 * total / (self.curvature[weight] + 1)
+
+
+def learned_model(parts: list[PartFacts]) -> PlainModel:
+    """The model after one step for every day on which something was known; after a drift a new one."""
     by_day: dict[int, list[PartFacts]] = defaultdict(list)
     for part in parts:
         by_day[int(part.known) // DAY_SECONDS].append(part)
 
+    model = PlainModel()
     for day in sorted(by_day):
-        slope: dict[Weight, float] = defaultdict(float)
-        bend: dict[Weight, float] = defaultdict(float)
-        for part in by_day[day]:
-            own = part.weights(part.n)
-            expected = 1 / (1 + math.exp(-math.fsum(weights[weight] for weight in own)))
-            for weight in own:
-                slope[weight] += expected - (part.end < part.done)
-                bend[weight] += expected * (1 - expected)
-
-        for weight in curvature:
-            curvature[weight] *= 0.999
-        for weight, total in slope.items():
-            curvature[weight] += bend[weight]
-            weights[weight] -= 0.3 * total / (curvature[weight] + 1)
-    return weights
+        if model.drifts(by_day[day]):
+            model = PlainModel()
+        model.learn(by_day[day])
+    return model
