@@ -15,7 +15,7 @@ import pytest
 from detectors.catalogue import facts
 from detectors.rule import ALL_RULES
 from models.timelines.hazard import (
-    DRIFT,
+    DRIFT_TEST,
     LEAST_STAYS,
     Example,
     Hazard,
@@ -53,6 +53,7 @@ def parts_of_day(
         done = start + int(hours_of_work(rng, times=times) * HOUR_SECONDS)
         limit = LIMIT_HOURS * HOUR_SECONDS
         deadline = datetime.fromtimestamp(start + limit, ZoneInfo(ZONE_NAME))
+
         for part in range(3):
             begin = start + (part + 1) * limit // 4
             if begin < done:
@@ -143,6 +144,7 @@ def test_a_new_stage_is_no_drift():
         for part in work(6, 60, 60, 3)
         if part.start >= 60 * DAY_SECONDS
     ]
+
     model = new_model()
     for day_parts in (parts, later):
         by_day: dict[int, Counter[Example]] = defaultdict(Counter)
@@ -214,6 +216,7 @@ def slowing() -> Stream:
         start += int(rng.integers(0, 10 * HOUR_SECONDS))
         hours = hours_of_work(rng, times=3 if day >= 40 else 1)
         done = start + int(hours * HOUR_SECONDS)
+
         for at, progress, limit in (
             (start, StageProgress.STARTED, LIMIT_HOURS * float(HOUR_SECONDS)),
             (done, StageProgress.FINISHED, NOT_A_NUMBER),
@@ -261,4 +264,4 @@ def test_the_page_of_rules_says_that_drift_is_watched():
 
 
 def test_an_error_counts_for_so_much_that_no_single_one_is_a_drift():
-    assert DRIFT.most - DRIFT.tolerance < DRIFT.limit / 3
+    assert DRIFT_TEST.most - DRIFT_TEST.tolerance < DRIFT_TEST.limit / 3

@@ -37,7 +37,7 @@ HOURS_TOGETHER = 3  # that share a weight with their weekday
 FIRST_DAY = 0  # before which nothing is learned
 ERROR_EXAMPLES = 10  # of a part whose chances were known, at least, that make one error
 # of the mean of outcomes less their chances, or of chances less their outcomes
-DRIFT = PageHinkley(tolerance=0.1, most=0.5, limit=2.0)
+DRIFT_TEST = PageHinkley(tolerance=0.1, most=0.5, limit=2.0)
 NO_WEIGHTS = np.zeros((len(PART_MARKS), WEIGHTS_WIDTH))
 NO_ERRORS = np.zeros((7, 2 * len(PART_MARKS)))
 
@@ -278,7 +278,7 @@ def _errors_after(model: Learned, day: _Day, off: Array) -> Array:
     count = count + np.tile(number, 2)
 
     enough = count >= ERROR_EXAMPLES
-    watched = DRIFT.watch(memory, only(enough, total / np.maximum(count, 1)))
+    watched = DRIFT_TEST.watch(memory, only(enough, total / np.maximum(count, 1)))
     total, count = np.where(enough, 0, [total, count])
     after = np.vstack([watched.memory, total, count, drifts + watched.drifted])
 
