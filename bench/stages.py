@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from bench.real import CHECKOUT_FOLDER, filled
 from bench.stage_log import StageLog, read_rows, stays_of
@@ -127,8 +128,9 @@ def _boosted(log: StageLog, rows: Codes, at: Array, names: Sequence[str]) -> Arr
         model = HistGradientBoostingClassifier(
             categorical_features=categories, random_state=0
         )
-        model.fit(facts[learned], late[learned])
-        chances[asked] = model.predict_proba(facts[asked])[:, 1]
+        with threadpool_limits(1):
+            model.fit(facts[learned], late[learned])
+            chances[asked] = model.predict_proba(facts[asked])[:, 1]
     return chances
 
 
