@@ -104,8 +104,8 @@ class Hazard:
 
     def count(self, section: str, examples: Iterable[Example], sign: int) -> None:
         """Adds (sign 1) or removes (sign -1) some examples."""
-        days = self._examples.setdefault(section, {})
         for example in examples:
+            days = self._examples.setdefault(section, {})
             day = example.at // DAY_SECONDS
             if day not in days:
                 days[day] = Counter()

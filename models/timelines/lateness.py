@@ -109,6 +109,7 @@ class Lateness:
                 lasted = span.end < span.done
                 examples.append(Example(at, span.part, lasted, facts))
 
+        # The first so many are as they were.
         kept = sum(accumulate(map(eq, examples, outlook.examples), and_))
         self._hazard.count(section, examples[kept:], 1)
         self._hazard.count(section, outlook.examples[kept:], -1)

@@ -11,9 +11,9 @@ from models.master.registry import Registry
 from models.state.index import Index
 from models.state.owners import State, StateError
 from models.timelines.base import Observation, Recorded, Stay, Timelines, named_rows
+from models.timelines.work_item import START_KIND
 from schemas.columns import Codes, StageProgress, Stages, Times, Traces
 
-START_KIND = int(StageProgress.STARTED)
 MOVE_KINDS = (START_KIND, int(StageProgress.FINISHED))
 
 

@@ -26,8 +26,8 @@ from models.timelines.base import (
 from models.timelines.durations import WINDOW_DAYS, Durations, Group
 from models.timelines.hazard import PART_MARKS
 from models.timelines.lateness import Lateness, PartSpan
-from models.timelines.work_item import WorkItem
-from schemas.columns import Codes, Overdue, StageProgress, Stages, Times
+from models.timelines.work_item import START_KIND, WorkItem
+from schemas.columns import Codes, Overdue, Stages, Times
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, NEVER_TIME
 
 LIMIT_MARKS = (0.8, 1.0, 2.0)  # shares of the limit
@@ -35,7 +35,6 @@ NOT_COUNTED = -1
 LATE_RATIO = 1.0  # times the limit, from which an item is stuck
 PART_BOUNDS = tuple(pairwise((*PART_MARKS, LATE_RATIO)))  # of the parts of a limit
 STALLED_RATIO = 2.0  # times the usual stay, from which an item is stuck
-START_KIND = int(StageProgress.STARTED)
 STALL_MARKS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # times the usual stay
 
 
@@ -220,7 +219,7 @@ class Work(Timelines):
     def _stay_observations(
         self, item: WorkItem, stays: Iterable[Stay], now: int
     ) -> Iterator[Observation]:
-        """The other marks."""
+        """The marks of limits and of usual stays, and the ends."""
         for stay in stays:
             limit_hours = stay.unit / HOUR_SECONDS
             usual = item.usual.get(stay.start, nan)
@@ -260,7 +259,7 @@ class Work(Timelines):
         return min(late, stalled)
 
     def _limit_clock(self, item: WorkItem, start: int) -> Callable[[int, float], int]:
-        """The time some seconds of a stay's limit after its start: of working days where these count.
+        """The clock of a stay's limit: the time some seconds after its start, of working days where these count.
 
         Its pauses are added by the calendar.
         """

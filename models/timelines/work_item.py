@@ -13,6 +13,7 @@ from schemas.columns import StageProgress
 from schemas.units import NEVER_TIME
 
 UNKNOWN_LIMIT = (-1.0, False)
+START_KIND = int(StageProgress.STARTED)  # a member costs more to look up, row by row
 
 
 class WorkItem(msgspec.Struct):
@@ -41,11 +42,10 @@ class WorkItem(msgspec.Struct):
 
     def add(self, kind: int, at: int) -> bool:
         """Adds an end, a pause or a resumption; False if it is known."""
-        times = self.resumes
-        if kind == StageProgress.FINISHED:
+        progress = StageProgress(kind)
+        times = self.pauses if progress == StageProgress.PAUSED else self.resumes
+        if progress == StageProgress.FINISHED:
             times = self.ends
-        elif kind == StageProgress.PAUSED:
-            times = self.pauses
 
         is_new = at not in times
         if is_new:
