@@ -189,7 +189,7 @@ class Ledger(Timelines):
             return paid < first.at - SETTLEMENT_LAG_SECONDS
         return settled < first.at + DAY_SECONDS
 
-    def observations(self, slot: int) -> Iterator[Observation]:
+    def observations(self, slot: int, now: int) -> Iterator[Observation]:
         """The marks while it stands on one side only, the end of that, and every entry.
 
         NaN where the other side is not to be expected: where the channel did not settle until a day
@@ -204,7 +204,7 @@ class Ledger(Timelines):
         awaited = self._awaited(area, first, line=first not in transfer.paid)
         stays = transfer.stays() or [Stay(first.at, HOUR_SECONDS, NEVER_TIME)]
 
-        for at, certain, hours in passed_marks(stays[0], MARK_HOURS):
+        for at, certain, hours in passed_marks(stays[0], MARK_HOURS, now):
             unmatched = hours if awaited or not hours else nan
             _, paid, settled = transfer.amounts_at(at)
             columns = TransferColumns(unmatched, nan, paid, settled)
