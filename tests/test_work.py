@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -190,6 +192,50 @@ def stage_rows(item: str, *moves: tuple[StageProgress, int]) -> list[Row]:
         )
         for move, at in moves
     ]
+
+
+def test_a_stage_may_have_a_slash_in_its_name():
+    def renamed(name: str) -> str:
+        return name.replace("survey", "site/the/survey")
+
+    def renamed_row(row: Row) -> Row:
+        return replace(
+            row, columns=row.columns | {"stage": renamed(row.columns["stage"])}
+        )
+
+    def states(stream: Stream) -> list[tuple[object, ...]]:
+        return sorted(
+            (
+                alert.rule,
+                alert.subject,
+                alert.since,
+                alert.at,
+                alert.change,
+                alert.score,
+            )
+            for alert in judge_stream(stream)[1]
+        )
+
+    plain = sections(1)
+    slashed = replace(
+        plain,
+        areas=[
+            msgspec.structs.replace(
+                area,
+                stages=[
+                    msgspec.structs.replace(stage, stage=renamed(stage.stage))
+                    for stage in area.stages
+                ],
+            )
+            for area in plain.areas
+        ],
+        rows=tuple(map(renamed_row, plain.rows)),
+    )
+    expected = [
+        (rule, renamed(subject), *more) for rule, subject, *more in states(plain)
+    ]
+    assert expected
+    assert states(slashed) == sorted(expected)
 
 
 def test_waiting_for_others_is_not_part_of_the_usual_duration():

@@ -323,14 +323,14 @@ class Work(Timelines):
     def _restore_queues(self) -> None:
         """Puts every item into the queue of its stage, as it is since its last stay began."""
         for slot, item in self.items.items():
-            section, stage = self._section_and_stage(slot)
+            section, subject = self.index.pairs[slot]
+            stage = subject.rpartition("/")[2]
             self.cells["queue"][slot] = self.queues.slot(section, stage)
             self._note_last_stay(slot, item.stays())
 
     def _section_and_stage(self, slot: int) -> tuple[str, str]:
         """The section and the stage of an item."""
-        section, subject = self.index.pairs[slot]
-        return section, subject.rpartition("/")[2]
+        return self.queues.pairs[self.cells["queue"][slot]]
 
     def _note_last_stay(self, slot: int, stays: list[Stay]) -> None:
         """Notes when an item's last stay began, when it is stuck, and whether it had others."""
