@@ -25,6 +25,7 @@ from models.state.runs import grouped
 from schemas.columns import AreaDays, Batch, Codes, Column, Days, MasterRecords, Times
 from schemas.scores import MeterScores
 from schemas.units import DAY_SECONDS
+from schemas.wire.encoding import LARGEST_SCORE
 
 # a day that is judged again is judged whole; of other kinds a day comes in many batches
 WHOLE_DAYS: tuple[type[Batch], ...] = (Days, AreaDays, MasterRecords)
@@ -32,7 +33,6 @@ SETTLING_SECONDS = (
     DAY_SECONDS  # after the grace period, in which sealed rows are judged
 )
 DECIMAL_PLACES = 4
-LARGEST_SCORE = float(np.finfo(np.float64).max)  # JSON has no infinity
 
 
 def settled_at(day: int, settings: EngineSettings) -> int:
@@ -66,9 +66,9 @@ class ScoreFeed(Owner):
                 live.observe = partial(self._note, pipeline.kind in WHOLE_DAYS)
 
     def begin(self) -> None:
-        """Leave out the days that have begun: their first rows were judged unseen."""
+        """Leave out the days of which rows may have been judged unseen; a meter may be a day ahead of its area."""
         newest = self._areas.watermarks.max(initial=0)
-        self._first_day = int(day_of(np.array([newest]), self._settings.zone)[0]) + 1
+        self._first_day = int(day_of(np.array([newest]), self._settings.zone)[0]) + 2
 
     def settled(self, most: int) -> list[MeterScores]:
         """Take the scores of meters' days that no row can change any more, the oldest days first."""
@@ -133,7 +133,7 @@ class ScoreFeed(Owner):
         return np.stack([self._of_rule(day, rule) for rule in rules])
 
     def _rows(self, day: int, slots: Codes, scores: Array) -> Iterator[MeterScores]:
-        """The rows of meters, with a column of scores for each."""
+        """The rows of meters, with a column of scores for each; JSON has no infinity."""
         date = str(FIRST_DATE + timedelta(day))
         rules = list(self._days[day])
         rounded = np.round(scores.astype(np.float64), DECIMAL_PLACES)

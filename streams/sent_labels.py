@@ -20,8 +20,8 @@ from streams.kafka.intake import messages_of
 from streams.kafka.outbox import producer
 from streams.kafka.readers import read_to_end, reader
 from streams.kafka.topics import ensure
+from streams.sending import show_sent
 from streams.settings import Settings
-from streams.terminal import plain_output
 
 EMPTY_REGISTRY_NOTE = "the registry has no area yet, so subjects are not checked"
 
@@ -42,18 +42,12 @@ def send_labels(settings: Settings, path: str, *, json: bool) -> None:
     file.check(len(inspections))
     asyncio.run(_publish(settings, inspections))
 
-    topic = settings.topic(INSPECTIONS_TOPIC)
+    sent = {settings.topic(INSPECTIONS_TOPIC): len(inspections)}
     if json:
-        facts = {"refused": dict(file.tally.rejected), "notes": file.tally.notes}
-        show_json({"sent": {topic: len(inspections)}, **facts})
+        refused = dict(file.tally.rejected)
+        show_json({"sent": sent, "refused": refused, "notes": file.tally.notes})
         return
-    out = plain_output()
-    out.print(f"{len(inspections):12,} to {topic}")
-    for reason, count in file.tally.rejected.items():
-        first = file.tally.first[reason]
-        out.print(f"{count:12,} left out: {reason}, first at {first}")
-    for note in file.tally.notes:
-        out.print(note)
+    show_sent(sent, file.tally)
 
 
 async def _registered(settings: Settings) -> list[Area]:
