@@ -24,6 +24,7 @@ from detectors.publication import PublicationOf, in_shadow, publication_by
 from detectors.reading_watch import ReadingWatch
 from detectors.reorder.buffer import ReorderBuffer
 from detectors.rule import ALL_RULES, Rule, judged_rules
+from detectors.score_feed import ScoreFeed
 from detectors.snapshots import (
     Capture,
     capture_owners,
@@ -56,7 +57,8 @@ Step = Callable[[Any, Codes], list[Alert]]  # rows and their areas
 class Engine:
     """Judges every kind of batch for any number of areas. No area influences another's alerts.
 
-    Without brakes, storm brake and budget are left to `braked`, which takes the alerts of several engines.
+    Without brakes, storm brake and budget are left to `braked`, which takes the alerts of several engines. An engine
+    that keeps scores has them for every meter's day in `scores`, else None.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Engine:
         grace: int = GRACE_SECONDS,
         *,
         has_brakes: bool = True,
+        keeps_scores: bool = False,
         publication_of: PublicationOf = publication_by,
     ) -> None:
         self.settings = EngineSettings(zone, interval, grace)
@@ -88,6 +91,11 @@ class Engine:
             self.indexes, self.timelines, self.settings, self._peers, self._fleet
         )
         self.judges = Judges(pipelines, self.rules, self.registry)
+        self.scores: ScoreFeed | None = None
+        if keeps_scores:
+            self.scores = ScoreFeed(
+                self.judges, self.indexes.meters, self.areas, self.settings
+            )
         self.reorder = ReorderBuffer(
             self.judges.revisable["readings"],
             self.judges.revisable["clocks"],
@@ -152,6 +160,7 @@ class Engine:
             self._office,
             self._outcomes,
             self._publication,
+            self.scores,
         )
 
     # ---- Rules and master data ----
@@ -276,7 +285,12 @@ class Engine:
         """Go on from a snapshot; the owners that start afresh. Raises SnapshotError and changes nothing."""
         saved = saved_owners(data, self.settings._asdict())
         has_brakes = self.policy.decisions.has_brakes
-        restored = Engine(self.rules, *self.settings, has_brakes=has_brakes)
+        restored = Engine(
+            self.rules,
+            *self.settings,
+            has_brakes=has_brakes,
+            keeps_scores=self.scores is not None,
+        )
         with refused_if_unusable():
             afresh = restored.state.load(saved, self.registry.areas.values())
         vars(self).update(vars(restored))

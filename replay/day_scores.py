@@ -8,24 +8,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detectors.area_times import AreaTimes, SubjectWatermarks
 from detectors.engine import Engine
 from detectors.episodes import LULL_SECONDS
 from detectors.judge import worst_of
 from detectors.pipelines import Pipeline
 from detectors.revisable import RevisableJudge
 from detectors.rule import Rule
-from models.master.calendar import day_of, midnights
+from detectors.score_feed import WHOLE_DAYS, settled_at
+from models.master.calendar import day_of
 from models.state.cells import Cells, Columns
 from models.state.index import Index
-from schemas.columns import AreaDays, Codes, Column, Days, Mask, MasterRecords, Times
+from schemas.columns import Codes, Column, Mask, Times
 from schemas.units import DAY_SECONDS
 
 Place = tuple[str, str]  # area and subject
-# a day that is judged again is judged whole; of other kinds a day comes in many batches
-WHOLE_DAYS = (Days, AreaDays, MasterRecords)
-SETTLING_SECONDS = (
-    DAY_SECONDS  # after the grace period, in which sealed rows are judged
-)
 
 
 class RuleDay(NamedTuple):
@@ -89,12 +86,11 @@ class _Runs:
 class _Subjects:
     """Numbers the subjects of a pipeline for good; the slots of ended timelines are given out again."""
 
-    def __init__(self, pipeline: Pipeline, areas: Index) -> None:
+    def __init__(self, pipeline: Pipeline, areas: AreaTimes) -> None:
         self._slots = pipeline.index
-        self._areas = areas
         self.is_whole = pipeline.kind in WHOLE_DAYS
         self._own = Index() if pipeline.timeline else pipeline.index
-        self._area_slots = np.zeros(0, np.int64)  # by number
+        self._watermarks = SubjectWatermarks(areas)
 
     @property
     def places(self) -> Sequence[Place]:
@@ -109,13 +105,9 @@ class _Subjects:
         places = [self._slots.pairs[slot] for slot in known.tolist()]
         return np.array([self._own.slot(*place) for place in places], np.int64)[rows]
 
-    def watermarks(self, by_area: Times) -> Times:
+    def watermarks(self) -> Times:
         """The watermark of each subject's area."""
-        new = self.places[len(self._area_slots) :]
-        slots = [self._areas.slot(area, "") for area, _ in new]
-        self._area_slots = np.r_[self._area_slots, np.array(slots, np.int64)]
-        padded = np.r_[by_area, np.zeros(len(self._areas) - len(by_area), np.int64)]
-        return padded[self._area_slots]
+        return self._watermarks.of(self.places)
 
 
 class _RuleScores:
@@ -148,7 +140,7 @@ class DayScores:
         for pipeline in engine.judges.pipelines:
             judge = engine.judges.by_name[pipeline.name]
             live = judge.live if isinstance(judge, RevisableJudge) else judge
-            subjects = _Subjects(pipeline, engine.indexes.areas)
+            subjects = _Subjects(pipeline, engine.areas)
             live.observe = partial(self._note, subjects)
 
     def _note(
@@ -208,15 +200,13 @@ class DayScores:
 
     def _taken(self, *, is_end: bool) -> Iterator[RuleDay]:
         """Takes the scores of days that are settled in their areas."""
-        ends = midnights(self._engine.settings.zone)
-        wait = self._engine.settings.grace + SETTLING_SECONDS
         for noted in self._rules.values():
-            watermarks = noted.subjects.watermarks(self._engine.areas.watermarks)
+            watermarks = noted.subjects.watermarks()
 
             for day in sorted(noted.days):
                 cells = noted.cells_of(day)
                 known = ~np.isnan(cells["score"][: len(watermarks)])
-                over = watermarks >= ends[day + 1] + wait
+                over = watermarks >= settled_at(day, self._engine.settings)
                 taken = np.flatnonzero(known if is_end else known & over)
                 if len(taken):
                     yield _rule_day(day, noted, taken)

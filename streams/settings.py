@@ -70,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     unknown_area: Literal["reject", "judge"] = "reject"
     # When a source topic was created anew; judge: from its beginning.
     topic_changed: Literal["stop", "judge"] = "stop"
+    scores: bool = False  # publish the daily scores of all rules on `scores`
     checkpoint_seconds: Seconds = 60.0
     # Without progress on waiting or published records for so long, a worker ends.
     stall_seconds: Seconds = 120.0

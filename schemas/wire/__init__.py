@@ -14,6 +14,7 @@ from schemas.wire.encoding import (
     encode,
     encode_alert,
     encode_area,
+    encode_scores,
 )
 from schemas.wire.records import FRAME_CONTENT_TYPE, JSON_CONTENT_TYPE
 from schemas.wire.rejection import Reason, RejectedError, Rejection
@@ -35,4 +36,5 @@ __all__ = [
     "encode",
     "encode_alert",
     "encode_area",
+    "encode_scores",
 ]

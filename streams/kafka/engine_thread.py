@@ -11,7 +11,15 @@ from typing import Literal, NamedTuple, ParamSpec, TypeVar
 from streams.kafka.metrics import Metrics
 
 Cause = Literal[
-    "decode", "step", "tick", "enroll", "adopt", "reconcile", "snapshot", "restore"
+    "decode",
+    "step",
+    "tick",
+    "enroll",
+    "adopt",
+    "reconcile",
+    "scores",
+    "snapshot",
+    "restore",
 ]
 CALL_CAUSES: tuple[Cause, ...] = (
     "decode",
@@ -20,6 +28,7 @@ CALL_CAUSES: tuple[Cause, ...] = (
     "enroll",
     "adopt",
     "reconcile",
+    "scores",
     "snapshot",
     "restore",
 )

@@ -127,6 +127,9 @@ class Metrics:
             "rule",
             "reason",
         )
+        self.score_rows = counter(
+            "score_rows", "Days of meters whose scores were published."
+        )
         self.reset = counter(
             "state_reset",
             "Owners of state that could not be restored and started afresh.",

@@ -11,7 +11,12 @@ from typing import Any
 
 from schemas.alert import Alert
 from schemas.columns import Readings
-from schemas.topics import ALERTS_TOPIC, LARGEST_REJECT, REJECTS_TOPIC
+from schemas.topics import (
+    ALERTS_TOPIC,
+    LARGEST_REJECT,
+    REJECTS_TOPIC,
+    SCORES_TOPIC,
+)
 from schemas.wire import Rejection, encode, encode_alert
 from streams.kafka.deliveries import Deliveries, Producer
 from streams.kafka.metrics import Metrics
@@ -42,6 +47,7 @@ class Outbox:
         self._settings = settings
         self._deliveries = deliveries
         self._alerts = settings.topic(ALERTS_TOPIC)
+        self._scores = settings.topic(SCORES_TOPIC)
         self._rejects = settings.topic(REJECTS_TOPIC)
         self._metrics = metrics
         self._failed = failed
@@ -72,6 +78,10 @@ class Outbox:
         for sent, count in batches:
             if evidence is not None:
                 sent.add_done_callback(partial(self._on_topic, evidence, count))
+
+    async def publish_scores(self, number: int, messages: Iterable[Outgoing]) -> None:
+        """Publishes daily scores of a partition, to the partition of the same number."""
+        await self._publish(self._scores, number, messages, number)
 
     async def reject_records(
         self,

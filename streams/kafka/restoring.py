@@ -165,6 +165,7 @@ class Restoring:
             applied(rulebook, self._rules),
             zone=self._settings.zone,
             interval=self._settings.interval,
+            keeps_scores=self._settings.scores,
         )
         if checkpoint is None:
             return Partition(number, engine, {}, WrittenCheckpoint(), rulebook)
