@@ -165,12 +165,21 @@ class Judges:
         self.by_name = {pipeline.name: judges[pipeline.name] for pipeline in pipelines}
         self.rules = frozenset(rule.name for rule in rules)
 
+    def live(self) -> list[Judge]:
+        """The judges of what is known now."""
+        revisable = [judge.live for judge in self.revisable.values()]
+        return [*revisable, *self.plain.values()]
+
+    def measure_by(self, clock: Callable[[], float]) -> None:
+        """Measure the time of rules by a clock in seconds."""
+        for judge in self.live():
+            judge.clock = clock
+
     def models(self) -> dict[str, WatchedModel]:
         """The online models whose drift is watched, by name."""
-        judges = [judge.live for judge in self.revisable.values()]
         watched: list[WatchedModel] = [
             feature
-            for judge in (*judges, *self.plain.values())
+            for judge in self.live()
             for feature in judge.features
             if feature.model
         ]

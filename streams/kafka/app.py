@@ -20,6 +20,7 @@ from schemas.topics import REGISTRY_TOPIC
 from streams.kafka.exits import fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.slices import Consumer, InOrder, SliceSchema, Transport
+from streams.kafka.status_server import HEALTH_PATH, READY_PATH, serve
 from streams.kafka.worker import Worker
 from streams.settings import Settings
 
@@ -93,6 +94,14 @@ class App(faust.App):
         self.on_rebalance_complete.connect(self._take_over)
         self.on_partitions_revoked.connect(self._hand_over)
         self.on_before_shutdown.connect(self._stop)
+
+    def health_fault(self) -> str:
+        """Why this process should be restarted, "" if it is well."""
+        return self._worker.health_fault()
+
+    def readiness_fault(self) -> str:
+        """Why this process does not judge yet, "" if it does."""
+        return self._worker.readiness_fault()
 
     def next_offset(self, tp: TP) -> int | None:
         """The offset to fetch next."""
@@ -194,10 +203,15 @@ def _after(seconds: float, end: Callable[[], object]) -> threading.Timer:
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then exits with code 0; exits with code 1 on a failure."""
     metrics = Metrics()
-    if settings.metrics:
-        port = metrics.serve(settings.metrics_host, settings.metrics_port)
-        log.info("metrics on http://%s:%d/metrics", settings.metrics_host, port)
     app = App(settings, metrics)
+    if settings.metrics:
+        port = serve(
+            metrics.registry,
+            {HEALTH_PATH: app.health_fault, READY_PATH: app.readiness_fault},
+            settings.metrics_host,
+            settings.metrics_port,
+        )
+        log.info("metrics on http://%s:%d/metrics", settings.metrics_host, port)
     worker = _Process(app, quiet=True, override_logging=False, redirect_stdouts=False)
     worker.spinner = None
     worker.execute_from_commandline()

@@ -52,6 +52,7 @@ class Worker:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
+        metrics.configure(settings.partitions, settings.session_seconds, WAITING_BYTES)
         self._stopping = False
         self._tasks: list[asyncio.Task[NoReturn]] = []
 
@@ -67,7 +68,7 @@ class Worker:
         self._liveness = Liveness(settings, metrics, deliveries, engines)
         self._published = PublishedRulebook(settings, metrics)
         self._checkpoints = CheckpointWriter(
-            settings, deliveries, engines, self._outbox, self._liveness
+            settings, metrics, deliveries, engines, self._outbox, self._liveness
         )
 
         self._judging = Judging(
@@ -138,6 +139,16 @@ class Worker:
         with contextlib.suppress(KafkaError):
             await asyncio.gather(self._outbox.stop(), self._checkpoints.stop())
         log.info("ended; the last checkpoint is taken")
+
+    def health_fault(self) -> str:
+        """Why this process should be restarted, "" if it is well."""
+        return self._liveness.fault()
+
+    def readiness_fault(self) -> str:
+        """Why this process does not judge yet, "" if it does: also if the group gave it no partition."""
+        if self.generation < 0 or not self.holdings.settled:
+            return "no partitions are taken over yet"
+        return self._liveness.fault() or self._liveness.brokers_fault
 
     def next_offset(self, tp: TP) -> int | None:
         """The offset to fetch next; None if this worker does not have the partition."""
@@ -240,11 +251,13 @@ class Worker:
                 len(partition.engine.indexes.meters)
                 for partition in self.holdings.partitions.values()
             )
+            seconds = time.monotonic() - started
+            self._metrics.take_over.observe(seconds)
             log.info(
                 "holds partitions %s with %d meters after %.1f s",
                 numbers,
                 meters,
-                time.monotonic() - started,
+                seconds,
             )
 
     async def hand_over(self) -> None:
@@ -262,7 +275,7 @@ class Worker:
             for partition in self._handed_over.values():
                 self._lag.count(partition)
                 partition.drop()
-                self._metrics.forget(self.holdings.topics, partition.number)
+                self._metrics.partitions.forget(self.holdings.topics, partition.number)
             self.holdings.expect(None)
             self._judging.capacity_freed.set()
 
