@@ -90,9 +90,9 @@ class Policy(Owner):
         return self._recent.by_area
 
     @property
-    def open_counts(self) -> Counter[tuple[str, int]]:
-        """The number of open alerts that nothing suppresses, by rule and severity."""
-        return self._open.counts
+    def open(self) -> OpenAlerts:
+        """The numbers of open alerts that nothing suppresses."""
+        return self._open
 
     def apply(self, alerts: Iterable[Alert]) -> list[Alert]:
         """The alerts, each with the reason for which it is suppressed, and other alerts that change by them.

@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from detectors.figures import figures_of
+from detectors.figures import EngineFigures, figures_of
 from schemas.rules import digest_of
 from schemas.topics import RULES_TOPIC
 from streams.kafka.answers import answered
@@ -58,7 +58,7 @@ class LagMonitor:
         self._deleted = deleted
         # Partitions with a topic that may have been created anew since it was judged.
         self._suspects: set[int] = set()
-        self._open: dict[int, Counter[tuple[str, int]]] = {}  # alerts, by partition
+        self._figures: dict[int, EngineFigures] = {}  # by partition
 
     def begun_again(self, tp: TP, due: int, begins: int) -> None:
         """Suspects that a topic was created anew: it has no record at the offset that was due."""
@@ -173,9 +173,11 @@ class LagMonitor:
         """Brings the metrics of all partitions together up to date."""
         held = self._holdings.partitions
         opened: Counter[tuple[str, int]] = Counter()
-        for number in held.keys() & self._open.keys():
-            opened += self._open[number]
-        self._metrics.opened(opened)
+        ages: Counter[str] = Counter()
+        for number in held.keys() & self._figures.keys():
+            opened += self._figures[number].open_alerts
+            ages += self._figures[number].open_ages
+        self._metrics.opened(opened, ages)
         waiting = sum(partition.backlog.size for partition in held.values())
         self._metrics.waiting_bytes.set(waiting)
 
@@ -193,7 +195,7 @@ class LagMonitor:
         figures = figures_of(engine)
         self._metrics.count_rules(figures.rules.since(partition.counted_rules))
         partition.counted_rules = figures.rules
-        self._open[number] = figures.open_alerts
+        self._figures[number] = figures
 
         gauges = self._metrics.partitions
         unknown = self._intake.unknown_meters(number, engine)

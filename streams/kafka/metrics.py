@@ -16,9 +16,11 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from detectors.figures import OPEN_AGES
 from detectors.rule import ALL_RULES
 from detectors.rule_counts import RuleCounts
 from detectors.snapshots import SNAPSHOT_LAYOUT
+from schemas.inspection import VERDICT_WORDS
 from streams.kafka import labels
 from streams.kafka.partition_gauges import PartitionGauges
 
@@ -237,11 +239,19 @@ class Metrics:
         for family, seconds in counts.seconds.items():
             self._rule_seconds.labels(family).inc(seconds)
 
-    def opened(self, counts: Tally[tuple[str, int]]) -> None:
-        """Notes how many alerts are open, by rule and severity."""
+    def opened(self, counts: Tally[tuple[str, int]], ages: Tally[str]) -> None:
+        """Notes how many alerts are open, by rule and severity, and by age."""
+        for age in OPEN_AGES:
+            self._open_ages.labels(age).set(ages[age])
         for rule, severity in self._open_labels | counts.keys():
             gauge = self._open_alerts.labels(rule, str(severity))
             gauge.set(counts[rule, severity])
+
+    def inspected(self, counts: Tally[tuple[str, str]]) -> None:
+        """Notes how many inspections name a rule, by rule and verdict."""
+        for rule in ALL_RULES:
+            for verdict in VERDICT_WORDS:
+                self._verdicts.labels(rule, verdict).set(counts[rule, verdict])
 
     def called(self, cause: str, cpu: float, seconds: float) -> None:
         """Notes a call in the engine's thread, the CPU that it used, and its time."""
@@ -326,6 +336,18 @@ class Metrics:
             ["rule", "severity"],
             registry=self.registry,
         )
+        self._open_ages = Gauge(
+            "meterwatch_open_alerts_by_age",
+            "The same by days since they were raised, at most.",
+            ["age"],
+            registry=self.registry,
+        )
+        self._verdicts = Gauge(
+            "meterwatch_verdicts",
+            "Inspections that name a rule, by their verdict; every worker counts all.",
+            ["rule", "verdict"],
+            registry=self.registry,
+        )
         self._open_labels = {
             (rule, int(severity)) for rule, severity, _ in labels.alerts()
         }
@@ -354,4 +376,5 @@ class Metrics:
         for counter, label_sets in known:
             for values in label_sets:
                 counter.labels(*values)
-        self.opened(Tally())
+        self.opened(Tally(), Tally())
+        self.inspected(Tally())

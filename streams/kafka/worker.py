@@ -38,6 +38,7 @@ from streams.kafka.readers import UnansweredError, reader
 from streams.kafka.records import FetchedRange
 from streams.kafka.restoring import Restoring
 from streams.kafka.rulebooks import PublishedRulebook
+from streams.kafka.verdicts import VerdictCounts
 from streams.settings import Settings
 
 WAITING_BYTES = 32 << 20  # bytes of backlog at which a worker stops fetching
@@ -67,6 +68,7 @@ class Worker:
         self._outbox = Outbox(settings, metrics, deliveries, fatal)
         self._liveness = Liveness(settings, metrics, deliveries, engines)
         self._published = PublishedRulebook(settings, metrics)
+        self._verdicts = VerdictCounts(settings, metrics)
         self._checkpoints = CheckpointWriter(
             settings, metrics, deliveries, engines, self._outbox, self._liveness
         )
@@ -115,6 +117,7 @@ class Worker:
 
         tasks = (
             self._published.follow_rules,
+            self._verdicts.follow_inspections,
             self._judging.judge_loop,
             self._maintenance.maintain,
             self._lag.monitor_lag,
