@@ -40,6 +40,7 @@ pages: $(ready)
 	$(bin)/python -m schemas.documents
 	$(bin)/python -m detectors.catalogue
 	$(bin)/python -m tests.examples
+	$(bin)/python -m tests.dashboards
 
 kafka: $(ready)
 	$(bin)/python -m streams.kafka.broker

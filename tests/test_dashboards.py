@@ -19,10 +19,10 @@ import yaml
 
 from schemas.inspection import Inspection
 from schemas.topics import INSPECTIONS_TOPIC
-from streams import dashboards
 from streams.kafka.metrics import Metrics
 from streams.kafka.outbox import producer
 from streams.settings import Settings
+from tests import dashboards
 from tests.prometheus import RULES_FOLDER, PrometheusServer, program, prometheus
 from tests.workers import WorkerProcess, wait
 

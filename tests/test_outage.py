@@ -37,6 +37,7 @@ from streams.kafka.answers import answered
 from streams.kafka.broker import Broker, BrokerUnavailableError
 from streams.kafka.deliveries import Deliveries
 from streams.kafka.engine_thread import EngineThread
+from streams.kafka.exits import ExitCode
 from streams.kafka.liveness import Liveness
 from streams.kafka.log_limit import LIBRARY_LINES, WINDOW_SECONDS, LogLimit
 from streams.kafka.metrics import Metrics
@@ -452,7 +453,7 @@ def test_worker_logs_little_during_an_outage_resumes_and_obeys_sigterm(
         before = worker.log.read_text().count("\n")
         own_broker.kill()
         wait(lambda: worker.sample("meterwatch_brokers_answer") == 0)
-        assert worker.end() == 1
+        assert worker.end() == ExitCode.BROKERS
         log = worker.log.read_text()
         assert (
             "no broker takes the last checkpoint; the next worker goes on from the one before"
@@ -482,7 +483,7 @@ def test_worker_ends_if_brokers_accept_nothing_for_stall_seconds(own_broker, tmp
         wait(lambda: all_checkpointed(town.settings))
         town.publish_and_wait(worker, 1)
         town.freeze()
-        assert worker.process.wait(WAIT_SECONDS) == 1
+        assert worker.process.wait(WAIT_SECONDS) == ExitCode.BROKERS
         message = r"what was published \d+ s ago is on no broker yet \(`stall_seconds` is 15\); this worker ends"
         assert re.search(message, worker.log.read_text().splitlines()[-1])
 

@@ -17,7 +17,7 @@ from faust.tables import TableManager
 from faust.types import TP, EventT, StreamT
 
 from schemas.topics import REGISTRY_TOPIC
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.slices import Consumer, InOrder, SliceSchema, Transport
 from streams.kafka.status_server import HEALTH_PATH, READY_PATH, serve
@@ -125,13 +125,17 @@ class App(faust.App):
         try:
             await self._worker.start()
         except KafkaError as error:
-            fatal(f"no answer from the brokers: {error}")
+            fatal(f"no answer from the brokers: {error}", ExitCode.BROKERS)
 
     async def on_stop(self) -> None:
         """Ends within STOP_SECONDS and LEAVE_SECONDS, whatever the brokers do."""
         self._deadline = _after(
             STOP_SECONDS,
-            partial(fatal, f"the hand-over did not end within {STOP_SECONDS:g} s"),
+            partial(
+                fatal,
+                f"the hand-over did not end within {STOP_SECONDS:g} s",
+                ExitCode.STALLED,
+            ),
         )
         await super().on_stop()
 
@@ -153,7 +157,8 @@ class App(faust.App):
         self._member = cast(Consumer, self.consumer).member
         if self._instance and before not in ("", self._member):
             fatal(
-                f"another worker is called {self._instance}, or this one was away for longer than its session"
+                f"another worker is called {self._instance}, or this one was away for longer than its session",
+                ExitCode.GROUP,
             )
         try:
             await self._worker.take_over(
@@ -161,7 +166,7 @@ class App(faust.App):
             )
         except Exception:
             log.exception("the partitions could not be taken over")
-            fatal("no state to go on from")
+            fatal("no state to go on from", ExitCode.STATE)
 
     async def _hand_over(self, *_: Any, **__: Any) -> None:
         await self._worker.hand_over()

@@ -16,7 +16,7 @@ from streams.kafka import checkpoints
 from streams.kafka.checkpoints import Mark
 from streams.kafka.deliveries import Deliveries, Producer
 from streams.kafka.engine_thread import EngineThread
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.liveness import Liveness
 from streams.kafka.memory import give_back
 from streams.kafka.metrics import CHECKPOINT_STAGE, Metrics
@@ -115,7 +115,9 @@ class CheckpointWriter:
                 epoch=partition.epoch,
             )
         except KafkaError as error:
-            fatal(f"`{tp.topic}` does not take a checkpoint: {error!r}")
+            fatal(
+                f"`{tp.topic}` does not take a checkpoint: {error!r}", ExitCode.BROKERS
+            )
 
         seconds = time.monotonic() - began
         self._metrics.checkpoint_write.observe(seconds)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from aiokafka import TopicPartition
 
 from schemas.topics import REGISTRY_TOPIC, SOURCE_TOPICS
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.partitions import Partition
 from streams.settings import Settings
 
@@ -53,7 +53,8 @@ class Holdings:
         waited = time.monotonic() - self._changed_at
         if not self.settled and waited > self._settings.stall_seconds:
             fatal(
-                f"after {waited:.0f} s this worker holds partitions {sorted(self.partitions)} and not {self._assigned}"
+                f"after {waited:.0f} s this worker holds partitions {sorted(self.partitions)} and not {self._assigned}",
+                ExitCode.GROUP,
             )
 
     def offsets_of(

@@ -21,7 +21,7 @@ from schemas.topics import RULES_TOPIC
 from streams.kafka.answers import answered
 from streams.kafka.deleted_records import DeletedRecords
 from streams.kafka.engine_thread import EngineThread
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.holdings import Holdings
 from streams.kafka.intake import Intake
 from streams.kafka.liveness import BEAT_SECONDS, Liveness
@@ -68,6 +68,7 @@ class LagMonitor:
             tp.partition,
             begins,
             due,
+            extra={"topic": tp.topic, "partition": tp.partition, "offset": due},
         )
         self._suspects.add(tp.partition)
 
@@ -140,7 +141,7 @@ class LagMonitor:
                 self._settings, self._holdings.topics, suspects, first, suspect_ends
             )
             for change in changes.values():
-                fatal(change)
+                fatal(change, ExitCode.TOPIC)
 
     def check_progress(
         self,
@@ -157,7 +158,8 @@ class LagMonitor:
             waiting = sum(partition.lags.values())
             fatal(
                 f"partition {partition.number} has {waiting} records waiting and has not moved for {still:.0f} s: "
-                f"{partition.lags}"
+                f"{partition.lags}",
+                ExitCode.STALLED,
             )
 
         topic = self._settings.topic

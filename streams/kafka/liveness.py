@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from streams.kafka.deliveries import Deliveries
 from streams.kafka.engine_thread import EngineThread
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
 from streams.settings import Settings
@@ -70,7 +70,8 @@ class Liveness:
             self._deliveries.beat()
             if min(self._silence, time.monotonic() - began) > SILENT_SECONDS:
                 fatal(
-                    "no broker takes the last checkpoint; the next worker goes on from the one before"
+                    "no broker takes the last checkpoint; the next worker goes on from the one before",
+                    ExitCode.BROKERS,
                 )
         await task
 
@@ -91,7 +92,7 @@ class Liveness:
             stall = self._settings.stall_seconds
             if fault := self.fault() or self._engines.wedged(BEAT_SECONDS, stall):
                 faulthandler.dump_traceback()
-                fatal(fault)
+                fatal(fault, ExitCode.STALLED)
 
     def check_awake(self) -> None:
         """Ends the process when it slept through its session: others have its partitions, and its state is old."""
@@ -100,7 +101,8 @@ class Liveness:
         if asleep > SLEEP_SHARE * session:
             fatal(
                 f"this process stood still for {asleep:.1f} s; `session_seconds` is {session:g}, of which it may miss "
-                f"{SLEEP_SHARE * session:g} before others take its partitions: give it more CPU, or a longer session"
+                f"{SLEEP_SHARE * session:g} before others take its partitions: give it more CPU, or a longer session",
+                ExitCode.STARVED,
             )
 
     def _check_brokers(self) -> None:
@@ -110,7 +112,8 @@ class Liveness:
         stall = self._settings.stall_seconds
         if oldest > stall:
             fatal(
-                f"what was published {oldest:.0f} s ago is on no broker yet (`stall_seconds` is {stall:g})"
+                f"what was published {oldest:.0f} s ago is on no broker yet (`stall_seconds` is {stall:g})",
+                ExitCode.BROKERS,
             )
         fault = ""
         if self._unanswered > SILENT_SECONDS:

@@ -24,7 +24,7 @@ from streams.kafka.checkpoints import CheckpointError
 from streams.kafka.deleted_records import DeletedRecords
 from streams.kafka.deliveries import Deliveries
 from streams.kafka.engine_thread import EngineThread
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.holdings import Holdings
 from streams.kafka.intake import Intake
 from streams.kafka.judging import Judging
@@ -65,7 +65,7 @@ class Worker:
         deliveries = Deliveries()
         engines = EngineThread(metrics)
         intake = Intake(settings, metrics)
-        self._outbox = Outbox(settings, metrics, deliveries, fatal)
+        self._outbox = Outbox(settings, metrics, deliveries)
         self._liveness = Liveness(settings, metrics, deliveries, engines)
         self._published = PublishedRulebook(settings, metrics)
         self._verdicts = VerdictCounts(settings, metrics)
@@ -212,7 +212,8 @@ class Worker:
         }:
             missing = sorted(set(self.holdings.topics) - {tp.topic for tp in tps})
             fatal(
-                f"partitions of one number come apart: do all workers read the same topics, and is {missing} there?"
+                f"partitions of one number come apart: do all workers read the same topics, and is {missing} there?",
+                ExitCode.GROUP,
             )
 
         await self._published.known.wait()
@@ -229,7 +230,7 @@ class Worker:
                         )
                     break
                 except CheckpointError as error:
-                    fatal(str(error))
+                    fatal(str(error), error.exit_code)
                 except (KafkaError, UnansweredError) as error:
                     log.warning(
                         "partitions %s cannot be taken over yet: %s",
@@ -299,7 +300,7 @@ class Worker:
             if self._stopping:
                 raise
         except (KafkaError, UnansweredError) as error:
-            fatal(f"{task.__name__}: {error}")
+            fatal(f"{task.__name__}: {error}", ExitCode.BROKERS)
         except Exception:
             log.exception("%s has failed", task.__name__)
-        fatal("a task has ended")
+        fatal("a task has ended", ExitCode.FAILED)

@@ -1,4 +1,7 @@
-"""`python -m streams.dashboards` writes the Grafana dashboards of deploy/grafana/panels.toml as JSON."""
+"""`python -m tests.dashboards` writes the Grafana dashboards of deploy/grafana/panels.toml as JSON.
+
+It also writes the alert rules as Prometheus' operator on Kubernetes takes them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-GRAFANA_FOLDER = Path(__file__).parents[1] / "deploy" / "grafana"
+import yaml
+
+DEPLOY_FOLDER = Path(__file__).parents[1] / "deploy"
+GRAFANA_FOLDER = DEPLOY_FOLDER / "grafana"
+ALERT_RULES_FILE = DEPLOY_FOLDER / "prometheus" / "meterwatch.rules.yml"
+OPERATOR_FILE = DEPLOY_FOLDER / "kubernetes" / "alert-rules.yaml"
 TITLE_LANGUAGES = ("en", "zh")  # in the order of the titles
 GRAFANA_SCHEMA = 39  # Grafana 10.4
 GRID_COLUMNS = 24
@@ -168,8 +176,22 @@ def _transformations(kind: str) -> list[dict[str, Any]]:
     return [{"id": "organize", "options": {"excludeByName": {"Time": True}}}]
 
 
+def operator_rules() -> dict[str, Any]:
+    """The alert rules as a PrometheusRule."""
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "meterwatch"},
+        "spec": yaml.safe_load(ALERT_RULES_FILE.read_text("utf-8")),
+    }
+
+
 def main() -> None:
-    """Writes every dashboard in both languages."""
+    """Writes every dashboard in both languages, and the rules."""
+    rules = yaml.safe_dump(operator_rules(), sort_keys=False, width=120)
+    OPERATOR_FILE.write_text(
+        f"# Written by `python -m tests.dashboards` from deploy/prometheus.\n{rules}"
+    )
     for name, table in tables().items():
         for language in TITLE_LANGUAGES:
             content = json.dumps(
