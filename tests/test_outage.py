@@ -34,7 +34,7 @@ from replay.simulation.town import Town
 from streams.cli import main
 from streams.kafka import answers, deliveries, log_limit
 from streams.kafka.answers import answered
-from streams.kafka.broker import Broker, BrokerUnavailableError
+from streams.kafka.broker import Broker
 from streams.kafka.deliveries import Deliveries
 from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import ExitCode
@@ -345,18 +345,6 @@ def test_command_without_brokers_ends_with_an_error(
         r"error: no answer from the brokers at 127\.0\.0\.1:\d+: .*\n", output.err
     )
     assert output.out == ""
-
-
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[Broker]:
-    """A broker that a test may freeze and kill."""
-    try:
-        with Broker(tmp_path / "kafka") as broker:
-            yield broker
-            assert broker.process
-            broker.process.send_signal(signal.SIGCONT)
-    except BrokerUnavailableError as error:
-        pytest.skip(str(error))
 
 
 class BrokerTown:

@@ -75,7 +75,11 @@ class CpuShare:
             target=self._alternate, name="cpu share", daemon=True
         )
         if share < 1:
-            self._thread.start()
+            self.start()
+
+    def start(self) -> None:
+        """Begin to give the process its share only."""
+        self._thread.start()
 
     def freeze(self) -> None:
         """Stop the process until `wake`."""
