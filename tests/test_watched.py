@@ -35,16 +35,16 @@ from tests.workers import WorkerProcess, wait
 
 START_TIME = 1_700_006_400  # 2023-11-15 00:00 UTC
 # Seconds of the test for a minute, an hour and a day of the rules.
-SCALE = {"s": 1 / 60, "m": 1, "h": 6, "d": 30}
+TIME_SCALE = {"s": 1 / 60, "m": 1, "h": 6, "d": 30}
 STORM_AREAS = 60
 QUIET_METERS = 20
 
 
 def quickened(rules: str) -> str:
-    """The rules with every span of time by SCALE; lags count from a thirtieth on."""
+    """The rules with every span of time by TIME_SCALE; lags count from a thirtieth on."""
 
     def span(found: re.Match[str]) -> str:
-        seconds = int(found[1]) * SCALE[found[2]]
+        seconds = int(found[1]) * TIME_SCALE[found[2]]
         return f"{max(1, round(seconds))}s"
 
     rules = re.sub(r"\b(\d+)([smhd])\b", span, rules)
@@ -102,7 +102,7 @@ def alertmanager(folder: Path, webhook: str) -> Iterator[str]:
         yield address
 
 
-class Feed(threading.Thread):
+class QuietFeed(threading.Thread):
     """Sends the readings of some quiet meters, four times a second an interval on, and what it is asked to add."""
 
     def __init__(self, settings: Settings) -> None:
@@ -122,6 +122,7 @@ class Feed(threading.Thread):
         async with producer(self._settings) as client:
             areas = [Area(area="quiet", meters=[Meter(meter=name) for name in names])]
             await publish_areas(client, self._settings, areas)
+
             while not self.over:
                 for _ in range(self.repeats):
                     at += 900
@@ -154,6 +155,7 @@ async def storm(settings: Settings) -> None:
     subject = np.arange(len(meters))
     volts = np.full((3, len(meters)), 220.0)
     volts[1, ::2] = 150.0
+
     async with producer(settings) as client:
         await publish_areas(client, settings, records)
         for step in range(8):
@@ -181,7 +183,7 @@ def test_bad_days_fire_their_alerts_and_a_webhook_receives_them(
     }
     settings = load(environment)
     asyncio.run(ensure(settings))
-    webhook, feed = Webhook(), Feed(settings)
+    webhook, feed = Webhook(), QuietFeed(settings)
     rules = tmp_path / "rules.yml"
     rules.write_text(quickened((RULES_FOLDER / "meterwatch.rules.yml").read_text()))
 
