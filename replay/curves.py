@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from replay import inferred, tables
 from replay.history import Names, Source, Tally, nothing_read, split_batch
+from replay.ids import LOST_DIGITS, MISSING_ID, NO_ID
 from schemas.columns import PHASE_NAMES, Codes, Readings, Times
 from schemas.master import Area, Meter, Wiring
 
@@ -204,7 +205,7 @@ def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
         )
 
     # the last three stand for cells without an id, whose numbers are negative
-    absent = np.array([tables.NO_ID, tables.LOST_DIGITS, tables.MISSING_ID], np.int32)
+    absent = np.array([NO_ID, LOST_DIGITS, MISSING_ID], np.int32)
     return np.append(register.numbers(whole), absent)[cells]
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from hashlib import blake2b
 
+import numpy as np
+
+from replay.history import Names
+from schemas.columns import Codes, Mask
 from schemas.wire.records import LONGEST_ID
 
 FORMULA_CELL = re.compile(r'="(.*)"')
 SCIENTIFIC_NUMBER = re.compile(r"\d([.,]\d+)?E\+\d{1,3}", re.IGNORECASE)
 # Unicode categories of characters that nobody sees at the end of a cell
 INVISIBLE_CATEGORIES = {"Cc", "Cf", "Zs", "Zl", "Zp"}
+MISSING_ID, LOST_DIGITS, NO_ID = -1, -2, -3  # for the number of an id
 
 
 def clean(text: str) -> str:
@@ -43,6 +50,35 @@ def has_lost_digits(text: str) -> bool:
 def is_id(text: str) -> bool:
     """True if a subject may be called so."""
     return 0 < len(text) <= LONGEST_ID and text.isprintable()
+
+
+def numbered(words: Sequence[str], seen: Names) -> tuple[Codes, Mask]:
+    """The number of each word, and whether it was mended; the last stands for an empty cell."""
+    number = np.append(seen.known(words), np.int32(MISSING_ID))
+    mended = np.zeros(len(number), np.bool_)
+    fresh = {}
+    for k in np.flatnonzero(number[:-1] < 0).tolist():
+        text = clean(words[k])
+        if has_lost_digits(text):
+            number[k] = LOST_DIGITS
+        elif is_id(text):
+            fresh[k] = text
+            mended[k] = text != words[k]
+        elif text:
+            number[k] = NO_ID
+    number[list(fresh)] = seen.numbers(fresh.values())
+    return number, mended
+
+
+def shortened(word: str) -> str:
+    """The word, cut to the length of an id; a digest keeps it apart from others."""
+    if len(word) <= LONGEST_ID:
+        return word
+    return f"{word[: LONGEST_ID - 10]} {_digest(word)}"
+
+
+def _digest(word: str) -> str:
+    return blake2b(word.encode(), digest_size=4).hexdigest()
 
 
 def _trim(text: str) -> str:

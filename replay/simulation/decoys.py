@@ -8,23 +8,25 @@ from functools import partial
 import numpy as np
 from msgspec.structs import replace
 
-from replay.simulation.faults import (
-    OUTAGE_HOURS,
+from replay.simulation.area_faults import OUTAGE_HOURS, outage_events
+from replay.simulation.changes import (
     connected,
     goes_out,
-    outage_events,
+    load,
+    loads,
     shines,
     transformed,
-    works,
+    unread,
 )
-from replay.simulation.happenings import Block, Happening, Notice, load, loads, unread
+from replay.simulation.customers import home, office, works
+from replay.simulation.happenings import Block, Happening, Notice
 from replay.simulation.network import (
     COMMERCIAL_SEGMENT,
     INDUSTRIAL_SEGMENT,
     RESIDENTIAL_SEGMENT,
     Grid,
 )
-from replay.simulation.planted import Fault, Kinds, Plan, home, office
+from replay.simulation.plan import Fault, Kinds, Plan
 from schemas.columns import Event
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 

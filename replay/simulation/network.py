@@ -28,6 +28,7 @@ CURRENT_TRANSFORMER_RATIOS = np.array(  # of primary amperes to 5 A
 )
 
 TOWN_ZONE = "Asia/Shanghai"
+START_TIME = 1_772_380_800  # Monday 2026-03-02, midnight in Shanghai
 SEGMENT_TARIFFS = {  # by segment
     "residential": Tariff(
         tariff="residential",
