@@ -22,7 +22,9 @@ from schemas.columns import (
     Readings,
     Times,
 )
+from schemas.units import HOUR_SECONDS
 
+QUIET_DELAY = 2 * HOUR_SECONDS  # s of a silent area's watermark behind wall time
 FUTURE_TOLERANCE = 300  # s an event time may be ahead of its receipt, design section 4
 
 
@@ -63,10 +65,15 @@ class ReadingWatch:
         self._count(batch, duplicate)
         return self._step_end.publish(alerts)
 
-    def pass_time(self, quiet_time: int, until: int) -> list[Alert]:
-        """Judge, and do not yet publish, what falls due in silent areas by `quiet_time`, on the way to `until`."""
+    def portion(self, now: int) -> int:
+        """How far time may pass towards `now` with at most a portion of days falling due."""
+        return self._open_days.portion(now - QUIET_DELAY) + QUIET_DELAY
+
+    def pass_time(self, then: int, now: int) -> list[Alert]:
+        """Judge, and do not yet publish, what falls due in silent areas by `then`, on the way to `now`."""
+        quiet_time = then - QUIET_DELAY
         alerts = self._judge_late(dict.fromkeys(self._reorder.late, quiet_time))
-        for window in self._open_days.tick(quiet_time, until):
+        for window in self._open_days.tick(quiet_time, now - QUIET_DELAY):
             alerts += self._windows.push(window)
         return alerts + self._windows.flush()
 
