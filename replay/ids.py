@@ -33,7 +33,9 @@ def clean(text: str) -> str:
         trimmed = _trim(found[1])
     if len(trimmed) > 1 and trimmed[0] == trimmed[-1] and trimmed[0] in "'\"":
         trimmed = _trim(trimmed[1:-1])
-    return _trim(trimmed[1:]) if trimmed[:1] == "'" else trimmed
+    if trimmed[:1] == "'":
+        return _trim(trimmed[1:])
+    return trimmed
 
 
 def has_lost_digits(text: str) -> bool:
@@ -74,7 +76,8 @@ def shortened(word: str) -> str:
     """The word, cut to the length of an id; a digest keeps it apart from others."""
     if len(word) <= LONGEST_ID:
         return word
-    return f"{word[: LONGEST_ID - 10]} {_digest(word)}"
+    beginning = word[: LONGEST_ID - 10]
+    return f"{beginning} {_digest(word)}"
 
 
 def _digest(word: str) -> str:
@@ -82,7 +85,8 @@ def _digest(word: str) -> str:
 
 
 def _trim(text: str) -> str:
-    first, last = 0, len(text)
+    first = 0
+    last = len(text)
     while first < last and unicodedata.category(text[first]) in INVISIBLE_CATEGORIES:
         first += 1
     while last > first and unicodedata.category(text[last - 1]) in INVISIBLE_CATEGORIES:

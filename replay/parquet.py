@@ -43,8 +43,10 @@ def reading_order(path: Path) -> str:
 
             # the chunk before ends with `last`
             if last is not None:
-                at, arrived = np.r_[last[0], at], np.r_[last[1], arrived]
-            in_time, later = np.diff(at) >= 0, np.diff(arrived)
+                at = np.r_[last[0], at]
+                arrived = np.r_[last[1], arrived]
+            in_time = np.diff(at) >= 0
+            later = np.diff(arrived)
             by_time &= bool(in_time.all())
             by_arrival &= bool(((later > 0) | ((later == 0) & in_time)).all())
             last = (int(at[-1]), int(arrived[-1])) if len(at) else last

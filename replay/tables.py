@@ -161,7 +161,8 @@ class Sheet:
         MISSING_ID where the cell is empty, LOST_DIGITS where the id has lost digits, NO_ID where it cannot be one.
         Marks that programs put around an id are taken off, and counted.
         """
-        numbers, mended = [np.full(0, MISSING_ID, np.int32)], [np.zeros(0, np.bool_)]
+        numbers = [np.full(0, MISSING_ID, np.int32)]
+        mended = [np.zeros(0, np.bool_)]
         for chunk in self._distinct(column).chunks:
             # chunks of a file mostly share their dictionary
             if seen.latest is None or not seen.latest[0].equals(chunk.dictionary):
@@ -203,7 +204,8 @@ class Sheet:
         for chunk in self._distinct(column).chunks:
             codes = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             numbers = seen.numbers(chunk.dictionary.to_pylist())
-            cells.append(np.append(numbers, np.int32(-1))[codes])
+            with_none = np.append(numbers, np.int32(-1))
+            cells.append(with_none[codes])
         return list(seen.names), np.concatenate(cells)
 
     def _distinct(self, column: str) -> pa.ChunkedArray:
@@ -370,7 +372,8 @@ def _written_out(table: pa.Table, file: Path) -> pa.Table:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    is_string = pa.types.is_string(kind)
+    return bool(is_string or pa.types.is_large_string(kind))
 
 
 def _within(seconds: NDArray[np.float64]) -> tuple[Times, Mask]:

@@ -125,8 +125,10 @@ class DueWindows:
         closed = self._schedule.closed_until(reached)
         advanced = closed > before
         if not advanced.all():
-            slots, reached = slots[advanced], reached[advanced]
-            before, closed = before[advanced], closed[advanced]
+            slots = slots[advanced]
+            reached = reached[advanced]
+            before = before[advanced]
+            closed = closed[advanced]
 
         closed_to[slots] = closed
         intervals = self._rows.intervals(slots, before, closed)

@@ -138,7 +138,8 @@ def _as_intervals(
 
     amps = sums["amps"] / TENTH_MILLI
     kva = sums["milli_va"] / MILLI_PER_KILO
-    highest, lowest = sums["high_hz"][0], sums["low_hz"][0]
+    highest = sums["high_hz"][0]
+    lowest = sums["low_hz"][0]
     agreed = highest > 0
     columns: dict[str, Column] = {
         "current": np.where(measured, gateway[:3], amps),

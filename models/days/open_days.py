@@ -211,7 +211,8 @@ class OpenDays(Owner):
 
     def _add_rows(self, targets: Targets, facts: Facts) -> None:
         """Adds everything of rows but their energy to their cells."""
-        rows, sums = self.pools.member_rows, self.pools.area_sums
+        rows = self.pools.member_rows
+        sums = self.pools.area_sums
         add_to_members(rows, targets, facts)
         self._voltages.keep(rows["volts"], sums["gateway_volts"], targets, facts)
         add_to_sums(sums, targets, facts)
@@ -229,7 +230,8 @@ class OpenDays(Owner):
         """Notes the days in which a new row lies in a closed window."""
         closed_to = self.watermarks["closed_to"][stored.areas]
         amends = new & (stored.at <= np.maximum(closed_end, closed_to))
-        slots, days = stored.areas[amends], stored.days[amends]
+        slots = stored.areas[amends]
+        days = stored.days[amends]
         for slot, day in set(zip(slots.tolist(), days.tolist(), strict=True)):
             self._amendments.mark(slot, day)
 

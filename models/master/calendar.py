@@ -97,7 +97,8 @@ def worked_after(at: int, seconds: float, zone: str) -> int:
     >>> (worked_after(friday_noon, 86400, "UTC") - friday_noon) / 86400
     3.0
     """
-    nights, work = midnights(zone), _worked_seconds(zone)
+    nights = midnights(zone)
+    work = _worked_seconds(zone)
     day = int(np.searchsorted(nights, at, side="right")) - 1
     since_midnight = at - int(nights[day])
     workday = int(work[day + 1] - work[day])
@@ -206,6 +207,7 @@ def day_kinds(zone: str) -> NDArray[np.int8]:
         [public.get(day, "") == "Chinese New Year (Spring Festival)" for day in days]
     )
     for first in springs[np.diff(springs, prepend=-DAYS_APART) > DAYS_APART - 1]:
-        begin, end = first + FESTIVAL_DAYS.start, first + FESTIVAL_DAYS.stop
+        begin = first + FESTIVAL_DAYS.start
+        end = first + FESTIVAL_DAYS.stop
         kinds[max(begin, 0) : end] = FESTIVAL_KIND
     return kinds

@@ -114,7 +114,9 @@ def _basic_fee(
 
 def _power_factor(kwh: float, kvarh: float) -> float:
     """The power factor of a month's energy, to the hundredth."""
-    return round(kwh / hypot(kwh, kvarh), 2) if kwh > 0 else nan
+    if kwh > 0:
+        return round(kwh / hypot(kwh, kvarh), 2)
+    return nan
 
 
 def _adjustment(standard: float, factor: float) -> float:

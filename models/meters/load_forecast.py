@@ -124,7 +124,8 @@ class LoadForecast(Feature):
         load = _rows_first(hourly_kva)
         known_hours = (~np.isnan(load)).sum(axis=1)
         rows = np.flatnonzero(known_hours >= self.LEAST_HOURS)
-        load, days = load[rows], day_of(at[rows], self._zone)
+        load = load[rows]
+        days = day_of(at[rows], self._zone)
         memory = {
             name: _rows_first(array)
             for name, array in self.cells.read(slots[rows]).items()
@@ -237,10 +238,12 @@ class LoadForecast(Feature):
         likely = np.where(np.isnan(expected), lately, expected)
         load = np.where(np.isnan(load), likely, load)
         memory["profiles"] = self._moved(memory["profiles"], load, count)
-        memory["load"], memory["day"] = load, days
+        memory["load"] = load
+        memory["day"] = days
         memory["known_days"] = count + 1
 
-        rows, kinds = np.arange(len(load)), self._kinds_of(days)
+        rows = np.arange(len(load))
+        kinds = self._kinds_of(days)
         above = memory["kinds"][rows, kinds]
         rate = np.maximum(1 / (memory["kind_days"][rows, kinds] + 3), self.KIND_RATE)
         step = load - memory["profiles"][:, -1] - above
@@ -261,7 +264,8 @@ class LoadForecast(Feature):
 
     def _terms(self, memory: Columns, kinds: Codes) -> Array:
         """The terms of each hour of a day of a kind that follows the last, (rows, TERM_COUNT, 24)."""
-        load, profiles = memory["load"], memory["profiles"]
+        load = memory["load"]
+        profiles = memory["profiles"]
         last_kinds = self._kinds_of(memory["day"].astype(np.int64))
         of_kind = _above(memory, kinds) - _above(memory, last_kinds)
         off = load - profiles[:, 1]

@@ -97,7 +97,9 @@ class PeerScore(Feature):
     """The peers' score of a day; the final judge learns, the live judge only scores."""
 
     def __init__(self, peers: Peers, meters: Index, learns: bool) -> None:
-        self._peers, self._meters, self._learns = peers, meters, learns
+        self._peers = peers
+        self._meters = meters
+        self._learns = learns
         self.cells = Cells()
 
     def fold(

@@ -275,7 +275,8 @@ def _products(load: Array, others: Array, departure: Array) -> Array:
     others = np.where(known, others, 0)
     departure = np.where(known, departure, 0)
 
-    kw_volts, volts_squared = STEP_VOLTS / 1000, STEP_VOLTS**2
+    kw_volts = STEP_VOLTS / 1000
+    volts_squared = STEP_VOLTS**2
     scale = np.array(
         [1e-6, kw_volts, volts_squared, kw_volts, volts_squared, volts_squared, 1]
     )

@@ -197,7 +197,8 @@ class PhaseLoad(Feature):
         if not len(rows):
             return PhaseLoadColumns(busy=busy)
 
-        slots, at = slots[rows], at[rows]
+        slots = slots[rows]
+        at = at[rows]
         current = np.abs(np.take(i, rows, axis=1))
         loaded = current > self.LOAD_SHARE * ib[rows]
         known = ~np.isnan(current)

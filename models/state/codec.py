@@ -40,7 +40,9 @@ _decoder = msgspec.msgpack.Decoder(ext_hook=_unpack)
 
 def captured(value: Any) -> Any:
     """A value for `dumps` that later changes do not reach: an array's copy, else its bytes."""
-    return value.copy() if isinstance(value, np.ndarray) else msgspec.Raw(dumps(value))
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return msgspec.Raw(dumps(value))
 
 
 def dumps(tree: Any) -> bytes:

@@ -107,7 +107,8 @@ def _fitted(owner: Owner, found: Saved) -> State | None:
     if columns is None:
         return None
 
-    schema, columns = owner.schema(), owner.reshaped(columns)
+    schema = owner.schema()
+    columns = owner.reshaped(columns)
     return {
         name: _fit(name, value, schema[name])
         for name, value in columns.items()
@@ -188,7 +189,8 @@ def within(what: str, values: Any, least: int, most: int) -> None:
     numbers = np.asarray(values)
     if not numbers.size:
         return
-    lowest, highest = int(numbers.min()), int(numbers.max())
+    lowest = int(numbers.min())
+    highest = int(numbers.max())
     if lowest < least or highest > most:
         raise StateError(f"{what} lies outside {least} to {most}")
 
@@ -197,7 +199,8 @@ class Attributes(Owner):
     """Attributes of an object: arrays by subject, dicts, counters or lists, each a column."""
 
     def __init__(self, target: object, **kinds: Any) -> None:
-        self._target, self._kinds = target, kinds
+        self._target = target
+        self._kinds = kinds
 
     def schema(self) -> Schema:
         """The kinds by name."""

@@ -49,7 +49,8 @@ def packed(arrays: Columns) -> bytes:
     """
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
-        column, places = array, None
+        column = array
+        places = None
         if array.dtype == np.float32:
             column, places = _to_integers(array)
         flat = np.ascontiguousarray(column).reshape(-1)
@@ -74,7 +75,8 @@ def packed_days(members: Columns, areas: Columns, sizes: Codes) -> list[bytes]:
     days = []
     end = 0
     for size, area in zip(sizes.tolist(), sums, strict=True):
-        start, end = end, end + size
+        start = end
+        end = end + size
         body = head + area.tobytes() + rows[:, start:end].tobytes()
         days.append(bytes(zstd.compress(body, level=1)))
     return days
@@ -253,7 +255,8 @@ def _planes(columns: Columns) -> NDArray[np.uint8]:
 
 def _bytes_of(column: tuple[str, str, Sequence[int]]) -> int:
     """The number of bytes that `_planes` makes of a cell of a column."""
-    kind, lead = np.dtype(column[1]), column[2]
+    _, type_name, lead = column
+    kind = np.dtype(type_name)
     return prod(lead) * kind.itemsize + (kind == np.float32)
 
 
@@ -264,14 +267,19 @@ def _columns_of(
 ) -> dict[str, Array]:
     """The named columns of the bytes that `_planes` made."""
     columns: dict[str, Array] = {}
-    start, count = 0, cell_bytes.shape[1]
+    start = 0
+    count = cell_bytes.shape[1]
     for column in plan:
-        name, kind, lead = _name_of(column[0]), np.dtype(column[1]), column[2]
+        older_name, type_name, lead = column
+        name = _name_of(older_name)
+        kind = np.dtype(type_name)
         end = start + prod(lead) * kind.itemsize
+
         if name in names:
             by_byte = cell_bytes[start:end].reshape(kind.itemsize, -1, count)
             as_bytes = np.ascontiguousarray(by_byte.transpose(1, 2, 0))
-            array = as_bytes.reshape(-1).view(kind).reshape(-1, count)
+            flat = as_bytes.reshape(-1).view(kind)
+            array = flat.reshape(-1, count)
             if kind == np.float32:
                 array = _from_integers(array, array.shape, cell_bytes[end])
             columns[name] = array.reshape(*lead, count)

@@ -73,7 +73,9 @@ class FoundRow(NamedTuple):
 class Reports(Timelines):
     """The reports of meters and areas, by slot."""
 
-    kind, columns, item = Incidents, INCIDENT_COLUMNS, Reported
+    kind = Incidents
+    columns = INCIDENT_COLUMNS
+    item = Reported
     complete = False  # meters without judged reports have a slot too
 
     def __init__(self, index: Index, registry: Registry, zone: str, grace: int) -> None:

@@ -158,7 +158,8 @@ class _FeedParser:
         if tag not in LEAF_ELEMENTS:
             return
 
-        entry, text = self.entries[-1], "".join(self._text).strip()
+        entry = self.entries[-1]
+        text = "".join(self._text).strip()
         if "IntervalReading" in self._stack:
             if tag in READING_FIELDS:
                 place = READING_FIELDS.index(tag) - len(READING_FIELDS)
@@ -209,7 +210,9 @@ def _leading(entries: Mapping[str, _FeedEntry], up: str) -> _FeedEntry | None:
 def _only(entries: Mapping[str, _FeedEntry]) -> _FeedEntry | None:
     """The only entry; None if there are none or several."""
     distinct = {id(entry): entry for entry in entries.values()}
-    return next(iter(distinct.values())) if len(distinct) == 1 else None
+    if len(distinct) == 1:
+        return next(iter(distinct.values()))
+    return None
 
 
 def _fault(kind: _FeedEntry) -> str:
@@ -237,13 +240,15 @@ def _block_rows(
     duration = np.where(np.isnan(duration), usual, duration)
     ended = start + np.where(duration > 0, duration, np.nan)
     power_of_ten = _number(kind.texts.get("powerOfTenMultiplier", "0") or "0")
-    kwh = value * 10.0 ** (np.clip(power_of_ten, -12, 12) - 3)
+    power_of_ten = np.clip(power_of_ten, -12, 12)
+    kwh = value * 10.0 ** (power_of_ten - 3)
 
     timed = is_time(ended)
     tally.reject(
         "the time or the duration of a reading is none", path.name, int((~timed).sum())
     )
-    tally.reject("a value is no number", path.name, int((timed & np.isnan(kwh)).sum()))
+    valueless = timed & np.isnan(kwh)
+    tally.reject("a value is no number", path.name, int(valueless.sum()))
     keep = timed & np.isfinite(kwh)
 
     none = np.full(len(kwh), np.nan)
@@ -293,7 +298,9 @@ def _zone(offsets: Collection[str]) -> str:
     ]
     if len(hours) != 1 or hours[0] % 1 or not -12 <= hours[0] <= 14:
         return ""
-    return "UTC" if not hours[0] else f"Etc/GMT{-int(hours[0]):+d}"
+    if not hours[0]:
+        return "UTC"
+    return f"Etc/GMT{-int(hours[0]):+d}"
 
 
 def _number(text: str) -> float:

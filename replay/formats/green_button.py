@@ -114,10 +114,12 @@ def _with_dates(sheet: tables.Sheet, date: str, names: Sequence[str]) -> tables.
 
 def _ends(sheet: tables.Sheet, start: str, end: str) -> NDArray[np.float64]:
     """Unix seconds of each interval's end; an end before its start is on the next day."""
-    began, ended = sheet.moments(start, UTC), sheet.moments(end, UTC)
+    began = sheet.moments(start, UTC)
+    ended = sheet.moments(end, UTC)
     ended = np.where(ended < began, ended + DAY_SECONDS, ended)
     # 00:00 to 00:14 is until 00:15
-    return ended + np.where((ended - began) % 300 == 240, 60, 0)
+    lacks_minute = (ended - began) % 300 == 240
+    return ended + np.where(lacks_minute, 60, 0)
 
 
 def is_time(seconds: NDArray[np.float64]) -> Mask:

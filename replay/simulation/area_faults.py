@@ -19,7 +19,8 @@ def thefts(plan: Plan, area: int) -> Iterator[Happening]:
     if plan.days < 7:
         return
 
-    grid, seen = plan.grid, 0.33
+    grid = plan.grid
+    seen = 0.33
     rows = plan.rng.permutation(
         np.flatnonzero((grid.area == area) & ~grid.gateway & (grid.pv_kw == 0))
     )
@@ -71,7 +72,9 @@ def unbalance(plan: Plan, area: int) -> Iterator[Happening]:
         return
 
     homes, times = plan.heating(area, 0.62)
-    moved = plan.rng.permutation(homes[plan.grid.phase[homes] > 0])[: len(homes) // 5]
+    elsewhere = homes[plan.grid.phase[homes] > 0]
+    shuffled = plan.rng.permutation(elsewhere)
+    moved = shuffled[: len(homes) // 5]
     at = plan.when(plan.days - 2)
     planted = Planted(
         "area_load_unbalance",
@@ -101,9 +104,12 @@ def harmonics(plan: Plan, area: int) -> Iterator[Happening]:
     if plan.days < 4:
         return
 
-    grid, at = plan.grid, plan.when(2)
-    gateway = int(np.flatnonzero(grid.gateway & (grid.area == area))[0])
-    amps = 0.6 * float(grid.rating[area]) * 1000 / np.sqrt(3) / 400
+    grid = plan.grid
+    at = plan.when(2)
+    gateways = np.flatnonzero(grid.gateway & (grid.area == area))
+    gateway = int(gateways[0])
+    load_kw = 0.6 * float(grid.rating[area])
+    amps = load_kw * 1000 / np.sqrt(3) / 400
     planted = Planted(
         "neutral_current_high",
         ("neutral_current_high",),
@@ -168,7 +174,8 @@ def hot_transformer(plan: Plan, area: int) -> Iterator[Happening]:
 
 def islanded(plan: Plan, area: int) -> Iterator[Happening]:
     """A generating set feeds an area during works, and runs too fast."""
-    at, rows = plan.when(1), np.flatnonzero(plan.grid.area == area)
+    at = plan.when(1)
+    rows = np.flatnonzero(plan.grid.area == area)
     planted = Planted(
         "frequency_deviation",
         ("frequency_deviation",),
@@ -190,7 +197,8 @@ def loose_contact(plan: Plan, area: int) -> Iterator[Happening]:
     if plan.days < 5:
         return
 
-    grid, at = plan.grid, plan.when(3.5)
+    grid = plan.grid
+    at = plan.when(3.5)
     rows = np.flatnonzero(grid.area == area)
     planted = Planted(
         "pq_voltage_unbalance",
@@ -204,7 +212,9 @@ def loose_contact(plan: Plan, area: int) -> Iterator[Happening]:
     )
 
     def change(block: Block) -> None:
-        lower = rows[grid.three[rows] | grid.gateway[rows] | (block.phase[rows] == 0)]
+        polyphase = grid.three[rows] | grid.gateway[rows]
+        on_phase_a = polyphase | (block.phase[rows] == 0)
+        lower = rows[on_phase_a]
         block.U[0][:, lower] *= 0.93
         block.I[0][:, lower] /= 0.93
 
@@ -230,7 +240,8 @@ def badly_read(plan: Plan, area: int) -> Iterator[Happening]:
 
     def change(block: Block) -> None:
         rng = np.random.default_rng([plan.seed, 8, block.start])
-        lost = rng.random((len(block.read), len(rows))) < 1 / 12
+        drawn = rng.random((len(block.read), len(rows)))
+        lost = drawn < 1 / 12
         block.read[:, rows] &= ~lost
 
     yield Happening(at, at + 3 * DAY_SECONDS, after=change, planted=planted)
@@ -241,7 +252,8 @@ def often_out(plan: Plan, area: int) -> Iterator[Happening]:
     if plan.days < 8:
         return
 
-    at, name = plan.when(6.5), plan.grid.areas[area]
+    at = plan.when(6.5)
+    name = plan.grid.areas[area]
     rows = np.flatnonzero(plan.grid.area == area)
     planted = Planted(
         "frequent_outage_area",

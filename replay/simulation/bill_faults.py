@@ -28,7 +28,8 @@ def plant_bill_faults(bills: TownBills) -> Iterator[Planted]:
             + int(bills.rng.integers(1, 5)) * DAY_SECONDS
             + int(bills.rng.integers(8, 18)) * HOUR_SECONDS
         )
-        bills.paid[row] = bills.pays(row, at, bills.bills[row].amount, 3, 4)
+        bill = bills.bills[row]
+        bills.paid[row] = bills.pays(row, at, bill.amount, 3, 4)
         yield Planted(
             "card_refused",
             ("payment_failure_repeat",),
@@ -40,7 +41,8 @@ def plant_bill_faults(bills: TownBills) -> Iterator[Planted]:
 
     yield from _wrong_bills(bills, victims)
     yield from _forgetful(bills)
-    yield from _channel_fails(bills, int(np.argmax(np.bincount(bills.grid.area))))
+    largest_area = int(np.argmax(np.bincount(bills.grid.area)))
+    yield from _channel_fails(bills, largest_area)
     yield from _ledger(bills, victims)
 
 
@@ -79,7 +81,8 @@ def _wrong_bills(bills: TownBills, victims: list[int]) -> Iterator[Planted]:
 
         row = victims.pop()
         bill = bills.bills[row]
-        bills.bills[row] = bill._replace(read_at=bills.month - 3 * DAY_SECONDS)
+        read_at = bills.month - 3 * DAY_SECONDS
+        bills.bills[row] = bill._replace(read_at=read_at)
         yield _planted(
             bills,
             row,
@@ -127,7 +130,8 @@ def _channel_fails(bills: TownBills, area: int) -> Iterator[Planted]:
         and begin <= tries[0].at < end
     ]
     for row in hit:
-        at, bill = bills.paid[row][0].at, bills.bills[row]
+        at = bills.paid[row][0].at
+        bill = bills.bills[row]
         bills.paid[row] = bills.pays(row, at, bill.amount, 1, 2)
 
     if len(hit) > 10:

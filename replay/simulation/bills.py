@@ -72,11 +72,13 @@ class TownBills:
         self.due = start + 6 * DAY_SECONDS
         self.month = _first_of_month(start)
 
-        homes = np.flatnonzero((grid.segment == RESIDENTIAL_SEGMENT) & ~grid.gateway)
+        is_home = grid.segment == RESIDENTIAL_SEGMENT
+        homes = np.flatnonzero(is_home & ~grid.gateway)
         self.advance = np.random.default_rng([seed, 6])
         shuffled = self.advance.permutation(homes)
         self.prepaid = shuffled[: round(PREPAID_SHARE * len(homes))]
-        self.customers = np.setdiff1d(np.flatnonzero(~grid.gateway), self.prepaid)
+        users = np.flatnonzero(~grid.gateway)
+        self.customers = np.setdiff1d(users, self.prepaid)
 
         self.paid: dict[int, list[PaymentRow]] = {}
         self.bills: dict[int, PaymentRow] = {}
@@ -89,16 +91,21 @@ class TownBills:
 
     def _issue_bills(self) -> None:
         """Draws every customer's bill and payment."""
-        grid, rng, count = self.grid, self.rng, len(self.customers)
-        issued = self.start + 9 * HOUR_SECONDS + grid.area[self.customers] * 60
+        grid = self.grid
+        rng = self.rng
+        count = len(self.customers)
+        morning = self.start + 9 * HOUR_SECONDS
+        issued = morning + grid.area[self.customers] * 60
         energy = np.round(
             grid.mean_kw[self.customers] * 24 * 30 * rng.uniform(0.8, 1.2, count)
         )
 
         # whole days to wait, then an hour of the day
-        delay = np.minimum(rng.exponential(1.2, count), 4).astype(int) * DAY_SECONDS
+        days = np.minimum(rng.exponential(1.2, count), 4)
+        delay = days.astype(int) * DAY_SECONDS
         delay += rng.integers(HOUR_SECONDS, 12 * HOUR_SECONDS, count)
-        channels = rng.choice(np.arange(1, len(CHANNEL_NAMES)), count, p=CHANNEL_SHARES)
+        numbers = np.arange(1, len(CHANNEL_NAMES))
+        channels = rng.choice(numbers, count, p=CHANNEL_SHARES)
         fails = rng.random(count) < 0.008
 
         columns = (self.customers, issued, energy, delay, channels, fails)
@@ -140,7 +147,8 @@ class TownBills:
 
         rows = []
         for at in range(self.start + 7 * HOUR_SECONDS, self.end, DAY_SECONDS):
-            left = round(left - daily * rng.uniform(0.7, 1.3), 2)
+            used = daily * rng.uniform(0.7, 1.3)
+            left = round(left - used, 2)
             rows.append(PaymentRow(at, row, Payment.BALANCE, max(left, 0.0)))
 
             if prudent and left < max(TOPPED_UP / 4, LEFT_DAYS * daily):
@@ -260,4 +268,6 @@ def _first_of_month(at: int) -> int:
 
 def _bill_number(row: PaymentRow) -> int:
     """The number of a customer's only bill; 0 where none is meant."""
-    return 0 if row.payment in {Payment.TOPUP, Payment.BALANCE} else row.meter + 1
+    if row.payment in {Payment.TOPUP, Payment.BALANCE}:
+        return 0
+    return row.meter + 1

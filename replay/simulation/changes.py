@@ -33,9 +33,11 @@ def hung(rows: int | Rows, phase: int, block: Block) -> None:
 
 def lost_phase(row: int, phase: int, block: Block) -> None:
     """A blown fuse: the load on that phase is gone."""
-    block.scale[row] *= 1 - block.share[phase, row]
+    kept = 1 - block.share[phase, row]
+    block.scale[row] *= kept
     block.share[phase, row] = 0
-    block.share[:, row] /= block.share[:, row].sum()
+    shares = block.share[:, row]
+    shares /= shares.sum()
 
 
 def voltage(row: int, phase: int, times: float, block: Block) -> None:
@@ -65,9 +67,13 @@ def voltages(row: int, times: tuple[float, float, float], block: Block) -> None:
 
 def crossed(row: int, block: Block) -> None:
     """The currents of phases A and B go through each other's element."""
-    both, exchanged = slice(0, 2), slice(1, None, -1)
-    turns = np.exp(2j * np.pi / 3 * np.array([[1], [-1]]))
-    power = (block.P[exchanged, :, row] + 1j * block.Q[exchanged, :, row]) * turns
+    both = slice(0, 2)
+    exchanged = slice(1, None, -1)
+    third = 2j * np.pi / 3
+    turns = np.exp(third * np.array([[1], [-1]]))
+    active = block.P[exchanged, :, row]
+    reactive = block.Q[exchanged, :, row]
+    power = (active + 1j * reactive) * turns
     block.I[both, :, row] = block.I[exchanged, :, row]
     block.P[both, :, row] = power.real
     block.Q[both, :, row] = power.imag
@@ -80,7 +86,8 @@ def flagged(row: int, flag: Flag, block: Block) -> None:
 
 def third_harmonics(row: int, amps: float, block: Block) -> None:
     """Currents of the third order of all phases add up in the neutral, secondary amperes."""
-    block.neutral[:, row] = np.hypot(block.neutral[:, row], amps)
+    neutral = block.neutral[:, row]
+    neutral[:] = np.hypot(neutral, amps)
 
 
 def bridged(row: int, seen: float, block: Block) -> None:
@@ -126,7 +133,8 @@ def unread(rows: int | Rows, block: Block) -> None:
 
 def clock_ahead(row: int, start: int, block: Block) -> None:
     """The meter's clock gains a minute an hour, twenty at most."""
-    block.clock[row] = min(1200, (block.start - start) / 60)
+    gained = (block.start - start) / 60
+    block.clock[row] = min(1200, gained)
 
 
 def pulls(row: int, times: float, block: Block) -> None:
@@ -178,7 +186,8 @@ def goes_out(row: int, hours: tuple[int, ...], start: int, block: Block) -> None
 
 def fed_elsewhere(row: int, block: Block) -> None:
     """The next area's transformer feeds the meter."""
-    block.fed[row] = (block.fed[row] + 1) % (block.fed.max() + 1)
+    areas = block.fed.max() + 1
+    block.fed[row] = (block.fed[row] + 1) % areas
 
 
 def connected(row: int, start: int, block: Block) -> None:

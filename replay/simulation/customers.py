@@ -32,7 +32,8 @@ def direct(grid: Grid) -> Mask:
 
 def shop(grid: Grid) -> Mask:
     """Shops on one phase."""
-    return (grid.segment == COMMERCIAL_SEGMENT) & ~grid.three & (grid.mean_kw > 0.6)
+    is_business = grid.segment == COMMERCIAL_SEGMENT
+    return is_business & ~grid.three & (grid.mean_kw > 0.6)
 
 
 def office(grid: Grid) -> Mask:

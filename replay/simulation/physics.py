@@ -30,7 +30,8 @@ MEAN_AIR = 8.0  # deg C, a usual day's mean
 COLD_DROP = 3.0  # deg C less on a cold day
 DAILY_SWING = 4.0  # deg C more in the afternoon
 # of the phases' voltages
-PHASE_ROTATIONS = np.exp(-2j * np.pi * np.arange(3) / 3).astype(np.complex64)
+PHASE_ANGLES = 2 * np.pi * np.arange(3) / 3
+PHASE_ROTATIONS = np.exp(-1j * PHASE_ANGLES).astype(np.complex64)
 
 
 class Physics:
@@ -51,7 +52,8 @@ class Physics:
 
         # how loads and voltages deviate from their means
         self.sway = LOAD_SPREAD[grid.segment]
-        self.shape_of = grid.segment.astype(np.intp) * 2 * DAY_SLOTS
+        shape_number = 2 * grid.segment.astype(np.intp)
+        self.shape_of = shape_number * DAY_SLOTS
         self.deviation = rng.standard_normal(rows, np.float32)
         self.voltage = np.zeros(lines, np.float32)
         phase_loads = [
@@ -60,13 +62,17 @@ class Physics:
         self.usual = np.repeat(phase_loads, 3)
 
         # registers as the town begins; one rolls over in the first days
-        self.register = np.floor(rng.uniform(200, 60_000, rows) * 100) / 100
-        self.register[np.flatnonzero(grid.mean_kw > 0.3)[0]] = 999_990.0
-        self.exported = np.where(grid.pv_kw > 0, rng.uniform(10, 5000, rows), 0)
+        self.register = floored(rng.uniform(200, 60_000, rows))
+        used = np.flatnonzero(grid.mean_kw > 0.3)
+        self.register[used[0]] = 999_990.0
+        exported = rng.uniform(10, 5000, rows)
+        self.exported = np.where(grid.pv_kw > 0, exported, 0)
         through_ct = np.flatnonzero(grid.three & (grid.ratio > 1))
         self.further = FurtherRegisters(through_ct, self.register)
-        self.clock = np.round(rng.normal(0, 15, rows)).astype(np.float32)
-        self.delay = rng.integers(20, 240, len(grid.areas))[grid.area]
+        clock = rng.normal(0, 15, rows)
+        self.clock = np.round(clock).astype(np.float32)
+        delay = rng.integers(20, 240, len(grid.areas))
+        self.delay = delay[grid.area]
 
         # a second generator, whose draws leave the loads as they are
         self.wave_rng = np.random.default_rng([seed, 5])
@@ -77,17 +83,28 @@ class Physics:
         self.terminal = terminal.astype(np.float32)
         self.hertz = 0.0  # Hz off 50
 
+        self._draw_weather(days)
+
+    def _draw_weather(self, days: int) -> None:
+        """Draws how cold and how clear each day is."""
+        cold = np.clip(self.rng.standard_normal(days), -1.5, 1.5)
+        more_load = np.outer(cold, (0.1, 0.05, 0.0))
+        self.weather = 1 + more_load.astype(np.float32)
+
         # the air is coldest at two in the morning
-        cold = np.clip(rng.standard_normal(days), -1.5, 1.5)
-        self.weather = 1 + np.outer(cold, (0.1, 0.05, 0.0)).astype(np.float32)
-        hours = 2 * np.pi * (np.arange(DAY_SLOTS) - DAY_SLOTS // 12) / DAY_SLOTS
+        coldest = DAY_SLOTS // 12
+        slots = np.arange(DAY_SLOTS) - coldest
+        hours = 2 * np.pi * slots / DAY_SLOTS
         swing = -DAILY_SWING * np.cos(hours)
-        self.air = (MEAN_AIR - COLD_DROP * cold[:, None] + swing).reshape(-1)
-        self.clear = rng.uniform(0.25, 1, days).astype(np.float32)
+        mean = MEAN_AIR - COLD_DROP * cold
+        self.air = (mean[:, None] + swing).reshape(-1)
+        clear = self.rng.uniform(0.25, 1, days)
+        self.clear = clear.astype(np.float32)
 
     def block(self, start: int) -> Block:
         """The next block as it would be if nothing happened."""
-        grid, rows = self.grid, len(self.grid)
+        grid = self.grid
+        rows = len(self.grid)
         ones = np.ones(rows, np.float32)
         unknown = np.full((BLOCK_SLOTS, rows), np.nan, np.float32)
         unknown_phases = np.full((3, BLOCK_SLOTS, rows), np.nan, np.float32)
@@ -124,28 +141,26 @@ class Physics:
         """True for each reading of a block that arrives; most gateways' are asked for again."""
         read = np.ones((BLOCK_SLOTS, len(self.grid)), bool)
         count = self.rng.binomial(read.size, LOST_SHARE)
-        read.reshape(-1)[self.rng.integers(0, read.size, count)] = False
-        asked = self.rng.random((BLOCK_SLOTS, len(self.gateway))) < ASKED_AGAIN
-        read[:, self.gateway] |= asked
+        lost = self.rng.integers(0, read.size, count)
+        read.reshape(-1)[lost] = False
+        drawn = self.rng.random((BLOCK_SLOTS, len(self.gateway)))
+        read[:, self.gateway] |= drawn < ASKED_AGAIN
         return read
 
     def run(self, block: Block) -> None:
         """Fills U, I, P, Q, neutral, thd and terminal from the loads."""
         grid = self.grid
-        day, slot = divmod((block.start - self.start) // SLOT_SECONDS, DAY_SLOTS)
-        load = self._load(block, day, slot + np.arange(BLOCK_SLOTS)[:, None])
+        first_slot = (block.start - self.start) // SLOT_SECONDS
+        day, slot = divmod(first_slot, DAY_SLOTS)
+        slots = slot + np.arange(BLOCK_SLOTS)
+        load = self._load(block, day, slots[:, None])
         reactive = load * block.tan
+        apparent = self._shine(block, load, reactive, self._light(day, slots))
 
-        # the sun takes from the load of the roofs
-        sun = np.flatnonzero(block.pv_kw > 0)
-        height = np.clip((slot + np.arange(BLOCK_SLOTS) - 26) / 44, 0, 1)
-        light = np.sin(np.pi * height).astype(np.float32)
-        load[:, sun] -= light[:, None] * self.clear[day] * block.pv_kw[sun]
-        apparent = np.abs(load) * np.hypot(np.float32(1), block.tan)
-        apparent[:, sun] = np.hypot(load[:, sun], reactive[:, sun])
-
-        active, passive = self._sums(block, load), self._sums(block, reactive)
-        stress = (active / np.repeat(grid.rating / 3, 3)).astype(np.float32)
+        active = self._sums(block, load)
+        passive = self._sums(block, reactive)
+        phase_rating = np.repeat(grid.rating / 3, 3)
+        stress = (active / phase_rating).astype(np.float32)
         busbar = (
             np.repeat(grid.busbar, 3)
             - np.float32(0.035 * NOMINAL_VOLTS) * stress
@@ -161,18 +176,39 @@ class Physics:
         )
         block.P[0] = load
         block.Q[0] = reactive
-        block.I[0] = apparent * np.float32(1000) / block.U[0]
+        block.I[0] = _amps(apparent, block.U[0])
 
         for k in range(3):
             self._fill_users(block, k, load, reactive, busbar, stress)
             self._fill_gateways(block, k, active, passive, busbar)
-            for rows in (self.three_phase, self.gateway):
-                kva = np.hypot(block.P[k][:, rows], block.Q[k][:, rows])
-                block.I[k][:, rows] = kva * np.float32(1000) / block.U[k][:, rows]
-
+            self._fill_currents(block, k)
         for column in (block.I, block.P, block.Q):
             column[:, :, self.polyphase] /= grid.ratio[self.polyphase]
         self._fill_extras(block, stress, line)
+
+    def _light(self, day: int, slots: Codes) -> Values:
+        """The share of a roof's power that the sun brings in each slot of a day."""
+        height = np.clip((slots - 26) / 44, 0, 1)
+        light = np.sin(np.pi * height).astype(np.float32)
+        return np.asarray(light * self.clear[day])
+
+    def _shine(
+        self, block: Block, load: Values, reactive: Values, light: Values
+    ) -> Values:
+        """Takes the sun from the load of the roofs; the apparent power."""
+        sun = np.flatnonzero(block.pv_kw > 0)
+        load[:, sun] -= np.outer(light, block.pv_kw[sun])
+        over_active = np.hypot(np.float32(1), block.tan)
+        apparent = np.abs(load) * over_active
+        apparent[:, sun] = np.hypot(load[:, sun], reactive[:, sun])
+        return apparent
+
+    def _fill_currents(self, block: Block, k: int) -> None:
+        """Fills the current of a phase of the polyphase meters."""
+        for rows in (self.three_phase, self.gateway):
+            columns = (block.U, block.P, block.Q)
+            U, P, Q = (column[k][:, rows] for column in columns)
+            block.I[k][:, rows] = _amps(np.hypot(P, Q), U)
 
     def _fill_users(
         self,
@@ -184,10 +220,12 @@ class Physics:
         stress: Values,
     ) -> None:
         """Fills voltage and power of a phase of the three-phase users."""
-        grid, three = self.grid, self.three_phase
+        grid = self.grid
+        three = self.three_phase
         lines = grid.area[three] * 3 + k
         share = block.share[k, three]
-        block.U[k][:, three] = busbar[:, lines] - grid.line_v[three] * stress[:, lines]
+        drop = grid.line_v[three] * stress[:, lines]
+        block.U[k][:, three] = busbar[:, lines] - drop
         block.P[k][:, three] = load[:, three] * share
         block.Q[k][:, three] = reactive[:, three] * share
 
@@ -201,21 +239,26 @@ class Physics:
     ) -> None:
         """Fills voltage and power of a phase of the gateway meters: loads and lines' losses."""
         gateway = self.gateway
-        lost = 0.75 * self.grid.loss * active[:, k::3] ** 2 / self.usual[k::3]
-        block.U[k][:, gateway] = busbar[:, k::3]
-        block.P[k][:, gateway] = active[:, k::3] + lost
-        block.Q[k][:, gateway] = passive[:, k::3] + 0.3 * lost
+        lines = slice(k, None, 3)  # of the phase, in every area
+        load = active[:, lines]
+        usual_share = 0.75 * self.grid.loss
+        lost = usual_share * load**2 / self.usual[lines]
+        block.U[k][:, gateway] = busbar[:, lines]
+        block.P[k][:, gateway] = load + lost
+        block.Q[k][:, gateway] = passive[:, lines] + 0.3 * lost
 
     def _fill_extras(self, block: Block, stress: Values, line: Codes) -> None:
         """Fills what is measured beside voltage, current and power."""
         rows = self.polyphase
-        power = block.P[..., rows] - 1j * block.Q[..., rows]
+        active = block.P[..., rows]
+        reactive = block.Q[..., rows]
+        power = active - 1j * reactive
         amps = power / block.U[..., rows]  # kA, each beside its own voltage
+        vector_sum = np.einsum("ksr,k->sr", amps, PHASE_ROTATIONS)
         block.neutral[:] = block.I[0]
-        block.neutral[:, rows] = 1000 * np.abs(
-            np.einsum("ksr,k->sr", amps, PHASE_ROTATIONS)
-        )
-        block.terminal[:, rows] = block.P[..., rows].sum(axis=0) * self.terminal[rows]
+        block.neutral[:, rows] = 1000 * np.abs(vector_sum)
+        total = active.sum(axis=0)
+        block.terminal[:, rows] = total * self.terminal[rows]
 
         distortion = (
             self.distortion
@@ -223,20 +266,23 @@ class Physics:
             + self.wave_rng.normal(0, 0.1, stress.shape)
         )
         block.thd[0] = distortion[:, line]
+        first_line = 3 * self.grid.area[rows]
         for k in range(3):
-            block.thd[k][:, rows] = distortion[:, self.grid.area[rows] * 3 + k]
+            block.thd[k][:, rows] = distortion[:, first_line + k]
 
     def _frequency(self) -> NDArray[np.float64]:
         """The town's frequency in each slot of a block."""
         hertz = np.empty(BLOCK_SLOTS)
         for k in range(BLOCK_SLOTS):
-            self.hertz = hertz[k] = 0.8 * self.hertz + self.wave_rng.normal(0, 0.012)
+            drawn = self.wave_rng.normal(0, 0.012)
+            self.hertz = hertz[k] = 0.8 * self.hertz + drawn
         return 50 + hertz
 
     def read(self, block: Block) -> Readings:
         """The readings that arrive of the block; the registers move on."""
         power = block.P[0].copy()
-        power[:, self.polyphase] = block.P[:, :, self.polyphase].sum(axis=0)
+        by_phase = block.P[:, :, self.polyphase]
+        power[:, self.polyphase] = by_phase.sum(axis=0)
         kwh = np.maximum(power, 0) * SLOT_HOURS * block.counts
         register = block.register + np.cumsum(kwh, axis=0, dtype=np.float64)
         self.register = register[-1].copy()
@@ -247,7 +293,9 @@ class Physics:
         rows = self._arrived_rows(block)
         slot, row = np.divmod(rows, len(self.grid))
         at = block.start + SLOT_SECONDS * (slot + 1)
-        air = self.air[(at - self.start) // SLOT_SECONDS - 1].round(1)
+        town_slots = (at - self.start) // SLOT_SECONDS - 1
+        air = self.air[town_slots].round(1)
+        hertz = self._frequency()[slot] + block.hertz[row]
 
         return Readings.build(
             self.grid.names,
@@ -267,7 +315,7 @@ class Physics:
             thd=_shown(block.thd, rows, 2),
             terminal_p=_shown(block.terminal, rows, 4),
             flags=block.flags[row].astype(np.float32),
-            frequency=np.round(self._frequency()[slot] + block.hertz[row], 2),
+            frequency=np.round(hertz, 2),
             temperature=np.where(self.grid.gateway[row], air, np.nan),
             **{name: values.reshape(-1)[rows] for name, values in further.items()},
             received=at + self.delay[row],
@@ -278,9 +326,12 @@ class Physics:
         self, block: Block, power: Values, exported: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Fills the export registers by slot and row; they move on."""
-        sun = np.flatnonzero((block.pv_kw > 0) | (self.exported > 0))
-        kwh = np.maximum(-power[:, sun], 0) * SLOT_HOURS
-        exported[:, sun] = np.cumsum(kwh, axis=0) + self.exported[sun]
+        feeds_in = (block.pv_kw > 0) | (self.exported > 0)
+        sun = np.flatnonzero(feeds_in)
+        fed_in = np.maximum(-power[:, sun], 0)
+        kwh = fed_in * SLOT_HOURS
+        more = np.cumsum(kwh, axis=0)
+        exported[:, sun] = more + self.exported[sun]
         self.exported = exported[-1].copy()
         return exported
 
@@ -309,7 +360,8 @@ class Physics:
             * np.exp(-(self.sway**2) / 2)
         )
         weekend = (day % 7 >= 5) * DAY_SLOTS
-        cells = self.shape_of + weekend + (slots - grid.shift) % DAY_SLOTS
+        own_slots = (slots - grid.shift) % DAY_SLOTS
+        cells = self.shape_of + weekend + own_slots
         shape = grid.shapes.reshape(-1)[cells]
 
         # in place: these are the block's largest arrays
@@ -321,14 +373,19 @@ class Physics:
 
     def _sums(self, block: Block, load: Values) -> NDArray[np.float64]:
         """Sums by slot and line: three lines an area, one a phase."""
-        grid, one, three = self.grid, self.single_phase, self.three_phase
-        keys: list[Codes] = [block.fed[one] * 3 + block.phase[one]]
+        grid = self.grid
+        one = self.single_phase
+        three = self.three_phase
+        first_line = 3 * block.fed[one]
+        keys: list[Codes] = [first_line + block.phase[one]]
         loads = [load[:, one]]
         for k in range(3):
-            keys.append(grid.area[three] * 3 + k)
-            loads.append(load[:, three] * block.share[k, three])
+            share = block.share[k, three]
+            keys.append(3 * grid.area[three] + k)
+            loads.append(load[:, three] * share)
 
-        line_of, lines = np.concatenate(keys), 3 * len(grid.areas)
+        line_of = np.concatenate(keys)
+        lines = 3 * len(grid.areas)
         by_slot = np.concatenate(loads, axis=1)
         return np.array([np.bincount(line_of, slot, lines) for slot in by_slot])
 
@@ -337,13 +394,20 @@ class Physics:
         drawn = self.rng.normal(0, 0.35, (BLOCK_SLOTS, len(self.voltage)))
         swayed = drawn.astype(np.float32)
         for k in range(BLOCK_SLOTS):
-            self.voltage = swayed[k] = swayed[k] + np.float32(0.95) * self.voltage
+            lasting = np.float32(0.95) * self.voltage
+            self.voltage = swayed[k] = swayed[k] + lasting
         return swayed
+
+
+def _amps(kva: Values, volts: Values) -> Values:
+    """The current of a power at a voltage."""
+    return kva * np.float32(1000) / volts
 
 
 def _shown(values: Values, rows: NDArray[np.intp], decimals: int) -> Values:
     """The rows as a meter shows them."""
-    flat = values.reshape(*values.shape[:-2], -1)
+    lead = values.shape[:-2]
+    flat = values.reshape(*lead, -1)
     out: Values = np.take(flat, rows, axis=-1)
     out *= np.float32(10**decimals)
     np.rint(out, out=out)

@@ -62,7 +62,8 @@ class Plan:
         self.rng = np.random.default_rng([seed, 2])
         self.used = np.array(grid.gateway)
         self._start = start
-        self._order = [int(k) for k in self.rng.permutation(len(grid.areas))]
+        shuffled = self.rng.permutation(len(grid.areas))
+        self._order = [int(k) for k in shuffled]
         self._moment = 0.0
 
     def ordinary(self) -> Iterator[Happening]:
@@ -135,7 +136,8 @@ class Plan:
         free = eligible(self.grid) & ~self.used
         for _ in self._order:
             self._order.append(self._order.pop(0))
-            rows = np.flatnonzero(free & (self.grid.area == self._order[-1]))
+            in_area = self.grid.area == self._order[-1]
+            rows = np.flatnonzero(free & in_area)
             if len(rows):
                 row = int(self.rng.choice(rows))
                 self.used[row] = True
@@ -145,8 +147,10 @@ class Plan:
     def when(self, needs: float, earliest: float = 1.0) -> int:
         """An hour after the earliest day, so many days before the end; the hours spread evenly."""
         self._moment = (self._moment + 0.618) % 1
-        span = max(0, self.days - needs - earliest - 0.3)
-        hours = int((earliest + self._moment * span) * 24)
+        free_days = self.days - needs - earliest - 0.3
+        span = max(0, free_days)
+        day = earliest + self._moment * span
+        hours = int(day * 24)
         return self._start + hours * HOUR_SECONDS
 
     def _notice(self, at: int, row: int, event: Event) -> Notice:
@@ -159,7 +163,8 @@ class Plan:
         end = self.end
         if fault.lasts:
             end = min(end, at + round(fault.lasts * DAY_SECONDS))
-        area, meter = self.grid.areas[self.grid.area[row]], self.grid.names[row]
+        area = self.grid.areas[self.grid.area[row]]
+        meter = self.grid.names[row]
 
         rules = (fault.kind,) if fault.rules is None else fault.rules
         planted = Planted(
@@ -207,5 +212,6 @@ class Plan:
         used = grid.expected_kw(homes)
         others = grid.expected_kw(grid.area == area) - used
         evening = int(np.argmax(used))
-        allowed = peak * grid.rating[area] * 0.95 - others[evening]
+        highest_kw = peak * grid.rating[area] * 0.95
+        allowed = highest_kw - others[evening]
         return homes, float(allowed / used[evening])

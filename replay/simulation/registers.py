@@ -36,10 +36,13 @@ class FurtherRegisters:
 
     def read(self, block: Block, kwh: Values) -> dict[str, NDArray[Any]]:
         """The columns of a block; the registers move on."""
-        rows, slots = self._rows, np.arange(BLOCK_SLOTS)
-        hours = ((block.start - START_TIME) // SLOT_SECONDS + slots) % DAY_SLOTS // 4
+        rows = self._rows
+        slots = np.arange(BLOCK_SLOTS)
+        slots += (block.start - START_TIME) // SLOT_SECONDS
+        hours = slots % DAY_SLOTS // 4
         days = day_of(np.array([block.start + SLOT_SECONDS]), TOWN_ZONE)
-        month = int(month_of(days)[0][0])
+        months, _ = month_of(days)
+        month = int(months[0])
         if month != self._month:
             self._demand = np.zeros(len(rows))
             self._month = month
@@ -48,10 +51,12 @@ class FurtherRegisters:
         moved = kwh[:, rows] * block.by_tariff[rows]
         counting = REGISTER_OF_HOUR[hours] == np.arange(3)[:, None]
         moved = np.where(counting[..., None], moved, 0)
-        by_tariff = self._by_tariff[:, None] + np.cumsum(moved, axis=1)
+        total_moved = np.cumsum(moved, axis=1)
+        by_tariff = self._by_tariff[:, None] + total_moved
         self._by_tariff = by_tariff[:, -1]
 
-        powers = np.concatenate([self._demand[None], kwh[:, rows] / SLOT_HOURS])
+        power = kwh[:, rows] / SLOT_HOURS
+        powers = np.concatenate([self._demand[None], power])
         demand = np.maximum.accumulate(powers, axis=0)[1:]
         self._demand = demand[-1]
 

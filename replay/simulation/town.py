@@ -73,7 +73,8 @@ class Town:
         self.planted: list[Planted] = [fault for fault in planted if fault.rules]
         self.decoys: list[Planted] = [fault for fault in planted if not fault.rules]
 
-        self.rows = round(len(self.grid) * days * DAY_SLOTS * (1 - LOST_SHARE))
+        slots = len(self.grid) * days * DAY_SLOTS
+        self.rows = round(slots * (1 - LOST_SHARE))
         self.name = f"{'' if faults else 'quiet-'}town:{meters}x{days}:{seed}"
 
     @cached_property
@@ -142,7 +143,8 @@ class Town:
             notice for happening in self.happenings for notice in happening.notices
         ]
         notices.sort(key=lambda notice: notice.at)
-        names, areas = ("", *self.grid.names), self.grid.areas
+        names = ("", *self.grid.names)
+        areas = self.grid.areas
         subjects = {name: k for k, name in enumerate(names)}
 
         return DeviceEvents.build(

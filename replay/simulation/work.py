@@ -50,7 +50,8 @@ class TownWork:
 
         for item in range(self.routes * -(-days // MONTH_DAYS)):
             first = item // self.routes * MONTH_DAYS
-            day = first + int(rng.integers(0, min(days - first, MONTH_DAYS)))
+            days_left = min(days - first, MONTH_DAYS)
+            day = first + int(rng.integers(0, days_left))
             at = start + day * DAY_SECONDS + 8 * HOUR_SECONDS
             self.steps[item] = self._stages_of(item, at)
 
@@ -59,7 +60,8 @@ class TownWork:
         steps = []
         for stage, (_, hours) in enumerate(STAGE_HOURS):
             steps.append(StageRow(at, item, stage, StageProgress.STARTED))
-            share = min(0.72, 0.35 * np.exp(0.4 * self.rng.standard_normal()))
+            drawn = np.exp(0.4 * self.rng.standard_normal())
+            share = min(0.72, 0.35 * drawn)
             at += int(hours * HOUR_SECONDS * share)
             steps.append(StageRow(at, item, stage, StageProgress.FINISHED))
             at += int(self.rng.integers(60, 1800))
@@ -128,7 +130,8 @@ class TownWork:
         if not runs:
             return
 
-        densest = min(runs, key=lambda run: run[-1][0] - run[0][0])
+        spans = [run[-1][0] - run[0][0] for run in runs]
+        densest = runs[spans.index(min(spans))]
         for _, item in densest:
             self.steps[item] = self.steps[item][: 2 * stage + 1]
         yield Planted(
@@ -175,7 +178,8 @@ class TownWork:
     def _name(self, item: int) -> str:
         month, route = divmod(item, self.routes)
         area = self.grid.areas[route // AREA_ROUTES]
-        return f"{area}-{route % AREA_ROUTES + 1}-2026-{3 + month:02}"
+        number = route % AREA_ROUTES + 1
+        return f"{area}-{number}-2026-{3 + month:02}"
 
     def _section(self, item: int) -> str:
         return self.grid.sections[item % self.routes // AREA_ROUTES]
