@@ -44,7 +44,8 @@ def midnights(zone: str) -> Times:
 
 def _dates() -> list[date]:
     """The days that begin at `midnights`."""
-    return [FIRST_DATE + timedelta(n) for n in range((LAST_DATE - FIRST_DATE).days)]
+    count = (LAST_DATE - FIRST_DATE).days
+    return [FIRST_DATE + timedelta(n) for n in range(count)]
 
 
 def day_of(at: Times, zone: str) -> Times:
@@ -85,9 +86,11 @@ def _worked_seconds(zone: str) -> Times:
     if zone in CHINA_ZONES:
         off = _days_off()[: len(lengths)]
     else:
-        weekday = (np.arange(len(lengths)) + FIRST_DATE.weekday()) % 7
+        numbers = np.arange(len(lengths)) + FIRST_DATE.weekday()
+        weekday = numbers % 7
         off = weekday > 4
-    return np.concatenate([[0], np.cumsum(lengths * ~off)])
+    worked = np.cumsum(lengths * ~off)
+    return np.concatenate([[0], worked])
 
 
 def worked_after(at: int, seconds: float, zone: str) -> int:
@@ -105,7 +108,8 @@ def worked_after(at: int, seconds: float, zone: str) -> int:
     worked = int(work[day]) + min(since_midnight, workday)
     target = worked + round(seconds)
     last = int(np.searchsorted(work, target, side="left")) - 1
-    return int(nights[last]) + target - int(work[last])
+    rest = target - int(work[last])
+    return int(nights[last]) + rest
 
 
 def midnight(day: date, zone: str) -> int:
@@ -152,7 +156,8 @@ def from_day_of_month(at: int, day: int, zone: str) -> int:
 
 def new_year(at: int, zone: str) -> date:
     """The first day of the local year after that of a moment."""
-    return date(datetime.fromtimestamp(at, ZoneInfo(zone)).year + 1, 1, 1)
+    local = datetime.fromtimestamp(at, ZoneInfo(zone))
+    return date(local.year + 1, 1, 1)
 
 
 @cache

@@ -251,7 +251,8 @@ class Registry:
         # A record ends with the next one of its meter, or with the membership.
         until = records["member_until"] + 1
         followed = np.flatnonzero(meters[1:] == meters[:-1])
-        until[followed] = np.minimum(until[followed], since[followed + 1])
+        next_since = since[followed + 1]
+        until[followed] = np.minimum(until[followed], next_since)
 
         users = (records["is_gateway"] == 0) & (until > since)
         leaving = users & np.isfinite(until)
@@ -280,7 +281,8 @@ def _running_counts(arrivals: Times, departures: Times) -> Versions:
     so_far = np.cumsum(changes[order])
 
     # Of several changes at one time, the last counts.
-    ends = np.flatnonzero(np.append(keys[1:], -1) != keys)
+    following = np.append(keys[1:], -1)
+    ends = np.flatnonzero(following != keys)
     keys = keys[ends]
     so_far = so_far[ends]
 

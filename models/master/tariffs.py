@@ -62,7 +62,8 @@ def _energy_fee(tariff: Tariff, used: BilledUse) -> float:
     )
     priced = [(kwh, price) for kwh, price in hours if price is not None]
     flat = used.kwh - sum(kwh for kwh, _ in priced)
-    return flat * tariff.flat + sum(kwh * price for kwh, price in priced)
+    beside_flat = sum(kwh * price for kwh, price in priced)
+    return flat * tariff.flat + beside_flat
 
 
 def _tier_fee(tariff: Tariff, used: BilledUse) -> float:

@@ -321,8 +321,10 @@ def _slopes(sums: Array) -> tuple[Column, Column]:
 def _squares_left(sums: Array, dip: Column, network: Column) -> tuple[Column, Column]:
     """Squares of own departures left by load and others, and left by others alone."""
     xx, xm, mm, xy, my, yy, _ = sums
-    whole = yy - 2 * network * my + network**2 * mm
+    by_network = network**2 * mm
+    whole = yy - 2 * network * my + by_network
     whole = np.maximum(whole, 0)
     with_load = xy - network * xm  # products of load and what others leave
-    rest = whole + dip**2 * xx - 2 * dip * with_load
+    by_dip = dip**2 * xx
+    rest = whole + by_dip - 2 * dip * with_load
     return np.maximum(rest, 0), whole

@@ -122,7 +122,8 @@ class Index(Owner):
             for begin, end in pairwise([*begins, count]):
                 code = area[begin]
                 if code >= 0:
-                    slot[begin:end] = self._slots_of(areas[code], names[begin:end])
+                    own_names = names[begin:end]
+                    slot[begin:end] = self._slots_of(areas[code], own_names)
         return _Dictionary(names, areas, slot, area)
 
     def _slots_of(self, area: str, names: Names) -> Codes:

@@ -172,7 +172,8 @@ def _type_text(kind: Any) -> str:
     hints = get_type_hints(kind) if is_record else {}
     if not hints:
         return getattr(kind, "__name__", repr(kind))
-    fields = ", ".join(f"{name}: {_type_text(hint)}" for name, hint in hints.items())
+    texts = [f"{name}: {_type_text(hint)}" for name, hint in hints.items()]
+    fields = ", ".join(texts)
     return f"{kind.__name__}({fields})"
 
 

@@ -68,7 +68,8 @@ def unpacked(data: bytes) -> dict[str, Array]:
 def packed_days(members: Columns, areas: Columns, sizes: Codes) -> list[bytes]:
     """The day of each area, from the columns of all their members and of the areas."""
     plan = msgspec.msgpack.encode([_plan_of(members), _plan_of(areas)])
-    head = bytes([DAY_MARK]) + len(plan).to_bytes(2, "little") + plan
+    length = len(plan).to_bytes(2, "little")
+    head = bytes([DAY_MARK]) + length + plan
     rows = _planes(members)
     sums = np.ascontiguousarray(_planes(areas).T)
 
@@ -77,7 +78,8 @@ def packed_days(members: Columns, areas: Columns, sizes: Codes) -> list[bytes]:
     for size, area in zip(sizes.tolist(), sums, strict=True):
         start = end
         end = end + size
-        body = head + area.tobytes() + rows[:, start:end].tobytes()
+        own_rows = rows[:, start:end]
+        body = head + area.tobytes() + own_rows.tobytes()
         days.append(bytes(zstd.compress(body, level=1)))
     return days
 
@@ -149,7 +151,9 @@ def _lone_columns(tree: bytes, members: Columns) -> Plan:
     lengths = set()
     for older_name, (kind, shape, places, column) in found.items():
         name = _name_of(older_name)
-        decimal = places is None or (kind == "<f4" and places.shape == shape[-1:])
+        decimal = places is None
+        if places is not None and kind == "<f4":
+            decimal = places.shape == shape[-1:]
         byte_shape = (np.dtype(kind).itemsize, prod(shape))
         whole = column.dtype == np.uint8 and column.shape == byte_shape
         if not (decimal and whole):
@@ -182,7 +186,8 @@ def _unpacked_together(
     width = sum(map(_bytes_of, member_plan))
     least = sum(map(_bytes_of, area_plan))
     days = [np.frombuffer(body, np.uint8) for body in bodies]
-    sizes = np.array([(len(day) - least) // width for day in days], np.int64)
+    lengths = np.array([len(day) for day in days], np.int64)
+    sizes = (lengths - least) // width
 
     # Days of one size unpack at once.
     if len(set(sizes.tolist())) == 1:
@@ -205,7 +210,8 @@ def _unpacked_alone(tree: bytes, members: Columns, areas: Columns) -> Unpacked:
     arrays = _arrays_of(tree)
     rows = {name: array for name, array in arrays.items() if name in members}
     sums = {name: array[..., None] for name, array in arrays.items() if name in areas}
-    size = max((array.shape[-1] for array in rows.values()), default=0)
+    lengths = [array.shape[-1] for array in rows.values()]
+    size = max(lengths, default=0)
     return Unpacked(rows, sums, np.array([size]))
 
 
@@ -297,7 +303,9 @@ def _to_integers(array: Array) -> tuple[Array, Array]:
         whole = np.rint(array * scale)
         in_range = (whole > NAN_INTEGER) & (whole < 2**24)
         exact = in_range & (whole / scale == array) | missing
-        all_exact = exact.reshape(-1, array.shape[-1]).all(axis=0)
+        by_column = exact.reshape(-1, array.shape[-1])
+        all_exact = by_column.all(axis=0)
+
         fits = all_exact & (places == 0)
         numbers = np.where(missing, NAN_INTEGER, whole)
         integers[..., fits] = numbers[..., fits]

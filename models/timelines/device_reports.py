@@ -282,7 +282,8 @@ class Reports(Timelines):
         reported = self._column("area")
         sealed = np.flatnonzero(np.isin(reported, areas))
         now = watermarks[reported[sealed]]
-        finals = dict(zip(sealed.tolist(), map(_final_of, now.tolist()), strict=True))
+        states = map(_final_of, now.tolist())
+        finals = dict(zip(sealed.tolist(), states, strict=True))
         found: list[FoundRow] = []
         for slot, final in finals.items():
             before = self.cells["final"][slot]
