@@ -44,7 +44,7 @@ class StepCost:
         cost = np.zeros(len(batch))  # at the row that causes it
         first, days = self._closing(batch.at, areas)
         cost[first] = days
-        unpacking, members = self._open_days.unpacking_rows(areas, batch.at)
+        unpacking, members = self._open_days.places.unpacking_rows(areas, batch.at)
         cost[unpacking] += members / UNPACKED_MEMBERS
 
         costly = np.flatnonzero(cost)

@@ -111,7 +111,7 @@ class DueWindows:
             ]
         )
 
-    def due(self, watermarks: dict[int, int], until: int) -> Iterator[DueWindow]:
+    def due(self, watermarks: dict[int, int], until: int = 0) -> Iterator[DueWindow]:
         """The windows due as areas reach `watermarks`: intervals, days, amendments, seals.
 
         Days that would be skipped as the watermarks go on to `until` are skipped now.
