@@ -16,6 +16,7 @@ from replay.simulation.network import (
     Values,
 )
 from replay.simulation.registers import FurtherRegisters, floored
+from replay.simulation.weather import Weather
 from schemas.columns import Codes, Mask, Readings
 
 LOST_SHARE = 0.005  # of the readings
@@ -26,9 +27,6 @@ LOAD_SPREAD = np.array([0.55, 0.2, 0.1], np.float32)
 # share of a customer's deviation that lasts from a slot to the next
 LOAD_PERSISTENCE = np.float32(0.7)
 TERMINAL_ERROR = 0.003  # spread of the terminals' errors of ratio
-MEAN_AIR = 8.0  # deg C, a usual day's mean
-COLD_DROP = 3.0  # deg C less on a cold day
-DAILY_SWING = 4.0  # deg C more in the afternoon
 # of the phases' voltages
 PHASE_ANGLES = 2 * np.pi * np.arange(3) / 3
 PHASE_ROTATIONS = np.exp(-1j * PHASE_ANGLES).astype(np.complex64)
@@ -83,23 +81,7 @@ class Physics:
         self.terminal = terminal.astype(np.float32)
         self.hertz = 0.0  # Hz off 50
 
-        self._draw_weather(days)
-
-    def _draw_weather(self, days: int) -> None:
-        """Draws how cold and how clear each day is."""
-        cold = np.clip(self.rng.standard_normal(days), -1.5, 1.5)
-        more_load = np.outer(cold, (0.1, 0.05, 0.0))
-        self.weather = 1 + more_load.astype(np.float32)
-
-        # the air is coldest at two in the morning
-        coldest = DAY_SLOTS // 12
-        slots = np.arange(DAY_SLOTS) - coldest
-        hours = 2 * np.pi * slots / DAY_SLOTS
-        swing = -DAILY_SWING * np.cos(hours)
-        mean = MEAN_AIR - COLD_DROP * cold
-        self.air = (mean[:, None] + swing).reshape(-1)
-        clear = self.rng.uniform(0.25, 1, days)
-        self.clear = clear.astype(np.float32)
+        self.weather = Weather(days, rng)
 
     def block(self, start: int) -> Block:
         """The next block as it would be if nothing happened."""
@@ -155,7 +137,7 @@ class Physics:
         slots = slot + np.arange(BLOCK_SLOTS)
         load = self._load(block, day, slots[:, None])
         reactive = load * block.tan
-        apparent = self._shine(block, load, reactive, self._light(day, slots))
+        apparent = self._shine(block, load, reactive, self.weather.light(day, slots))
 
         active = self._sums(block, load)
         passive = self._sums(block, reactive)
@@ -185,12 +167,6 @@ class Physics:
         for column in (block.I, block.P, block.Q):
             column[:, :, self.polyphase] /= grid.ratio[self.polyphase]
         self._fill_extras(block, stress, line)
-
-    def _light(self, day: int, slots: Codes) -> Values:
-        """The share of a roof's power that the sun brings in each slot of a day."""
-        height = np.clip((slots - 26) / 44, 0, 1)
-        light = np.sin(np.pi * height).astype(np.float32)
-        return np.asarray(light * self.clear[day])
 
     def _shine(
         self, block: Block, load: Values, reactive: Values, light: Values
@@ -294,7 +270,7 @@ class Physics:
         slot, row = np.divmod(rows, len(self.grid))
         at = block.start + SLOT_SECONDS * (slot + 1)
         town_slots = (at - self.start) // SLOT_SECONDS - 1
-        air = self.air[town_slots].round(1)
+        air = self.weather.air[town_slots].round(1)
         hertz = self._frequency()[slot] + block.hertz[row]
 
         return Readings.build(
@@ -356,7 +332,7 @@ class Physics:
         usual = (
             grid.mean_kw
             * block.scale
-            * self.weather[day][grid.segment]
+            * self.weather.load_times[day][grid.segment]
             * np.exp(-(self.sway**2) / 2)
         )
         weekend = (day % 7 >= 5) * DAY_SLOTS
