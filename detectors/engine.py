@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
 from detectors.area_times import AreaTimes
 from detectors.device_watch import DeviceWatch
 from detectors.engine_state import EngineState
@@ -20,10 +18,10 @@ from detectors.pipelines import (
     new_indexes,
     new_timelines,
 )
-from detectors.publication import PublicationOf, in_shadow, publication_by
+from detectors.publication import PublicationOf, publication_by
 from detectors.reading_watch import ReadingWatch
 from detectors.reorder.buffer import ReorderBuffer
-from detectors.rule import ALL_RULES, Rule, judged_rules
+from detectors.rule import ALL_RULES, Rule, fleet_model_of, judged_rules
 from detectors.snapshots import (
     Capture,
     capture_owners,
@@ -42,13 +40,9 @@ from models.meters.use_class import Fleet
 from schemas.alert import Alert
 from schemas.columns import Batch, Codes, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area
-from schemas.units import DAY_SECONDS, HOUR_SECONDS
-from schemas.use_class import UseClassModel
+from schemas.units import DAY_SECONDS
 
 GRACE_SECONDS = 3 * DAY_SECONDS
-QUIET_DELAY = (
-    2 * HOUR_SECONDS
-)  # s by which a silent area's watermark stays behind wall time
 
 Step = Callable[[Any, Codes], list[Alert]]  # rows and their areas
 
@@ -81,7 +75,7 @@ class Engine:
             self.indexes, self.registry, self.settings, self.areas.holes
         )
         self._peers = Peers()
-        self._fleet = Fleet(model_of(self.rules))
+        self._fleet = Fleet(fleet_model_of(self.rules))
 
         # what judges, and what becomes of rows and alerts
         pipelines = all_pipelines(
@@ -95,7 +89,7 @@ class Engine:
             self.registry,
             interval,
         )
-        self._cost = StepCost(self.registry, self.open_days, self.reorder, self.areas)
+        self.cost = StepCost(self.registry, self.open_days, self.reorder, self.areas)
         self._outcomes = RowOutcomes()
         self._publication = publication_of(
             self.rules, self.registry.section, has_brakes
@@ -159,13 +153,10 @@ class Engine:
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by `rules` from now on. Withdraws the episodes of rules that were removed or changed."""
         self.rules = judged_rules(rules)
-        self._fleet.adopt(model_of(self.rules))
+        self._fleet.adopt(fleet_model_of(self.rules))
         dropped = self.judges.adopt(self.rules)
         self.reorder.adopt()
-
-        alerts = self._publication.withdraw(dropped)
-        self.policy.shadow = in_shadow(self.rules)
-        return alerts
+        return self._publication.adopt(self.rules, dropped)
 
     def enroll(self, areas: Iterable[Area]) -> None:
         """Replace the master data of `areas`. Episodes of meters that left end; if one comes back, it begins anew."""
@@ -201,12 +192,6 @@ class Engine:
             return step(batch, areas)
         raise TypeError(f"no topic carries {batch.kind}")
 
-    def rows_within_cost(self, batch: Batch) -> int:
-        """How many of a batch's first rows may be judged at once."""
-        if not isinstance(batch, Readings) or not len(batch):
-            return len(batch)
-        return self._cost.affordable_rows(batch, self.areas.slots(batch))
-
     def tick(self, now: int) -> list[Alert]:
         """Let time pass where no row arrives: silent areas' windows close, deadlines fall due."""
         return [alert for alerts in self.ticks(now) for alert in alerts]
@@ -219,13 +204,12 @@ class Engine:
 
     def portion(self, now: int) -> int:
         """How far time may pass towards `now` with at most a portion of days and timelines falling due."""
-        then = self.open_days.portion(now - QUIET_DELAY) + QUIET_DELAY
-        return self._timeline_judges.portion(then)
+        return self._timeline_judges.portion(self._readings.portion(now))
 
     def pass_time(self, then: int, now: int) -> list[Alert]:
         """Let time pass as far as `then`, on its way to `now`."""
-        alerts = self._readings.pass_time(then - QUIET_DELAY, now - QUIET_DELAY)
-        self.areas.watermarks = np.maximum(self.areas.watermarks, then)
+        alerts = self._readings.pass_time(then, now)
+        self.areas.advance(then)
         return self._step_end.publish(alerts)
 
     def reconcile(
@@ -281,8 +265,3 @@ class Engine:
             afresh = restored.state.load(saved, self.registry.areas.values())
         vars(self).update(vars(restored))
         return afresh
-
-
-def model_of(rules: Iterable[Rule]) -> UseClassModel | None:
-    """The fleet model of the first rule that has a model, if any."""
-    return next((rule.model for rule in rules if rule.model), None)

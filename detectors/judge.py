@@ -245,20 +245,19 @@ class Judge:
                 float(score[phase] if score.ndim else score),
                 change.week_s,
             )
+            known: dict[str, float] = {}
+            if self._subject_evidence:
+                known = self._subject_evidence(slot, int(at[row]))
             alert = raised_alert(
                 rule,
                 self.index.pairs[slot],
                 trouble,
                 columns,
-                self._known_of(slot, int(at[row])),
+                known,
                 episodes.open.get(slot),
             )
             episodes.open[slot] = alert
             yield alert
-
-    def _known_of(self, slot: int, at: int) -> dict[str, float]:
-        """What is known of a subject beside its rows."""
-        return self._subject_evidence(slot, at) if self._subject_evidence else {}
 
     def read(self, slots: Codes) -> SubjectState:
         """The whole state of `slots`."""

@@ -27,12 +27,25 @@ from models.meters.peers import Peers, PeerScore
 from models.meters.phases import Coupling, Phases
 from models.meters.power import Accounts, MonthlyFactor
 from models.meters.prepaid import Balances
-from models.meters.readings import Elapsed, Standstill
+from models.meters.readings import (
+    Elapsed,
+    PhaseCurrents,
+    PhasePowers,
+    PhaseVoltages,
+    PowerFactor,
+    Standstill,
+)
 from models.meters.routine import Routine
 from models.meters.shape import Shape
 from models.meters.suspects import Suspects
 from models.meters.use_class import Fleet, UseClass
-from models.meters.wiring import NeutralMismatch, PhaseLoad
+from models.meters.wiring import (
+    CurrentLag,
+    NeutralMismatch,
+    PhaseLoad,
+    StatusFlags,
+    WholePower,
+)
 from models.state.index import Index
 from models.state.lost_rows import Holes
 from models.state.owners import Owner, within
@@ -268,7 +281,18 @@ def all_pipelines(
     meters, areas = indexes.meters, indexes.areas
 
     def of_readings(_: bool) -> list[Feature]:
-        return [Standstill(), PhaseLoad(), NeutralMismatch()]
+        return [
+            PhaseVoltages(),
+            PhaseCurrents(),
+            PhasePowers(),
+            PowerFactor(),
+            StatusFlags(),
+            WholePower(),
+            CurrentLag(),
+            Standstill(),
+            PhaseLoad(),
+            NeutralMismatch(),
+        ]
 
     def of_days(is_final: bool) -> list[Feature]:
         return _day_features(settings, PeerScore(peers, meters, is_final), fleet)

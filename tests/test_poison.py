@@ -31,7 +31,7 @@ from schemas.topics import (
     WORKFLOW_TOPIC,
 )
 from schemas.wire import FRAME_CONTENT_TYPE, Encoded, Reason, encode, encode_area
-from schemas.wire.decoding import LARGEST_VALUE_BYTES
+from schemas.wire.shapes import LARGEST_VALUE_BYTES
 from streams.kafka import checkpoints
 from streams.kafka.broker import Broker
 from streams.kafka.checkpoints import WrittenCheckpoint

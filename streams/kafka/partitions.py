@@ -266,7 +266,7 @@ class Partition:
         batch = in_hand.batch
         if first > 0 or rows < len(batch):
             batch = batch.select(slice(first, first + rows))
-        affordable = self.engine.rows_within_cost(batch)
+        affordable = self.engine.cost.affordable_rows(batch)
         if affordable < len(batch):
             batch = batch.select(slice(0, affordable))
         accepted = batch
