@@ -22,6 +22,7 @@ from detectors.publication import PublicationOf, publication_by
 from detectors.reading_watch import ReadingWatch
 from detectors.reorder.buffer import ReorderBuffer
 from detectors.rule import ALL_RULES, Rule, fleet_model_of, judged_rules
+from detectors.section_counts import SectionCounts
 from detectors.snapshots import (
     Capture,
     capture_owners,
@@ -90,7 +91,7 @@ class Engine:
             interval,
         )
         self.cost = StepCost(self.registry, self.open_days, self.reorder, self.areas)
-        self._outcomes = RowOutcomes()
+        self._outcomes = RowOutcomes(SectionCounts(self.registry))
         self._publication = publication_of(
             self.rules, self.registry.section, has_brakes
         )
@@ -240,6 +241,11 @@ class Engine:
     def counts(self) -> Counter[tuple[str, str, str]]:
         """Rows by kind, outcome and reason."""
         return self._outcomes.counts
+
+    @property
+    def section_sums(self) -> dict[tuple[str, str], float]:
+        """What has passed, by measure and section, since the engine was made."""
+        return self._outcomes.sections.sums
 
     @property
     def alert_counts(self) -> Counter[tuple[str, int, str, str]]:

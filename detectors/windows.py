@@ -123,6 +123,7 @@ class WindowJudges:
             return []
         alerts = self._area_days.close(*self._area_day_rows(days))
         balance = self._area_days.live.feature_columns
+        self._outcomes.sections.note_days(days, balance)
         alerts += self._days.close(*self._day_rows(days, balance))
         alerts += self._master_records.judge(*self._record_rows(days))
         return sorted(alerts, key=attrgetter("at"))

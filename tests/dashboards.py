@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import yaml
@@ -110,25 +111,35 @@ def _panels(rows: list[dict[str, Any]], column: int) -> Iterator[dict[str, Any]]
 
 def _panel(panel: dict[str, Any], column: int) -> dict[str, Any]:
     """A panel without its place."""
-    is_momentary = panel["kind"] in ("stat", "table")
-    target = {
-        "refId": "A",
-        "datasource": DATA_SOURCE,
-        "expr": panel["expr"],
-        "legendFormat": panel.get("legend", "__auto"),
-        "instant": is_momentary,
-        "range": not is_momentary,
-        "format": "table" if panel["kind"] == "table" else "time_series",
-    }
     return {
         "type": PANEL_TYPES[panel["kind"]],
         "title": panel["title"][column],
         "datasource": DATA_SOURCE,
-        "targets": [target],
+        "targets": list(_targets(panel)),
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
         "options": _options(panel["kind"]),
         "transformations": _transformations(panel["kind"]),
     }
+
+
+def queries(panel: dict[str, Any]) -> list[dict[str, str]]:
+    """The expressions of a panel, each with its legend."""
+    return [panel, *panel.get("more", [])]
+
+
+def _targets(panel: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The expressions of a panel as Grafana asks them."""
+    is_momentary = panel["kind"] in ("stat", "table")
+    for letter, query in zip(ascii_uppercase, queries(panel), strict=False):
+        yield {
+            "refId": letter,
+            "datasource": DATA_SOURCE,
+            "expr": query["expr"],
+            "legendFormat": query.get("legend", "__auto"),
+            "instant": is_momentary,
+            "range": not is_momentary,
+            "format": "table" if panel["kind"] == "table" else "time_series",
+        }
 
 
 def _defaults(panel: dict[str, Any]) -> dict[str, Any]:

@@ -17,18 +17,21 @@ import msgspec
 import pytest
 import yaml
 
+from replay.sources import open_sources
 from schemas.inspection import Inspection
 from schemas.topics import INSPECTIONS_TOPIC
 from streams.kafka.metrics import Metrics
 from streams.kafka.outbox import producer
 from streams.settings import Settings
 from tests import dashboards
+from tests.chaos import publish_areas
 from tests.prometheus import RULES_FOLDER, PrometheusServer, program, prometheus
 from tests.workers import WorkerProcess, wait
 
 PROJECT_ROOT = Path(__file__).parents[1]
 FOREIGN_METRICS = {"up", "process_start_time_seconds"}
-GRAFANA_WORDS = {"$__rate_interval": "15s", "$instance": ".*"}
+TOWN_SOURCE = "town:100x4"
+GRAFANA_WORDS = {"$__rate_interval": "15s", "$instance": ".*", "$section": ".*"}
 
 
 def expressions() -> Iterator[tuple[str, str]]:
@@ -36,7 +39,8 @@ def expressions() -> Iterator[tuple[str, str]]:
     for name, table in dashboards.tables().items():
         for row in table["rows"]:
             for panel in row["panels"]:
-                yield f"{name}: {panel['title'][0]}", panel["expr"]
+                for number, query in enumerate(dashboards.queries(panel), start=1):
+                    yield f"{name}: {panel['title'][0]}, {number}", query["expr"]
 
 
 def rules() -> list[dict[str, Any]]:
@@ -156,6 +160,12 @@ def drop_answered(server: PrometheusServer, unanswered: dict[str, str]) -> bool:
     return not unanswered
 
 
+async def publish_master_data(settings: Settings, source: str) -> None:
+    """Publishes the master data of a source."""
+    async with producer(settings) as client:
+        await publish_areas(client, settings, open_sources([source]).areas)
+
+
 async def publish_inspection(settings: Settings, rule: str) -> None:
     """Publishes that a rule was right."""
     found = Inspection(
@@ -178,12 +188,19 @@ def test_every_panel_and_variable_has_an_answer_on_a_worker_under_load(
     with WorkerProcess(environment, tmp_path / "worker.log") as worker:
         wait(worker.metrics_address)
         with prometheus(tmp_path / "prometheus", [worker.metrics_address()]) as server:
-            send = [sys.executable, "-m", "streams.cli", "send", "town:100x2"]
+            asyncio.run(publish_master_data(settings, TOWN_SOURCE))
+            wait(lambda: server.query("sum(meterwatch_section_meters) > 50"))
+            send = [sys.executable, "-m", "streams.cli", "send", TOWN_SOURCE]
             subprocess.run(
                 send, env=os.environ | environment, check=True, capture_output=True
             )
+
             unanswered = dict(expressions())
-            wait(lambda: drop_answered(server, unanswered))
+            try:
+                wait(lambda: drop_answered(server, unanswered))
+            except AssertionError as error:
+                error.add_note(f"no answer to {unanswered}")
+                raise
             for table in dashboards.tables().values():
                 for variable in dashboards.variables(table):
                     assert server.label_values(variable["query"])

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from detectors.figures import EngineFigures, figures_of
+from detectors.section_figures import section_figures_of
 from schemas.rules import digest_of
 from schemas.topics import RULES_TOPIC
 from streams.kafka.answers import answered
@@ -58,6 +59,7 @@ class LagMonitor:
         self._deleted = deleted
         # Partitions with a topic that may have been created anew since it was judged.
         self._suspects: set[int] = set()
+        self._beat = 0
         self._figures: dict[int, EngineFigures] = {}  # by partition
 
     def begun_again(self, tp: TP, due: int, begins: int) -> None:
@@ -182,6 +184,16 @@ class LagMonitor:
         self._metrics.opened(opened, ages)
         waiting = sum(partition.backlog.size for partition in held.values())
         self._metrics.waiting_bytes.set(waiting)
+        if held:
+            # One partition a beat: the cost goes with its areas.
+            self._beat += 1
+            number = sorted(held)[self._beat % len(held)]
+            self.count_sections(held[number])
+
+    def count_sections(self, partition: Partition) -> None:
+        """Brings the figures of a partition's sections up to date."""
+        figures = section_figures_of(partition.engine)
+        self._metrics.sections.note(partition.number, figures)
 
     def count(self, partition: Partition) -> None:
         """Brings the metrics up to the counts of the engine."""

@@ -23,6 +23,7 @@ from detectors.snapshots import SNAPSHOT_LAYOUT
 from schemas.inspection import VERDICT_WORDS
 from streams.kafka import labels
 from streams.kafka.partition_gauges import PartitionGauges
+from streams.kafka.section_metrics import SectionMetrics
 
 STEP_BUCKETS = (
     0.001,
@@ -208,6 +209,7 @@ class Metrics:
         self._make_gauges_of_settings()
         self._make_metrics_of_rules()
         self.partitions = PartitionGauges(self.registry)
+        self.sections = SectionMetrics(self.registry)
         self._begin()
 
     def count(self, counts: Tally[tuple[str, str, str]]) -> None:

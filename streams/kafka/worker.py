@@ -255,6 +255,8 @@ class Worker:
                 len(partition.engine.indexes.meters)
                 for partition in self.holdings.partitions.values()
             )
+            for partition in self.holdings.partitions.values():
+                self._lag.count_sections(partition)
             seconds = time.monotonic() - started
             self._metrics.take_over.observe(seconds)
             log.info(
@@ -280,6 +282,7 @@ class Worker:
                 self._lag.count(partition)
                 partition.drop()
                 self._metrics.partitions.forget(self.holdings.topics, partition.number)
+                self._metrics.sections.forget(partition.number)
             self.holdings.expect(None)
             self._judging.capacity_freed.set()
 
