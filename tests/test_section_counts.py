@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -35,9 +35,9 @@ def judged() -> tuple[Town, Engine]:
     return town, engine
 
 
-def added_up(town: Town) -> Counter[str]:
+def added_up(town: Town) -> dict[str, float]:
     """The sums of the rows of a town, one by one."""
-    sums: Counter[str] = Counter()
+    sums: defaultdict[str, float] = defaultdict(float)
     for batch in town.batches():
         for n in range(len(batch)):
             if isinstance(batch, Payments):
@@ -52,20 +52,21 @@ def added_up(town: Town) -> Counter[str]:
     return sums
 
 
-def add_payment(sums: Counter[str], batch: Payments, n: int) -> None:
+def add_payment(sums: dict[str, float], batch: Payments, n: int) -> None:
     kind, amount = batch.payment[n], float(batch.amount[n])
     if kind == Payment.BILL:
         sums["billed_yuan"] += amount
     if kind in (Payment.PAYMENT, Payment.TOPUP):
         sums["payments"] += 1
-        sums["paid_yuan" if batch.succeeded[n] else "failed_payments"] += (
-            amount if batch.succeeded[n] else 1
-        )
+        if batch.succeeded[n]:
+            sums["paid_yuan"] += amount
+        else:
+            sums["failed_payments"] += 1
 
 
 def test_sums_are_those_of_the_rows_each_once(judged):
     town, engine = judged
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for (measure, _), value in engine.section_sums.items():
         found[measure] += value
     for measure, value in added_up(town).items():
