@@ -35,6 +35,10 @@ class AreaTimes:
     def lost_spans(self, spans: Lapses) -> None:
         self.holes.spans = spans
 
+    def advance(self, until: int) -> None:
+        """Move the watermarks of all areas up to a time, if they are behind it."""
+        self.watermarks = np.maximum(self.watermarks, until)
+
     def slots(self, batch: Batch) -> Codes:
         """The area slot of every row."""
         names, pairs, slots = self._last

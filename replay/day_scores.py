@@ -41,8 +41,9 @@ class _Runs:
 
     def __init__(self, rule: Rule) -> None:
         self.cells = Cells(since=np.int64(0), last=np.int64(0))
-        self._line = rule.levels[0].score
-        self._max_gap = max(LULL_SECONDS.get(rule.kind, 0), rule.levels[0].hold)
+        raise_line = rule.levels[0]
+        self._line = raise_line.score
+        self._max_gap = max(LULL_SECONDS.get(rule.kind, 0), raise_line.hold)
 
     def lasted(
         self, numbers: Codes, at: Times, scores: Column, gap: Column | None
@@ -54,22 +55,26 @@ class _Runs:
         rows = np.flatnonzero(np.isin(numbers, numbers[active]))
         if not len(rows):
             return seconds
-        rows = rows[np.argsort(numbers[rows], kind="stable")]
+        by_subject = np.argsort(numbers[rows], kind="stable")
+        rows = rows[by_subject]
         unbroken = np.ones(len(rows), np.bool_)
         if gap is not None:
             unbroken = gap[rows] <= self._max_gap
 
         since = self._since(numbers[rows], at[rows], troubled[rows], unbroken)
-        seconds[rows] = np.where(troubled[rows], at[rows] - since, 0)
+        lasted = at[rows] - since
+        seconds[rows] = np.where(troubled[rows], lasted, 0)
         return seconds
 
     def _since(
         self, numbers: Codes, at: Times, troubled: Mask, unbroken: Mask
     ) -> Times:
         """Since when the run of each row lasts, 0 if it is well; rows of a subject stand together, in order."""
-        is_first = np.r_[True, numbers[1:] != numbers[:-1]]
+        differs = numbers[1:] != numbers[:-1]
+        is_first = np.r_[True, differs]
         is_last = np.r_[is_first[1:], True]
-        goes_on = np.r_[False, troubled[:-1]] & ~is_first & unbroken
+        was_troubled = np.r_[False, troubled[:-1]]
+        goes_on = was_troubled & ~is_first & unbroken
         # a run goes on from an earlier batch, unless its rows are judged again
         since = self.cells["since"][numbers]
         is_later = at > self.cells["last"][numbers]
@@ -77,9 +82,11 @@ class _Runs:
 
         begun = np.where(is_carried, since, at)
         places = np.where(troubled & ~goes_on, np.arange(len(at)), 0)
-        found = np.where(troubled, begun[np.maximum.accumulate(places)], 0)
-        self.cells["since"][numbers[is_last]] = found[is_last]
-        self.cells["last"][numbers[is_last]] = at[is_last]
+        run_starts = np.maximum.accumulate(places)
+        found = np.where(troubled, begun[run_starts], 0)
+        last_numbers = numbers[is_last]
+        self.cells["since"][last_numbers] = found[is_last]
+        self.cells["last"][last_numbers] = at[is_last]
         return found
 
 
@@ -103,7 +110,8 @@ class _Subjects:
             return slots
         known, rows = np.unique(slots, return_inverse=True)
         places = [self._slots.pairs[slot] for slot in known.tolist()]
-        return np.array([self._own.slot(*place) for place in places], np.int64)[rows]
+        own = [self._own.slot(*place) for place in places]
+        return np.array(own, np.int64)[rows]
 
     def watermarks(self) -> Times:
         """The watermark of each subject's area."""
@@ -164,7 +172,9 @@ class DayScores:
                 noted.cells_of(day).clear(np.unique(numbers[days == day]))
 
         known = np.flatnonzero(~np.isnan(scores))
-        numbers, scores, days = numbers[known], scores[known], days[known]
+        numbers = numbers[known]
+        scores = scores[known]
+        days = days[known]
         at = columns["at"][known].astype(np.int64)
         gap = columns["gap"][known] if "gap" in columns else None
         noted.runs.cells.reserve(len(subjects.places))
@@ -223,7 +233,8 @@ def _raise(
     score = cells["score"]
     before = score[numbers]
     np.fmax.at(score, numbers, scores)
-    is_new = (scores == score[numbers]) & ~(before >= scores)
+    is_highest = scores == score[numbers]
+    is_new = is_highest & ~(before >= scores)
     winners = np.flatnonzero(is_new)[::-1]
     cells["at"][numbers[winners]] = at[winners]
     np.maximum.at(cells["trouble"], numbers, lasted)

@@ -28,6 +28,7 @@ from streams.kafka.readers import UnansweredError
 from streams.kafka.topics import TopicError, ensure
 from streams.learning_commands import app as learning_app
 from streams.lines import line
+from streams.log_lines import log_as
 from streams.rule_commands import app as rules
 from streams.terminal import plain_output
 
@@ -87,10 +88,7 @@ def worker(context: typer.Context) -> None:
     from streams.kafka.app import run  # noqa: PLC0415 - Faust takes a second to import
 
     settings = load_settings(context)
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s"
-    )
-
+    log_as(settings.log_format)
     LOG_LIMIT.install()
     asyncio.run(ensure(settings))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)

@@ -87,6 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metrics: bool = True
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9464  # 0 takes a free one
+    log_format: Literal["text", "json"] = "text"  # of the worker
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = (
         "PLAINTEXT"

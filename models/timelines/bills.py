@@ -73,7 +73,8 @@ NO_COLUMNS = InvoiceColumns()  # of a moment that has not come
 class Bills(Timelines):
     """Bills until they are paid."""
 
-    kind, item = Invoices, Bill
+    kind = Invoices
+    item = Bill
     columns = InvoiceColumns._fields
     awaits = ("overdue_days", "read_off", "short_kwh")
 
@@ -237,7 +238,9 @@ def _short_kwh(issue: Issue, account: Meter | None) -> float:
     """
     shown = issue.frozen_register - issue.read_register
     ratio = account.ct * account.pt if account else 1.0
-    return shown * ratio if shown > 2 * LAST_DIGIT else 0.0
+    if shown > 2 * LAST_DIGIT:
+        return shown * ratio
+    return 0.0
 
 
 NUMBER_COLUMNS = (

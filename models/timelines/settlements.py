@@ -98,13 +98,16 @@ class Transfer(msgspec.Struct):
 
 def _total(amounts: list[float]) -> float:
     """The sum of some amounts; NaN of none, and where one is unknown."""
-    return nan if MISSING_NUMBER in amounts or not amounts else sum(amounts)
+    if MISSING_NUMBER in amounts or not amounts:
+        return nan
+    return sum(amounts)
 
 
 class Ledger(Timelines):
     """Payments until they are settled, and lines until their payments come."""
 
-    kind, item = Transfers, Transfer
+    kind = Transfers
+    item = Transfer
     columns = TransferColumns._fields
     awaits = ("unmatched_hours",)
     awaits_when_certain = True  # a line may come twice, and the first may be lost
@@ -223,7 +226,9 @@ class Ledger(Timelines):
         if not entries:
             return at
         first = entries[0]
-        return first.at if first in transfer.paid else first.at - SETTLEMENT_LAG_SECONDS
+        if first in transfer.paid:
+            return first.at
+        return first.at - SETTLEMENT_LAG_SECONDS
 
     def schema(self) -> Schema:
         """The transfers, and the first entry of each side of each channel."""

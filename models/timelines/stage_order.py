@@ -31,7 +31,8 @@ class Trace(msgspec.Struct):
 class StageOrder(Timelines):
     """Work items on their way through the stages of their section."""
 
-    kind, item = Traces, Trace
+    kind = Traces
+    item = Trace
     columns = ("unfinished",)
     awaits = ("unfinished",)
     awaits_when_certain = True

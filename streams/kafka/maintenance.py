@@ -120,6 +120,7 @@ class Maintenance:
                     "partition %d: the alerts published before cannot be read yet: %r",
                     partition.number,
                     error,
+                    extra={"partition": partition.number},
                 )
                 return
 
@@ -139,6 +140,7 @@ class Maintenance:
                     partition.number,
                     len(alerts),
                     len(earlier),
+                    extra={"partition": partition.number},
                 )
 
     async def _adopt(self, partition: Partition) -> None:
@@ -155,7 +157,11 @@ class Maintenance:
 
             await self._judging.publish(partition, alerts, None)
             await self._checkpoints.take(partition)
-            log.info("partition %d adopts another rulebook", partition.number)
+            log.info(
+                "partition %d adopts another rulebook",
+                partition.number,
+                extra={"partition": partition.number},
+            )
 
     async def _save(self, partition: Partition) -> None:
         """Takes a checkpoint; the partition goes on being judged while it is written."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from schemas.topics import (
 )
 from schemas.wire import Rejection, encode, encode_alert
 from streams.kafka.deliveries import Deliveries, Producer
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.records import Damage, Record
 from streams.settings import Settings
@@ -42,7 +43,6 @@ class Outbox:
         settings: Settings,
         metrics: Metrics,
         deliveries: Deliveries,
-        failed: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._deliveries = deliveries
@@ -50,7 +50,6 @@ class Outbox:
         self._scores = settings.topic(SCORES_TOPIC)
         self._rejects = settings.topic(REJECTS_TOPIC)
         self._metrics = metrics
-        self._failed = failed
         self._pending: defaultdict[int, set[asyncio.Future[Any]]] = defaultdict(set)
         # By partition, the offset of the last batch of its alerts on their topic.
         self.alert_offsets: dict[int, int] = {}
@@ -158,7 +157,10 @@ class Outbox:
         """Notes a delivery, and the offset of alerts; ends the worker if it failed."""
         self._pending[number].discard(future)
         if not future.cancelled() and (error := future.exception()):
-            self._failed(f"`{topic}` does not take what is published: {error!r}")
+            fatal(
+                f"`{topic}` does not take what is published: {error!r}",
+                ExitCode.BROKERS,
+            )
         elif topic == self._alerts and not future.cancelled():
             self.alert_offsets[number] = future.result().offset
 
