@@ -39,8 +39,8 @@ class UsualScores:
     def note(self, rule: str, scores: Column) -> None:
         """Counts scores."""
         places = np.searchsorted(SCORE_EDGES, scores, "right")
-        places_count = len(SCORE_EDGES) + 1
-        self._counts[rule] += np.bincount(places, minlength=places_count)
+        count = len(SCORE_EDGES) + 1
+        self._counts[rule] += np.bincount(places, minlength=count)
 
     def rarity(self, rule: str, scores: Column) -> Column:
         """How rare scores as high are: 3 for one in a thousand subjects and days."""

@@ -129,8 +129,8 @@ def _factors(
 ) -> tuple[NDArray[np.float64], Mask]:
     """The factor to kWh of each row, and the rows whose unit is none."""
     units = _words(sheet, column, above.get(UNIT_COLUMN, ""))
-    power = np.array([KW_PER_UNIT.get(unit.lower(), np.nan) for unit in units])
     names = [unit.lower() for unit in units]
+    power = np.array([KW_PER_UNIT.get(name, np.nan) for name in names])
     energy = np.array([KWH_PER_UNIT.get(name, np.nan) for name in names])
     by_power = power * durations / HOUR_SECONDS
     factor = np.where(np.isnan(energy), by_power, energy)
