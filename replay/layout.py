@@ -120,7 +120,7 @@ def _steps(batches: Sequence[Readings]) -> dict[tuple[str, str], int]:
 
 
 def _first(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches until they have LOOKED_AT rows."""
+    """The first batches, until they have LOOKED_AT rows."""
     rows = 0
     for batch in batches:
         yield batch
@@ -259,7 +259,10 @@ def _read(path: tables.File, tally: Tally) -> Iterator[Batch]:
     # a file in order streams; any other is read whole and sorted
     if isinstance(path, Path) and tables.is_parquet(path) and (order := _order(path)):
         batches = (decoder.batch(sheet) for sheet in _stream(path, wanted, tally))
-        yield from read_ahead(batches if order == "arrival" else map(arranged, batches))
+        ordered = batches if order == "arrival" else map(arranged, batches)
+        # a thread begins after the rows that opening the file reads: jobs are forked then
+        yield from _first(ordered)
+        yield from read_ahead(ordered)
         return
     batch = decoder.batch(tables.read(path, wanted, tally))
     yield from split_batch(arranged(batch))

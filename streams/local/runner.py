@@ -25,7 +25,13 @@ from replay.history import Source, nothing_read
 from replay.shards import Shard, joined_source
 from schemas.alert import Alert
 from schemas.rules import Rulebook
-from streams.histories import opened_shard, passed_of, read_again, section_of
+from streams.histories import (
+    opened_for_jobs,
+    opened_shard,
+    passed_of,
+    read_again,
+    section_of,
+)
 from streams.json_output import show_json
 from streams.lines import gravest, line
 from streams.local.follow import CHECKPOINT_SECONDS, follow
@@ -124,10 +130,13 @@ class _Watch:
     every: float
     name: str  # of the source in the store
     known: Mapping[str, int] = field(default_factory=dict)  # areas' shards
+    opened: Source | None = None  # opened already; None if each shard opens its own
 
     def __call__(self, shard: Shard, on_passed: OnPassed) -> _Watched:
         """Judges a shard, without storm brake and budget. Raises StoreError."""
-        source, whole = opened_shard(self.paths, self.settings, shard, self.known)
+        source, whole = opened_shard(
+            self.paths, self.settings, shard, self.known, self.opened
+        )
         with Store(self.store, shard) as kept:
             progress = follow(
                 source,
@@ -151,8 +160,9 @@ def _watched(watch: _Watch, jobs: int, *, quiet: bool) -> _Watched:
         shards = [kept.of(Shard(number, jobs)) for number in range(jobs)]
         _show_start(shards, watch)
     # the store is closed: a connection must not pass into another process
+    ready = opened_for_jobs(watch.paths, watch.settings, Jobs(jobs))
     with ProgressDisplay(_STANDARD_ERROR, quiet=quiet) as bar:
-        parts = asked(replace(watch, known=known), Jobs(jobs), bar)
+        parts = asked(replace(watch, known=known, opened=ready), Jobs(jobs), bar)
 
     source = joined_source([part.source for part in parts])
     return _Watched(source, joined_progress([part.progress for part in parts]))
