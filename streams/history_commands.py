@@ -234,6 +234,7 @@ def rank(
         Path | None, typer.Option(help="Where to write a page of the ranking.")
     ] = None,
     jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
     chinese: Chinese = False,
 ) -> None:
@@ -250,7 +251,7 @@ def rank(
         chinese=chinese,
         scores=scores,
         report=report,
-        jobs=Jobs(jobs),
+        jobs=Jobs(jobs, scheduler),
     )
 
 
@@ -280,6 +281,8 @@ def explain(
     report: Annotated[
         Path | None, typer.Option(help="Where to write a page with the curves.")
     ] = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
     chinese: Chinese = False,
 ) -> None:
@@ -299,6 +302,7 @@ def explain(
         as_json=json,
         chinese=chinese,
         report=report,
+        jobs=Jobs(jobs, scheduler),
     )
 
 

@@ -419,7 +419,7 @@ def test_jobs_of_one_store_wait_for_each_other(tmp_path):
 # ---- A cluster ----
 
 
-def test_a_dask_cluster_gives_the_same(monkeypatch, capsys):
+def test_a_dask_cluster_gives_the_same(monkeypatch, capsys, tmp_path):
     from distributed import LocalCluster
 
     arguments = ["score", TOWN_NAME, "--json"]
@@ -432,12 +432,33 @@ def test_a_dask_cluster_gives_the_same(monkeypatch, capsys):
             monkeypatch, capsys, *arguments, "--scheduler", address, "--jobs", 3
         )
         assert on_cluster == one
+        assert_same_on_cluster(monkeypatch, capsys, address, tmp_path)
+
         passed: list[Passed] = []
         question = HistoryQuestion((TOWN_NAME,), Settings(), (EMPTY_RULEBOOK,))
         parts = asked(question, Jobs(1, address), passed.append)
         assert len(parts) == 2
         with pytest.raises(StoreError, match="nothing is as"):
             asked(Obedient(("refuse", "answer")), Jobs(1, address), passed.append)
+
+
+def assert_same_on_cluster(monkeypatch, capsys, address, folder):
+    """Ranking and explaining on a cluster give what one job gives."""
+    history = "town:120x1:4"
+    rank = ["rank", history, "--top", "5", "--json", "--scores"]
+    one = printed(monkeypatch, capsys, *rank, folder / "one")
+    cluster = ["--scheduler", address]
+    assert printed(monkeypatch, capsys, *rank, folder / "two", *cluster) == one
+    files = sorted((folder / "one").rglob("*.parquet"))
+    assert files
+    for file in files:
+        other = folder / "two" / file.relative_to(folder / "one")
+        assert other.read_bytes() == file.read_bytes()
+
+    explain = ["explain", history, "--rule", "voltage_loss", "--meter", "M000090"]
+    explain += ["--at", "2026-03-02T11:45", "--json"]
+    one = printed(monkeypatch, capsys, *explain)
+    assert printed(monkeypatch, capsys, *explain, *cluster) == one
 
 
 def test_a_scheduler_that_does_not_answer_is_named():

@@ -16,6 +16,7 @@ from detectors.rule import ALL_RULES
 from models.state.index import Index
 from replay.history import Tally
 from replay.labels import write_labels
+from replay.shards import Shard, sharded
 from replay.simulation.town import START_TIME
 from replay.suspicion.bills import BillNotes
 from replay.suspicion.customers import Customers
@@ -30,7 +31,7 @@ from replay.suspicion.visits import (
     labels_of_visits,
     visits_of,
 )
-from replay.suspicion.watch import Known, visit_day, watch
+from replay.suspicion.watch import Known, joined, visit_day, watch, watch_shard
 from schemas.columns import LATEST_TIME, Payment, Payments
 from schemas.master import Area, Meter
 from schemas.suspicion import SuspicionModel
@@ -250,6 +251,52 @@ def test_curves_of_a_town_are_frozen_too():
         np.testing.assert_array_equal(known.facts, facts[where].facts)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_shards_of_a_town_give_what_the_whole_gives(count):
+    """One area has no rows of the last days, on which its customers are visited."""
+    town, labels = visited_town(80, 17, 1)
+    hushed = town.areas[0].area
+    areas = town.areas
+    batches = [without_late_rows(batch, hushed) for batch in town.batches]
+
+    def source():
+        return replace(town, areas=areas, batches=iter(batches))
+
+    whole = watch(source(), labels, ALL_THE_RULES)
+    shards = [sharded(source(), Shard(number, count), {}) for number in range(count)]
+    parts = [watch_shard(own, labels, ALL_THE_RULES, known) for own, known in shards]
+    found = joined(parts, labels)
+
+    assert (found.first, found.last) == (whole.first, whole.last)
+    assert found.observed.meter_days() == whole.observed.meter_days()
+    labels_of, known = zip(*whole.visited, strict=True)
+    labels_found, known_found = zip(*found.visited, strict=True)
+    assert labels_found == labels_of
+    visited = [each for each in known if each]
+    assert any(each.place[0] == hushed for each in visited)
+    assert len(whole.customers) > 50
+    assert len(areas) > 1
+    assert_same_customers([each for each in known_found if each], visited)
+    assert_same_customers(found.customers, whole.customers)
+
+
+def assert_same_customers(found, expected):
+    """Each customer is that of the other list, with the same facts."""
+    columns = [zip(*customers, strict=True) for customers in (found, expected)]
+    (places, facts, alerts), (places_expected, facts_expected, expected_alerts) = (
+        columns
+    )
+    assert (places, alerts) == (places_expected, expected_alerts)
+    np.testing.assert_array_equal(np.stack(facts), np.stack(facts_expected))
+
+
+def without_late_rows(batch, area):
+    """A batch without the rows of an area from the sixteenth day on."""
+    is_late = batch.at >= START_TIME + 15 * DAY_SECONDS
+    is_own = np.array(batch.areas)[batch.area] == area
+    return batch.select(np.flatnonzero(~(is_late & is_own)))
+
+
 # ---- Learning ----
 
 
@@ -464,6 +511,8 @@ def test_command_learns_prints_and_writes(command, history, tmp_path):  # noqa: 
     code, output, _ = command("suspects", str(folder), "--json")
     assert code == 0
     assert json.loads(output)["customers"] == found["customers"]
+    code, in_two, _ = command("suspects", str(folder), "--json", "--jobs", "2")
+    assert (code, in_two) == (0, output)
     code, output, _ = command("suspects", str(folder), "--top", "3")
     assert (code, output.count("(usual")) == (0, 9)
 
