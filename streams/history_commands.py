@@ -57,6 +57,7 @@ def run(
         typer.Option(help="Where to write a page with the alerts and their curves."),
     ] = None,
     jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
 ) -> None:
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
@@ -70,7 +71,7 @@ def run(
         rulebook=load_for_run(rules_file),
         top=top,
         report=report,
-        jobs=jobs,
+        jobs=Jobs(jobs, scheduler),
     )
 
 

@@ -333,7 +333,7 @@ def is_running(pid):
 
 def watched(path, capsys, jobs, paths=(TOWN_NAME,), **more):
     """The result of a run."""
-    run(list(paths), path, Settings(), as_json=True, jobs=jobs, **more)
+    run(list(paths), path, Settings(), as_json=True, jobs=Jobs(jobs), **more)
     return timeless(capsys.readouterr().out)
 
 
@@ -341,8 +341,8 @@ def test_a_killed_run_of_two_jobs_goes_on_and_ends_with_the_same(tmp_path, capsy
     path = tmp_path / "killed.db"
     program = (
         "import sys; from pathlib import Path; from streams.local.runner import run;"
-        "from streams.settings import Settings;"
-        f"run([{TOWN_NAME!r}], Path(sys.argv[1]), Settings(), every=0.0, jobs=2)"
+        "from streams.settings import Settings; from streams.shards import Jobs;"
+        f"run([{TOWN_NAME!r}], Path(sys.argv[1]), Settings(), every=0.0, jobs=Jobs(2))"
     )
     for reached in (4, 16):
         process = subprocess.Popen(
@@ -382,7 +382,7 @@ def test_a_store_of_another_number_of_jobs_is_refused(tmp_path, capsys):
         StoreError, match=r"two\.db was written with --jobs 2: go on with --jobs 2, or"
     ):
         watched(tmp_path / "two.db", capsys, 3)
-    run([TOWN_NAME], tmp_path / "two.db", Settings(), jobs=2)
+    run([TOWN_NAME], tmp_path / "two.db", Settings(), jobs=Jobs(2))
     assert "nothing new to read" in capsys.readouterr().err
 
 
@@ -443,7 +443,7 @@ def test_a_dask_cluster_gives_the_same(monkeypatch, capsys, tmp_path):
 
 
 def assert_same_on_cluster(monkeypatch, capsys, address, folder):
-    """Ranking and explaining on a cluster give what one job gives."""
+    """Other commands on a cluster give what one job gives."""
     history = "town:120x1:4"
     rank = ["rank", history, "--top", "5", "--json", "--scores"]
     one = printed(monkeypatch, capsys, *rank, folder / "one")
@@ -459,6 +459,17 @@ def assert_same_on_cluster(monkeypatch, capsys, address, folder):
     explain += ["--at", "2026-03-02T11:45", "--json"]
     one = printed(monkeypatch, capsys, *explain)
     assert printed(monkeypatch, capsys, *explain, *cluster) == one
+
+    # a store goes to the workers and comes back, from source to source
+    stores = [(folder / "one.db", []), (folder / "two.db", cluster)]
+    for town in (history, "town:120x1:5"):
+        results = []
+        for store, options in stores:
+            run = ["run", town, "--json", "--store", store, *options]
+            results.append(timeless(printed(monkeypatch, capsys, *run)))
+        assert results[0] == results[1]
+    with Store(folder / "two.db") as store:
+        assert set(store.divided(2).values()) == {0, 1}
 
 
 def test_a_scheduler_that_does_not_answer_is_named():
