@@ -444,8 +444,7 @@ def test_a_dask_cluster_gives_the_same(monkeypatch, capsys, tmp_path):
 
 def assert_same_on_cluster(monkeypatch, capsys, address, folder):
     """Other commands on a cluster give what one job gives."""
-    history = "town:120x1:4"
-    rank = ["rank", history, "--top", "5", "--json", "--scores"]
+    rank = ["rank", TOWN_NAME, "--top", "5", "--json", "--scores"]
     one = printed(monkeypatch, capsys, *rank, folder / "one")
     cluster = ["--scheduler", address]
     assert printed(monkeypatch, capsys, *rank, folder / "two", *cluster) == one
@@ -455,14 +454,14 @@ def assert_same_on_cluster(monkeypatch, capsys, address, folder):
         other = folder / "two" / file.relative_to(folder / "one")
         assert other.read_bytes() == file.read_bytes()
 
-    explain = ["explain", history, "--rule", "voltage_loss", "--meter", "M000090"]
+    explain = ["explain", TOWN_NAME, "--rule", "voltage_loss", "--meter", "M000090"]
     explain += ["--at", "2026-03-02T11:45", "--json"]
     one = printed(monkeypatch, capsys, *explain)
     assert printed(monkeypatch, capsys, *explain, *cluster) == one
 
     # a store goes to the workers and comes back, from source to source
     stores = [(folder / "one.db", []), (folder / "two.db", cluster)]
-    for town in (history, "town:120x1:5"):
+    for town in (TOWN_NAME, "town:600x1:5"):
         results = []
         for store, options in stores:
             run = ["run", town, "--json", "--store", store, *options]
