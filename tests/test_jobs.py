@@ -215,6 +215,23 @@ def test_labels_in_parquet_are_read_before_the_jobs_begin(
     assert printed(monkeypatch, capsys, *arguments, "--jobs", 2) == one
 
 
+def test_a_file_that_streams_is_read_on_by_every_job(monkeypatch, capsys, tmp_path):
+    """The jobs begin when the file is open and its first rows are read."""
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(layout, "LOOKED_AT", 5_000)
+    monkeypatch.setattr(layout, "CHUNK_ROWS", 8_000)
+    town = Town(600, 1, 4)
+    layout.write(tmp_path, town.areas, town.batches())
+    path = tmp_path / "readings.parquet"
+    order = [("received", "ascending"), ("at", "ascending")]
+    pq.write_table(pq.read_table(path).sort_by(order), path)
+
+    arguments = ["score", tmp_path, "--json"]
+    one = printed(monkeypatch, capsys, *arguments)
+    assert printed(monkeypatch, capsys, *arguments, "--jobs", 2) == one
+
+
 # ---- What spans areas ----
 
 
