@@ -159,7 +159,7 @@ RULES_BY_MODULE = {  # raised by streams of another module
                     "neutral_current_high", "current_break", "meter_voltage_unbalance", "power_differential",
                     "relay_mismatch"},
     "test_profiles": {"step_drop", "usage_fluctuation", "near_zero_usage", "timed_zero_block", "clipped_profile",
-                      "flat_profile",
+                      "flat_profile", "model_score",
                       "tou_inversion", "peer_shortfall", "low_usage", "tariff_misuse"},
     "test_metering": {"register_sum_mismatch", "ct_ratio_mismatch", "ct_ratio_step", "unregistered_reverse",
                       "use_after_stop", "low_power_factor", "demand_register_error", "demand_over_contract",

@@ -8,7 +8,6 @@ import numpy as np
 
 from models.feature import Feature
 from models.meters.fading import kept_share
-from models.meters.usual import remembered
 from models.state.cells import Cells
 from models.state.missing_values import only
 from schemas.columns import Codes, Column
@@ -58,16 +57,17 @@ class Departure(Feature):
             "weight": np.ones(len(slots)),
         }
 
-        # All fades; a day with use is added.
+        # On a known day all fades, and a day with use is added.
+        known = ~np.isnan(excess) & ~np.isnan(flattened)
         lived_in = excess > np.log(self.LEAST_LEFT)
-        memory = remembered(self.cells, slots)
-        sums = {
-            name: self.FADE * memory[name] + np.where(lived_in, value, 0.0)
-            for name, value in day.items()
-        }
+        sums = self.cells.read(slots)
+        for name, value in day.items():
+            after = self.FADE * sums[name] + np.where(lived_in, value, 0.0)
+            sums[name] = np.where(known, after, sums[name])
         self.cells.write(slots, sums)
 
-        weight = only(sums["weight"] >= self.LEAST_WEIGHT, sums["weight"])
+        known &= sums["weight"] >= self.LEAST_WEIGHT
+        weight = only(known, sums["weight"])
         return DepartureColumns(
             level_left=np.exp(-sums["fallen"] / weight),
             form_left=np.exp(-sums["flattened"] / weight),
