@@ -76,6 +76,7 @@ def jobs(homes_file: Path | None, *, quick: bool) -> dict[str, list[Job]]:
         ("3 %", MANY_THIEVES, 0.0),
         ("3 %, poisoned", MANY_THIEVES, OLD_SHARE),
     )
+
     for seed, (name, prevalence, old_share) in enumerate(plans, 1):
         if homes_file:
             thefts = max(round(prevalence * areas * AREA_HOMES), 1)
@@ -153,16 +154,14 @@ def _sizes(name: str, days: WatchedDays, rows: Sequence[MethodResult]) -> str:
 
 def _as_published(days: WatchedDays, exposure: float) -> str:
     """What the rules find at the limits that they have, without an area meter, and with the model."""
-    line = float(np.nextafter(1, 0))
-    said = []
-    for name, score_of in (
-        ("rules", of_rules),
-        ("rules or the model", of_rules_or_model),
-    ):
+    line, said = float(np.nextafter(1, 0)), []
+    methods = {"rules": of_rules, "rules or the model": of_rules_or_model}
+    for name, score_of in methods.items():
         score = score_of(days)
         false = false_alerts(score[honest(days)], line)
         found = sum(each.days is not None for each in outcomes(days, score, line))
         right = share([1.0] * (found + false), [True] * found + [False] * false)
+
         said.append(
             f"the {name} find {found} with {_range(rate(false, exposure), '.0f')} false alerts, so "
             f"{_range(right, '.0%')} of the alerts are right"

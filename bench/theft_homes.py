@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from bench.theft_days import (
     KNOWN_DAYS,
     LEAST_KWH,
     WATCHED_DAYS,
-    Place,
     Theft,
     WatchedDays,
     watch,
@@ -29,6 +28,7 @@ from schemas.units import DAY_SECONDS
 HOMES_ZONE, HOMES_INTERVAL = "Australia/Sydney", 1800
 PER_DAY = DAY_SECONDS // HOMES_INTERVAL  # intervals
 HOMES_LOSS = 0.03  # of the energy through a made area meter, in the lines
+BATCH_DAYS = 3  # of each window
 READ_SHARE = 0.9  # of a home's intervals before an attack
 
 
@@ -77,6 +77,30 @@ def read_homes(path: Path) -> Homes:
     return homes
 
 
+@dataclass(frozen=True)
+class _Window:
+    """An area of all homes in some of their days, the area meter last."""
+
+    name: str
+    midnight: int  # at which it begins
+    kwh: Column  # (homes and the area meter, slots)
+    thefts: list[Theft]
+    new_thefts: int  # of them, the others are old
+
+    @property
+    def gateway(self) -> str:
+        """The area meter."""
+        return f"{self.name}/gateway"
+
+    def area(self, homes: Sequence[str]) -> Area:
+        """Its master data."""
+        meters = [
+            Meter(meter=name, interval_s=HOMES_INTERVAL)
+            for name in (*homes, self.gateway)
+        ]
+        return Area(area=self.name, gateway=self.gateway, meters=meters)
+
+
 def homes_days(
     homes: Homes, areas: int, thefts: int, seed: int, old_share: float = 0.0
 ) -> WatchedDays:
@@ -86,8 +110,7 @@ def homes_days(
     chosen.
     """
     rng = np.random.default_rng([seed, 10])
-    kinds, parts = list(ALL_ATTACKS), []
-    chosen_by = homes.names[::2]
+    kinds, windows = list(ALL_ATTACKS), []
     old_until = np.arange(areas + 1) * old_share * len(homes.names)
     for n, old_count in enumerate(np.diff(old_until.astype(int)).tolist()):
         midnight = int(rng.choice(homes.midnights()))
@@ -103,14 +126,9 @@ def homes_days(
             _stolen(homes, kwh, row, midnight, begin, kinds[(n + k) % len(kinds)], name)
             for k, (row, begin) in enumerate(zip(new + old, begins, strict=True))
         ]
-
-        left_out = {(name, home) for home in chosen_by}
-        left_out |= {theft.place for theft in planted[len(new) :]}
         kwh = np.concatenate([kwh, used[None] / (1 - HOMES_LOSS)])
-        parts.append(
-            _area_days(homes, kwh, name, midnight, planted[: len(new)], left_out)
-        )
-    return WatchedDays.join(parts)
+        windows.append(_Window(name, midnight, kwh, planted, len(new)))
+    return _watched(homes, windows)
 
 
 def _may_steal(kwh: Column) -> Codes:
@@ -152,30 +170,37 @@ def _stolen(
     )
 
 
-def _area_days(
-    homes: Homes,
-    kwh: Column,
-    name: str,
-    midnight: int,
-    thefts: list[Theft],
-    left_out: Collection[Place],
-) -> WatchedDays:
-    """The days of all homes in one area, whose area meter is the last row of `kwh`."""
-    gateway = f"{name}/gateway"
-    names = [*homes.names, gateway]
-    meters = [Meter(meter=each, interval_s=HOMES_INTERVAL) for each in names]
-    area = Area(area=name, gateway=gateway, meters=meters)
-
-    slot, row = np.nonzero(~np.isnan(kwh.T))
-    readings = Readings.build(
-        names,
-        row,
-        (name,),
-        np.zeros(len(row)),
-        midnight + (slot + 1) * HOMES_INTERVAL,
-        kwh=kwh[row, slot],
-    )
-    start_of = {name: midnight}
+def _watched(homes: Homes, windows: Sequence[_Window]) -> WatchedDays:
+    """The days of all homes in all windows, each an area."""
+    places_of = [
+        {(window.name, home) for home in homes.names[::2]}
+        | {theft.place for theft in window.thefts[window.new_thefts :]}
+        for window in windows
+    ]
     return watch(
-        [area], [readings], HOMES_ZONE, HOMES_INTERVAL, start_of, thefts, left_out
+        [window.area(homes.names) for window in windows],
+        _batches(homes, windows),
+        HOMES_ZONE,
+        HOMES_INTERVAL,
+        {window.name: window.midnight for window in windows},
+        [theft for window in windows for theft in window.thefts[: window.new_thefts]],
+        frozenset().union(*places_of),
     )
+
+
+def _batches(homes: Homes, windows: Sequence[_Window]) -> Iterator[Readings]:
+    """The readings of all windows, some days of each at a time."""
+    names = [*homes.names, *(window.gateway for window in windows)]
+    kwh = np.stack([window.kwh for window in windows])
+    begins = np.array([window.midnight for window in windows])
+    for first in range(0, kwh.shape[2], BATCH_DAYS * PER_DAY):
+        some = kwh[:, :, first : first + BATCH_DAYS * PER_DAY]
+        slot, area, row = np.nonzero(~np.isnan(some.transpose(2, 0, 1)))
+        yield Readings.build(
+            names,
+            np.where(row < len(homes.names), row, len(homes.names) + area),
+            tuple(window.name for window in windows),
+            area,
+            begins[area] + (first + slot + 1) * HOMES_INTERVAL,
+            kwh=some[area, row, slot],
+        )

@@ -82,8 +82,8 @@ def _points(days: WatchedDays, names: Iterable[str]) -> Column:
     for name in names:
         score = days.scores[name]
         usual.note(name, score[~np.isnan(score)])
-        points = np.zeros(score.shape)
-        total = np.zeros(len(score))
+
+        points, total = np.zeros(score.shape), np.zeros(len(score))
         for day in range(WATCHED_DAYS):
             known = np.flatnonzero(~np.isnan(score[:, day]))
             today = score[known, day]

@@ -640,11 +640,7 @@ def agree(stream: Stream, alerts: Iterable[Alert] | None = None) -> None:
     """Fails, and says where, unless the slow twin ends with the same episodes as the engine, or as its `alerts`."""
     if alerts is None:
         alerts = judge_stream(stream)[1]
-    ends = [
-        alert
-        for alert in last(alerts).values()
-        if not is_notice(alert)
-    ]
+    ends = [alert for alert in last(alerts).values() if not is_notice(alert)]
     published_by_key = {
         (alert.rule, alert.area, alert.subject, alert.since): alert for alert in ends
     }

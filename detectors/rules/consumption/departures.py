@@ -46,7 +46,6 @@ def model_score(
     known_days: Column,
     pv_kva: Column,
     kept_standing: Column = NOT_KNOWN,
-    peer_score: Column = NOT_KNOWN,
     *,
     spreads: float = 4.5,
     standing: float = 0.75,
