@@ -29,12 +29,7 @@ from schemas.units import DAY_SECONDS
         ),
     ),
     curve=daily_energy,
-    explained_by=(
-        Explanation.OUTAGE,
-        Explanation.VACANCY,
-        Explanation.METER_CHANGE,
-        Explanation.SAME_TROUBLE,
-    ),
+    explained_by=(Explanation.OUTAGE, Explanation.VACANCY, Explanation.METER_CHANGE),
 )
 def model_score(
     level_left: Column,
