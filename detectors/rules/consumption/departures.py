@@ -21,11 +21,11 @@ from schemas.units import DAY_SECONDS
         (
             "Lately {level_left:.0%} of the expected {expected_kwh:.1f} kWh a day, with {form_left:.0%} of the usual "
             "ups and downs, and nothing in the same four hours on {dark_days:.0f} of 7 days: hardly any home departs "
-            "so far[; the day's change is more unusual than that of {peer_score:.2%} of its peers]."
+            "so far."
         ),
         (
             "近日用电为应有日电量{expected_kwh:.1f}kWh的{level_left:.0%},日内起伏为平时的{form_left:.0%},"
-            "7天中有{dark_days:.0f}天同一4小时零电量:极少用户偏离至此[;当日变化比{peer_score:.2%}的同类用户更异常]。"
+            "7天中有{dark_days:.0f}天同一4小时零电量:极少用户偏离至此。"
         ),
     ),
     curve=daily_energy,
