@@ -28,6 +28,7 @@ from streams.kafka.readers import UnansweredError
 from streams.kafka.topics import TopicError, ensure
 from streams.learning_commands import app as learning_app
 from streams.lines import line
+from streams.mapping_commands import app as mapping_app
 from streams.rule_commands import app as rules
 from streams.terminal import plain_output
 
@@ -45,6 +46,7 @@ app.add_typer(registry, name="registry")
 app.add_typer(rules, name="rules")
 app.add_typer(history_app)
 app.add_typer(learning_app)
+app.add_typer(mapping_app)
 
 out = plain_output()
 err = Console(stderr=True, highlight=False)
