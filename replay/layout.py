@@ -372,11 +372,11 @@ class Decoder:
             codes: (names, Names()) for names, codes in kind.encodings().items()
         }
 
-    def batch(self, sheet: tables.Sheet) -> Batch:
-        """The rows that have a subject, an area, a time and known words."""
+    def batch(self, sheet: tables.Sheet, *given: tables.RowFault) -> Batch:
+        """The rows that have a subject, an area, a time and known words, without the given faults."""
         at, timed = sheet.times("at")
         columns: dict[str, Any] = {"at": at}
-        faults = [(~timed, sheet.no_time("at"), "at")]
+        faults = [*given, (~timed, sheet.no_time("at"), "at")]
         self._add_names(sheet, columns, faults)
 
         for name, (column, phase) in cell_columns(self.kind).items():

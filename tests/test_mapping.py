@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -60,6 +61,21 @@ def write(folder, name, table):
 def opened(folder, text, *others):
     (folder / "columns.toml").write_text(text)
     return open_sources([folder / "columns.toml", *others])
+
+
+def test_a_mapping_reads_what_the_reader_of_a_layout_reads(tmp_path):
+    path = Path(__file__).parent / "data" / "sgsc_4households_halfhourly.parquet"
+    source = opened(
+        tmp_path,
+        f'files = "{path.as_posix()}"\nzone = "Etc/GMT-10"\n[columns]\n'
+        'meter = "customer_id"\narea = { value = "SGSC" }\n'
+        'at = "reading_datetime"\nkwh = "general_supply_kwh"\n',
+    )
+    readings = Readings.join(list(source.batches))
+    assert len(readings) > 10_000
+    # the reader leaves out rows without energy
+    known = readings.select(~np.isnan(readings.kwh))
+    assert rows([known]) == rows(open_source(path).batches)
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
@@ -127,8 +143,10 @@ def test_a_value_of_a_phase_that_comes_twice_is_counted(tmp_path):
     source = opened(tmp_path, text)
     (batch,) = source.batches
     assert batch.u.T.tolist() == [[231, 232, pytest.approx(np.nan, nan_ok=True)]]
-    assert source.rejected["a value of a phase comes twice for one meter and time"] == 1
-    assert source.rejected["the phase is none of the mapping's words"] == 1
+    assert source.rejected == {
+        "a value of a phase comes twice for one meter and time": 1,
+        "the phase is none of the mapping's words": 1,
+    }
 
 
 def test_areas_are_looked_up_by_the_time_of_the_row(tmp_path):

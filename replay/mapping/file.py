@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC
@@ -15,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from replay import layout
 from replay.history import BATCH_KINDS, SourceError
 from replay.mapping.column_mapping import ColumnMapping, MappedColumn, PhaseRows
+from replay.mapping.entry_lines import entry_lines
 from replay.mapping.expressions import Expression, ExpressionError, parsed
 from replay.mapping.targets import ColumnTarget, phase_stems, targets
 from replay.mapping.units import units_for
@@ -42,8 +42,6 @@ TEXT_ENTRIES = (
 TABLE_ENTRIES = ("columns", "phases", "words")
 COLUMN_ENTRIES = ("from", "unit", "value", "system")
 PHASE_LETTERS = ("A", "B", "C")
-HEADER_LINE = re.compile(r"\s*\[+([^\]]+)\]+\s*(?:#.*)?")
-ENTRY_LINE = re.compile(r"""\s*("[^"]*"|'[^']*'|[\w.-]+)\s*=""")
 
 
 class MappingError(SourceError):
@@ -77,19 +75,6 @@ def mapping_of(text: str, name: str) -> ColumnMapping:
     return mapping
 
 
-def _lines(text: str) -> dict[tuple[str, str], int]:
-    """The line of each entry, by its table and its name."""
-    table = ""
-    found: dict[tuple[str, str], int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := HEADER_LINE.fullmatch(line):
-            table = header[1].strip().replace('"', "")
-            found.setdefault((table, ""), number)
-        elif entry := ENTRY_LINE.match(line):
-            found.setdefault((table, entry[1].strip("\"'")), number)
-    return found
-
-
 class _Check:
     """The entries of a file as a mapping; faults are gathered."""
 
@@ -97,7 +82,7 @@ class _Check:
         self.faults: list[tuple[int, str]] = []
         self._name = name
         self._entries = entries
-        self._lines = _lines(text)
+        self._lines = entry_lines(text)
 
     def _fault(self, sentence: str, table: str = "", entry: str = "") -> None:
         tables = ((table, entry), (f"{table}.{entry}", ""), (table, ""))
@@ -361,13 +346,19 @@ class _Check:
         return PhaseRows(expression, places) if expression else None
 
     def _check_needed(
-        self, kind: type[Batch], columns: Collection[str], *, from_registry: bool
+        self,
+        kind: type[Batch],
+        columns: Mapping[str, MappedColumn],
+        *,
+        from_registry: bool,
     ) -> None:
         """The columns without which there is no row."""
         for name in _missing(kind, columns, from_registry=from_registry):
             advice = ', nor `area = "registry"` given' if name == "area" else ""
             if name not in self._table("columns"):
                 self._fault(f"`{name}` is not mapped{advice}", "columns")
+        if columns and not any(column.expression for column in columns.values()):
+            self._fault("no column of others is mapped", "columns")
         measured = {*layout.cell_columns(kind), *phase_stems(kind)}
         if kind is Readings and not measured & set(columns) and not self.faults:
             self._fault("no column with a value is mapped", "columns")

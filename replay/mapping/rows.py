@@ -57,15 +57,16 @@ class RowMapper:
         phases = self.mapping.phases
         if phases is None:
             return self._decoder.batch(theirs.of(pa.table(columns)))
+
+        # each row has the values of its phase alone
         words, numbers = theirs.words(_path(phases.expression))
         places = [phases.places.get(word.strip(), -1) for word in words]
         place = np.array([*places, -1])[numbers]
-        theirs.keep((place < 0, NO_PHASE, _path(phases.expression)))
         for stem in phase_stems(self.mapping.kind):
             if stem in columns:
                 columns |= _spread(stem, columns.pop(stem), place)
-        columns["at"] = _where(place >= 0, columns["at"])
-        return self._decoder.batch(theirs.of(pa.table(columns)))
+        no_phase = (place < 0, NO_PHASE, "")
+        return self._decoder.batch(theirs.of(pa.table(columns)), no_phase)
 
     def _cells(self, theirs: Sheet, name: str, column: MappedColumn) -> Any:
         """The cells of a column of the project."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiokafka import TopicPartition
 
 from replay.mapping.areas import AreaLookup
+from schemas.topics import REGISTRY_TOPIC
 from schemas.wire import Message
 from streams.kafka.intake import messages_of
 from streams.kafka.readers import read_to_end, reader
@@ -33,8 +34,9 @@ async def sampled(settings: Settings, topic: str, count: int) -> list[Message]:
 
 
 async def registry_lookup(settings: Settings) -> AreaLookup:
-    """The areas of meters and customers by the registry's records. Raises UnansweredError."""
+    """The areas of meters and customers by the registry's records, if there are any. Raises UnansweredError."""
     async with reader(settings) as consumer:
         registry = RegistryFollower(settings, consumer)
-        await registry.load()
+        if settings.topic(REGISTRY_TOPIC) in await consumer.topics():
+            await registry.load()
     return registry.lookup
