@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError
+from numpy.typing import NDArray
 from prometheus_client import start_http_server
 
 from replay.mapping.column_mapping import ColumnMapping
@@ -32,7 +33,7 @@ from streams.kafka.intake import (
     rejections_of,
     split_damage,
 )
-from streams.kafka.mapped_records import MappedRecords, RecordMapper
+from streams.kafka.mapped_records import RecordMapper
 from streams.kafka.outbox import offset_range, producer, reject_message
 from streams.kafka.parked_rows import ParkedBatch, ParkedRows
 from streams.kafka.readers import FETCH_WAIT_MS, UnansweredError, reader
@@ -133,67 +134,65 @@ class Bridge:
         """Publishes a fetch of records and the rows whose area is known by now, then commits."""
         fetched = await self._consumer.getmany(timeout_ms=FETCH_MS)
         async with self._step:
+            batches: list[Batch] = []
             if await self._registry.follow():
-                for batch in list(self._parked.released(self._registry.lookup)):
-                    await self._publish(batch)
+                batches += self._parked.released(self._registry.lookup)
             for tp, spans in fetched.items():
                 if tp in self._consumer.assignment():
                     for span in spans:
-                        await self._take(tp, span)
+                        batches += await self._rows(tp, span)
+
+            await self._publish(batches)
             await self._give_up()
             await self._settle()
             await self._commit()
         self._observe()
 
-    async def _take(self, tp: TopicPartition, span: FetchedRange) -> None:
-        """Maps and publishes the records of a fetch; rows without an area wait."""
+    async def _rows(self, tp: TopicPartition, span: FetchedRange) -> list[Batch]:
+        """The rows of a fetch whose area is known, as a batch if there are any; the other rows wait."""
         records, damage = split_damage(span.records)
         await self._reject(tp, damage, rejections_of(damage))
-        if records:
-            messages = messages_of(records)
-            mapped = await asyncio.to_thread(self._mapper.mapped, messages)
-            await self._reject(tp, records, mapped.rejections)
-            if mapped.batch is not None:
-                await self._publish(self._located(tp, records, mapped))
         self._metrics.records.inc(len(span.records))
         self._read_to[tp] = span.ends
+        if not records:
+            return []
+
+        messages = messages_of(records)
+        mapped = await asyncio.to_thread(self._mapper.mapped, messages)
+        await self._reject(tp, records, mapped.rejections)
+        if mapped.batch is None or not self._mapping.area_from_registry:
+            return [mapped.batch] if mapped.batch else []
+        return [self._located(tp, records, mapped.batch, mapped.records)]
 
     def _located(
-        self, tp: TopicPartition, records: Sequence[Record], mapped: MappedRecords
+        self,
+        tp: TopicPartition,
+        records: Sequence[Record],
+        batch: Batch,
+        record_of: NDArray[np.intp],
     ) -> Batch:
         """The rows whose area is known; the others are parked."""
-        batch = mapped.batch
-        assert batch is not None  # noqa: S101 - the caller has looked
-        if not self._mapping.area_from_registry:
-            return batch
         located, is_known = self._registry.lookup.located(batch)
         if is_known.all():
             return located
-
         waiting = ~is_known
-        parked = ParkedBatch.of(
-            tp,
-            batch.select(waiting),
-            records,
-            mapped.records[waiting],
-            time.monotonic(),
-        )
-        self._parked.park(parked)
+        rows, now = batch.select(waiting), time.monotonic()
+        self._parked.park(ParkedBatch.of(tp, rows, records, record_of[waiting], now))
         return located.select(is_known)
 
-    async def _publish(self, batch: Batch) -> None:
+    async def _publish(self, batches: Sequence[Batch]) -> None:
         """Sends rows to the partitions of their areas."""
-        for key, value, content_type in encode(batch, "packed"):
+        if not batches:
+            return
+        rows = self._mapping.kind.join(batches)
+        for key, value, content_type in encode(rows, "packed"):
             number = partition_of(key.decode(), self._settings.partitions)
+            headers = [("content-type", content_type.encode())]
             sent = await self._producer.send(
-                self._topic,
-                value,
-                key,
-                number,
-                headers=[("content-type", content_type.encode())],
+                self._topic, value, key, number, headers=headers
             )
             self._pending.append(sent)
-        self._metrics.rows.inc(len(batch))
+        self._metrics.rows.inc(len(rows))
 
     async def _reject(
         self,

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from schemas.wire import Reason
 
@@ -11,7 +17,9 @@ class BridgeMetrics:
     """Counts of records and rows, and gauges of what waits; no label has an id."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # times of birth that nobody asks for
+        # auto_describe: so that `name[]` finds the metrics of the process too.
+        self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
         self.records = Counter(
             "meterwatch_bridge_records",
