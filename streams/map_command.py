@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from replay.mapping.files import (
     files_of,
     json_records,
     mapped_files,
+    rows_of,
     sheets_of,
     tables_of,
 )
@@ -39,6 +40,7 @@ from replay.mapping.guess import (
     recognises,
 )
 from replay.mapping.rows import RowMapper
+from replay.tables import meant
 from schemas.columns import Batch
 from schemas.master import Area
 from schemas.wire import Message, RejectedError
@@ -76,6 +78,9 @@ def show_mapped(
 ) -> None:
     """Shows a mapping and what it makes of so many rows; writes it if it is guessed. Raises ValueError."""
     columns: list[GuessedColumn] = []
+    if place.kind not in KINDS_BY_NAME:
+        nearest = meant(place.kind, KINDS_BY_NAME)
+        raise SourceError(f"there is no kind {place.kind!r}{nearest}")
     if Path(place.source).suffix == MAPPING_ENDING:
         path = Path(place.source)
         mapping = read_mapping(path)
@@ -86,8 +91,8 @@ def show_mapped(
             raise SourceError(f"{file} exists: name another --out, or map {file}")
         entries, records, messages = _sample(place, file.parent, settings, count)
         columns, text = _guess(records, entries, place.kind)
-        mapping = mapping_of(text, str(file))
         file.write_text(text, "utf-8")
+        mapping = mapping_of(text, str(file))  # what is not found is to be mended there
 
     checked = _check(path, mapping, messages, count)
     lookup, areas = _lookup(path, mapping, settings)
@@ -167,10 +172,18 @@ def _guess(
 ) -> tuple[list[GuessedColumn], str]:
     """The columns that are guessed from records, and the mapping. Raises SourceError."""
     kind = KINDS_BY_NAME[kind_name]
-    rows = [row for record in records for row in _rows(record, entries)]
+    within = () if _is_table(entries) else next(map(list_of_rows, records), ())
+    if within:
+        entries["rows"] = path_text(within)
+    whole = ColumnMapping("", {}, rows=within)
+    found = [row for record in records for row in rows_of(record, whole)]
+    rows = [row for row in found if isinstance(row, dict)]
+
     paths: dict[str, ColumnPath] = {}
     for row in rows:
-        paths |= {path_text(path): path for path in leaf_paths(row)}
+        for path in leaf_paths(row):
+            if not within or path[: len(within)] != within:
+                paths[path_text(path)] = path
     if not paths:
         raise SourceError("there is no row to guess a mapping from")
     cells, _ = cells_of_records(rows, paths)
@@ -178,20 +191,9 @@ def _guess(
     return columns, mapping_text(columns, entries, kind)
 
 
-def _rows(record: Any, entries: dict[str, str]) -> list[Any]:
-    """The rows of a record: itself, its elements, or the objects of a list within it, which the mapping then names."""
-    if isinstance(record, list):
-        return [row for row in record if isinstance(row, dict)]
-    if not isinstance(record, dict):
-        return []
-    path = list_of_rows(record)
-    if not path or ("files" in entries and entries.get("format") != "json"):
-        return [record]
-    entries["rows"] = path_text(path)
-    within: Any = record
-    for name in path:
-        within = within[name]
-    return [record | row for row in within if isinstance(row, dict)]
+def _is_table(entries: Mapping[str, str]) -> bool:
+    """True if the rows are a table's, and no record holds a list of them."""
+    return "files" in entries and "format" not in entries
 
 
 def _messages(mapping: ColumnMapping, settings: Settings, count: int) -> list[Message]:
