@@ -172,7 +172,7 @@ def test_avro_of_no_use_is_rejected_with_its_reason():
 
 def field(name, number, kind, type_name="", label=FieldDescriptorProto.LABEL_OPTIONAL):
     return FieldDescriptorProto(
-        name=name, number=number, type=kind, type_name=type_name, label=label
+        name=name, number=number, type=kind, type_name=type_name or None, label=label
     )
 
 
