@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from detectors.engine import Engine
 from replay import layout
@@ -96,6 +97,8 @@ def committed(settings, topic):
             group = f"{settings.group}.bridge.{topic}"
             tps = [TopicPartition(topic, number) for number in range(PARTITION_COUNT)]
             found = await admin.list_consumer_group_offsets(group, partitions=tps)
+        except GroupCoordinatorNotAvailableError:
+            return 0  # a fresh broker has no groups yet
         finally:
             await admin.close()
         return sum(max(offset.offset, 0) for offset in found.values())
