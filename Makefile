@@ -6,14 +6,21 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 bin := .venv/bin
 ready := .venv/.ready
 
-.PHONY: demo test fuzz chaos bench soak lint pages kafka lock clean
+.PHONY: demo test watchers fuzz chaos bench soak lint pages kafka lock clean
 
 demo: $(ready)
 	$(bin)/meterwatch demo
 
-test: $(ready)
+test: $(ready) watchers
 	$(bin)/pytest -q -m "not broker" -n auto --dist worksteal
 	$(bin)/pytest -q -m broker -n 2 --dist worksteal
+
+# A real Prometheus and Alertmanager for the tests of dashboards and alert rules, which are skipped without.
+packages := prometheus prometheus-alertmanager
+apt := apt-get install -y -qq --no-install-recommends $(packages)
+watchers:
+	@command -v promtool >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
+		|| $(apt) >/dev/null 2>&1 || { apt-get update -qq && $(apt) >/dev/null; }
 
 MINUTES ?= 5
 fuzz: $(ready)
@@ -40,6 +47,7 @@ pages: $(ready)
 	$(bin)/python -m schemas.documents
 	$(bin)/python -m detectors.catalogue
 	$(bin)/python -m tests.examples
+	$(bin)/python -m tests.dashboards
 
 kafka: $(ready)
 	$(bin)/python -m streams.kafka.broker

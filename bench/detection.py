@@ -27,10 +27,12 @@ from models.state.cells import Columns
 from replay.scoring import Score, score
 from replay.simulation.attacks import THEFT_ATTACKS, attacked
 from replay.simulation.decoys import decoys, spring_festival
-from replay.simulation.faults import ALL_FAULTS, SLOW_FAULTS, SMALL_FAULTS
+from replay.simulation.faults import ALL_FAULTS
 from replay.simulation.happenings import Planted
-from replay.simulation.network import build_grid
-from replay.simulation.town import START_TIME, Town
+from replay.simulation.network import START_TIME, build_grid
+from replay.simulation.slow_faults import SLOW_FAULTS
+from replay.simulation.small_faults import SMALL_FAULTS
+from replay.simulation.town import Town
 from schemas.alert import Alert
 from schemas.columns import Codes
 from schemas.units import DAY_SECONDS

@@ -22,7 +22,8 @@ from bench.load import (
     customer_of,
     section_of,
 )
-from replay.simulation.office import CHANNEL_NAMES, CHANNEL_SHARES, STAGE_HOURS
+from replay.simulation.bills import CHANNEL_NAMES, CHANNEL_SHARES
+from replay.simulation.work import STAGE_HOURS
 from schemas.columns import (
     Batch,
     DeviceEvents,

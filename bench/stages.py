@@ -10,34 +10,32 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import isnan
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from bench.real import CHECKOUT_FOLDER, filled
+from bench.stage_log import StageLog, read_rows, stays_of
 from detectors.engine import Engine
 from detectors.revisable import JudgeInput, RevisableJudge
 from detectors.rule import ALL_RULES
-from models.state.cells import Array, Columns
+from models.state.cells import Array
 from models.timelines.durations import Durations
 from models.timelines.hazard import PART_MARKS
-from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.columns import Codes, Mask, Overdue, StageProgress, Stages
-from schemas.units import DAY_SECONDS, HOUR_SECONDS, NEVER_TIME, WEEK_SECONDS
+from schemas.units import DAY_SECONDS, NEVER_TIME
 
 PAGE_FILE = CHECKOUT_FOLDER / "docs" / "detection.md"
 LOG_NAME = "hospital_billing_stages.parquet"
 RULE_NAME = "stage_overdue_expected"
-LIMIT_DAYS = 182  # at the beginning, whose stays set the limits
-LIMIT_SHARE = 0.9  # of them, done within the limit
-LEAST_STAYS = 50  # of them, for a limit
-SHORTEST_LIMIT = 60  # s
 WARM_UP_DAYS = 365  # that are learned from and not counted
 GRACE_DAYS = 3  # until rows are sealed
 FIT_DAYS = 182  # from one fit of the gradient boosting to the next
@@ -47,7 +45,8 @@ CHANCE_LINES = (0.5, 0.6, 0.7, 0.8, 0.9)
 BANDS_COUNT = 10  # of the table of calibration
 CATEGORY_NAMES = ("stage", "previous", "weekday")
 
-Chances = dict[tuple[str, str, int], float]  # by item, stage and moment
+Moment = tuple[str, str, int]  # item, stage and event time
+Chances = dict[Moment, float]
 
 
 class _NotingJudge(RevisableJudge):
@@ -71,121 +70,16 @@ class _NotingJudge(RevisableJudge):
         return []
 
 
-class _Log(NamedTuple):
-    """The stays of a log, by column."""
-
-    items: list[str]
-    stages: list[str]
-    start: Array
-    done: Array  # NEVER_TIME while it is open
-    limit: Array  # s, NaN where it has none
-    facts: Columns
-    end: int  # of the log
-
-
 class _Mark(NamedTuple):
     """The stays that reach a mark and whose limit the log can show."""
 
     rows: Codes  # of the log
     late: Mask
     scores: dict[str, Array]  # by method
+    unsure_days: Codes  # of the stays of which this rule cannot tell since a drift
 
 
-def _read(path: Path) -> tuple[Stages, str]:
-    """The rows of a log, and its time zone."""
-    source = open_sources([path])
-    batches = [batch for batch in source.batches if isinstance(batch, Stages)]
-    return _joined(batches), source.zone or "UTC"
-
-
-def _joined(batches: Sequence[Stages]) -> Stages:
-    """The batches of one source as one."""
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(batch, name) for batch in batches])
-        for name in ("subject", "area", "at", "stage", "progress", "limit")
-    }
-    return replace(batches[0], **columns)
-
-
-def _stays(rows: Stages) -> _Log:
-    """The stays of a log whose items are in one stage at a time."""
-    items: list[str] = []
-    stages: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
-    before: list[str] = []
-    came_after: list[int] = []
-    open_stays: dict[str, int] = {}
-    for code, stage_code, progress, at in zip(
-        rows.subject.tolist(),
-        rows.stage.tolist(),
-        rows.progress.tolist(),
-        rows.at.tolist(),
-        strict=True,
-    ):
-        item = rows.names[code]
-        last = open_stays.get(item, -1)
-        if progress == StageProgress.FINISHED:
-            ends[last] = at
-            continue
-        open_stays[item] = len(items)
-        before.append(stages[last] if last >= 0 else "")
-        came_after.append(at - starts[last] if last >= 0 else 0)
-        items.append(item)
-        stages.append(rows.stages[stage_code])
-        starts.append(at)
-        ends.append(NEVER_TIME)
-
-    facts = {
-        "stage": _codes(stages),
-        "previous": _codes(before),
-        "came_after": np.array(came_after, float),
-    }
-    start, done = np.array(starts), np.array(ends)
-    limit = _limits(stages, start, done)
-    facts |= _deadline_facts(start + np.nan_to_num(limit))
-    facts["backlog"] = _backlog(facts["stage"], start, done)
-    return _Log(items, stages, start, done, limit, facts, int(rows.at.max()))
-
-
-def _codes(names: Sequence[str]) -> Array:
-    """Names as numbers."""
-    return np.unique(np.array(names), return_inverse=True)[1]
-
-
-def _deadline_facts(deadline: Array) -> Columns:
-    """Weekday and hour at which limits pass; the first of January 1970 was a Thursday."""
-    weekday = (deadline // DAY_SECONDS + 3) % (WEEK_SECONDS // DAY_SECONDS)
-    return {"weekday": weekday, "hour": deadline % DAY_SECONDS // HOUR_SECONDS}
-
-
-def _limits(stages: Sequence[str], start: Array, done: Array) -> Array:
-    """The limit of every stay by its stage; NaN where the first half year had too few stays."""
-    limit = np.full(len(start), np.nan)
-    names = np.array(stages)
-    first = start < start.min() + LIMIT_DAYS * DAY_SECONDS
-    for stage in Counter(stages):
-        of_stage = names == stage
-        ended = of_stage & first & (done < NEVER_TIME)
-        if np.count_nonzero(ended) >= LEAST_STAYS:
-            seconds = np.quantile((done - start)[ended], LIMIT_SHARE)
-            limit[of_stage] = np.round(seconds)
-    limit[limit < SHORTEST_LIMIT] = np.nan
-    return limit
-
-
-def _backlog(stage: Array, start: Array, done: Array) -> Array:
-    """The open items of each stay's stage as it began."""
-    backlog = np.zeros(len(start))
-    for code in np.unique(stage).tolist():
-        of_stage = stage == code
-        begun = np.searchsorted(np.sort(start[of_stage]), start[of_stage])
-        ended = np.searchsorted(np.sort(done[of_stage]), start[of_stage])
-        backlog[of_stage] = begun - ended
-    return backlog
-
-
-def _chances(rows: Stages, log: _Log, zone: str) -> Chances:
+def _chances(rows: Stages, log: StageLog, zone: str) -> Chances:
     """The chance of every stay at every mark, as the engine knew it."""
     by_stage = dict(zip(log.stages, log.limit.tolist(), strict=True))
     limits = np.array([by_stage.get(stage, np.nan) for stage in rows.stages])
@@ -199,7 +93,7 @@ def _chances(rows: Stages, log: _Log, zone: str) -> Chances:
     return judge.chances
 
 
-def _usual(log: _Log) -> Array:
+def _usual(log: StageLog) -> Array:
     """Seconds in which 95 % of such stays were done, as known when each began."""
     durations = Durations()
     stays = zip(log.stages, log.start.tolist(), log.done.tolist(), strict=True)
@@ -215,7 +109,7 @@ def _usual(log: _Log) -> Array:
     )
 
 
-def _boosted(log: _Log, rows: Codes, at: Array, names: Sequence[str]) -> Array:
+def _boosted(log: StageLog, rows: Codes, at: Array, names: Sequence[str]) -> Array:
     """The chances by a gradient boosting that is fitted every half year to what was known then."""
     facts = np.column_stack([log.facts[name][rows] for name in names])
     deadline = log.start[rows] + log.limit[rows]
@@ -234,15 +128,30 @@ def _boosted(log: _Log, rows: Codes, at: Array, names: Sequence[str]) -> Array:
         model = HistGradientBoostingClassifier(
             categorical_features=categories, random_state=0
         )
-        model.fit(facts[learned], late[learned])
-        chances[asked] = model.predict_proba(facts[asked])[:, 1]
+        with threadpool_limits(1):
+            model.fit(facts[learned], late[learned])
+            chances[asked] = model.predict_proba(facts[asked])[:, 1]
     return chances
 
 
-def _marks(log: _Log, chances: Chances) -> list[_Mark]:
+def _unsure_since_drift(chances: Chances) -> set[Moment]:
+    """The moments without a chance in stages that had one before."""
+    known_stages: set[str] = set()
+    unsure: set[Moment] = set()
+    for moment in sorted(chances, key=itemgetter(2)):
+        _, stage, _ = moment
+        if not isnan(chances[moment]):
+            known_stages.add(stage)
+        elif stage in known_stages:
+            unsure.add(moment)
+    return unsure
+
+
+def _marks(log: StageLog, chances: Chances) -> list[_Mark]:
     """Every mark with the stays that reach it, and what each method says of them."""
     usual = _usual(log)
     peer = ("stage", "previous", "came_after", "weekday", "hour")
+    unsure = _unsure_since_drift(chances)
     marks: list[_Mark] = []
 
     for share in PART_MARKS:
@@ -252,14 +161,12 @@ def _marks(log: _Log, chances: Chances) -> list[_Mark]:
         rows = np.flatnonzero(reached & shown)
         at = (log.start[rows] + np.round(share * log.limit[rows])).astype(np.int64)
         late = log.done[rows] > log.start[rows] + log.limit[rows]
-        keys = zip(rows.tolist(), at.tolist(), strict=True)
+        moments = [
+            (log.items[row], log.stages[row], when)
+            for row, when in zip(rows.tolist(), at.tolist(), strict=True)
+        ]
         scores = {
-            "this rule": np.array(
-                [
-                    chances.get((log.items[row], log.stages[row], moment), np.nan)
-                    for row, moment in keys
-                ]
-            ),
+            "this rule": np.array([chances.get(moment, np.nan) for moment in moments]),
             "gradient boosting": _boosted(log, rows, at, peer),
             "gradient boosting with backlog": _boosted(
                 log, rows, at, (*peer, "backlog")
@@ -267,11 +174,13 @@ def _marks(log: _Log, chances: Chances) -> list[_Mark]:
             "usual stay": share * log.limit[rows] / usual[rows],
         }
         counted = at >= log.start.min() + WARM_UP_DAYS * DAY_SECONDS
+        is_unsure = np.array([moment in unsure for moment in moments], bool)
         marks.append(
             _Mark(
                 rows[counted],
                 late[counted],
                 {name: score[counted] for name, score in scores.items()},
+                at[counted & is_unsure] // DAY_SECONDS,
             )
         )
     return marks
@@ -294,9 +203,14 @@ def _recall_table(marks: Sequence[_Mark]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(recalls)} |"
     counts = [f"{mark.late.sum():,} of {len(mark.late):,}" for mark in marks]
     yield f"| late, of the stays that reach the mark | {' | '.join(counts)} |"
+    unsure = [
+        f"{len(mark.unsure_days) / len(mark.late):.1%} on {len(set(mark.unsure_days.tolist()))} days"
+        for mark in marks
+    ]
+    yield f"| stays of which this rule cannot tell since a drift | {' | '.join(unsure)} |"
 
 
-def _line_table(log: _Log, marks: Sequence[_Mark]) -> Iterator[str]:
+def _line_table(log: StageLog, marks: Sequence[_Mark]) -> Iterator[str]:
     """What a line finds and warns of in vain, of all stays with a limit."""
     with np.errstate(invalid="ignore"):
         shown = log.start + log.limit < log.end
@@ -370,8 +284,8 @@ def _verdict(marks: Sequence[_Mark]) -> str:
 
 def page(path: Path) -> Iterator[str]:
     """The tables of docs/detection.md, line by line."""
-    rows, zone = _read(path)
-    log = _stays(rows)
+    rows, zone = read_rows(path)
+    log = stays_of(rows)
     marks = _marks(log, _chances(rows, log, zone))
     yield from _recall_table(marks)
     yield ""

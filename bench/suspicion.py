@@ -17,9 +17,9 @@ from detectors.rule import ALL_RULES
 from replay.history import Source, Tally, arranged
 from replay.labels import Label, judged_rules
 from replay.simulation.attacks import THEFT_ATTACKS, attacked
-from replay.simulation.network import TOWN_ZONE
-from replay.simulation.office import YUAN_PER_KWH
-from replay.simulation.town import START_TIME, Town
+from replay.simulation.bills import YUAN_PER_KWH
+from replay.simulation.network import START_TIME, TOWN_ZONE
+from replay.simulation.town import Town
 from replay.suspicion.fitting import SuspicionLesson, learn
 from replay.suspicion.measures import RankingQuality
 from replay.suspicion.visits import visits_of

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from models.state.index import Index
@@ -32,6 +34,10 @@ class AreaTimes:
     @lost_spans.setter
     def lost_spans(self, spans: Lapses) -> None:
         self.holes.spans = spans
+
+    def advance(self, until: int) -> None:
+        """Move the watermarks of all areas up to a time, if they are behind it."""
+        self.watermarks = np.maximum(self.watermarks, until)
 
     def slots(self, batch: Batch) -> Codes:
         """The area slot of every row."""
@@ -99,3 +105,21 @@ class AreaTimes:
             count,
         )
         within("a watermark", self.watermarks, 0, 2 * LATEST_TIME)
+
+
+class SubjectWatermarks:
+    """The watermarks of areas by subject, of subjects that are numbered for good."""
+
+    def __init__(self, areas: AreaTimes) -> None:
+        self._areas = areas
+        self._area_slots = np.zeros(0, np.int64)  # by number
+
+    def of(self, places: Sequence[tuple[str, str]]) -> Times:
+        """The watermark of each subject's area, given all subjects by number."""
+        index = self._areas.index
+        new = places[len(self._area_slots) :]
+        slots = [index.slot(area, "") for area, _ in new]
+        self._area_slots = np.r_[self._area_slots, np.array(slots, np.int64)]
+        watermarks = self._areas.watermarks
+        missing = np.zeros(len(index) - len(watermarks), np.int64)
+        return np.r_[watermarks, missing][self._area_slots]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from detectors.area_times import AreaTimes
 from detectors.outcomes import RowOutcomes
 from detectors.publication import Publication
@@ -45,6 +47,9 @@ class DeviceWatch:
             events, slots, areas, self._areas.watermarks
         )
 
+        fresh = np.ones(len(events), bool)
+        fresh[known] = fresh[again] = fresh[late] = False
+        self._outcomes.sections.note_events(events, fresh)
         duplicate = len(set(known).intersection(again + late))
         fresh_late = len(set(late).difference(known))
         self._outcomes.count(events, "late", fresh_late)

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
 from detectors.area_times import AreaTimes
 from detectors.device_watch import DeviceWatch
 from detectors.engine_state import EngineState
@@ -20,10 +18,12 @@ from detectors.pipelines import (
     new_indexes,
     new_timelines,
 )
-from detectors.publication import PublicationOf, in_shadow, publication_by
+from detectors.publication import PublicationOf, publication_by
 from detectors.reading_watch import ReadingWatch
 from detectors.reorder.buffer import ReorderBuffer
-from detectors.rule import ALL_RULES, Rule, judged_rules
+from detectors.rule import ALL_RULES, Rule, fleet_model_of, judged_rules
+from detectors.score_feed import ScoreFeed
+from detectors.section_counts import SectionCounts
 from detectors.snapshots import (
     Capture,
     capture_owners,
@@ -42,13 +42,9 @@ from models.meters.use_class import Fleet
 from schemas.alert import Alert
 from schemas.columns import Batch, Codes, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area
-from schemas.units import DAY_SECONDS, HOUR_SECONDS
-from schemas.use_class import UseClassModel
+from schemas.units import DAY_SECONDS
 
 GRACE_SECONDS = 3 * DAY_SECONDS
-QUIET_DELAY = (
-    2 * HOUR_SECONDS
-)  # s by which a silent area's watermark stays behind wall time
 
 Step = Callable[[Any, Codes], list[Alert]]  # rows and their areas
 
@@ -56,7 +52,8 @@ Step = Callable[[Any, Codes], list[Alert]]  # rows and their areas
 class Engine:
     """Judges every kind of batch for any number of areas. No area influences another's alerts.
 
-    Without brakes, storm brake and budget are left to `braked`, which takes the alerts of several engines.
+    Without brakes, storm brake and budget are left to `braked`, which takes the alerts of several engines. An engine
+    that keeps scores has them for every meter's day in `scores`, else None.
     """
 
     def __init__(
@@ -67,6 +64,7 @@ class Engine:
         grace: int = GRACE_SECONDS,
         *,
         has_brakes: bool = True,
+        keeps_scores: bool = False,
         publication_of: PublicationOf = publication_by,
     ) -> None:
         self.settings = EngineSettings(zone, interval, grace)
@@ -81,13 +79,18 @@ class Engine:
             self.indexes, self.registry, self.settings, self.areas.holes
         )
         self._peers = Peers()
-        self._fleet = Fleet(model_of(self.rules))
+        self._fleet = Fleet(fleet_model_of(self.rules))
 
         # what judges, and what becomes of rows and alerts
         pipelines = all_pipelines(
             self.indexes, self.timelines, self.settings, self._peers, self._fleet
         )
         self.judges = Judges(pipelines, self.rules, self.registry)
+        self.scores: ScoreFeed | None = None
+        if keeps_scores:
+            self.scores = ScoreFeed(
+                self.judges, self.indexes.meters, self.areas, self.settings
+            )
         self.reorder = ReorderBuffer(
             self.judges.revisable["readings"],
             self.judges.revisable["clocks"],
@@ -95,8 +98,8 @@ class Engine:
             self.registry,
             interval,
         )
-        self._cost = StepCost(self.registry, self.open_days, self.reorder, self.areas)
-        self._outcomes = RowOutcomes()
+        self.cost = StepCost(self.registry, self.open_days, self.reorder, self.areas)
+        self._outcomes = RowOutcomes(SectionCounts(self.registry))
         self._publication = publication_of(
             self.rules, self.registry.section, has_brakes
         )
@@ -152,6 +155,7 @@ class Engine:
             self._office,
             self._outcomes,
             self._publication,
+            self.scores,
         )
 
     # ---- Rules and master data ----
@@ -159,13 +163,10 @@ class Engine:
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by `rules` from now on. Withdraws the episodes of rules that were removed or changed."""
         self.rules = judged_rules(rules)
-        self._fleet.adopt(model_of(self.rules))
+        self._fleet.adopt(fleet_model_of(self.rules))
         dropped = self.judges.adopt(self.rules)
         self.reorder.adopt()
-
-        alerts = self._publication.withdraw(dropped)
-        self.policy.shadow = in_shadow(self.rules)
-        return alerts
+        return self._publication.adopt(self.rules, dropped)
 
     def enroll(self, areas: Iterable[Area]) -> None:
         """Replace the master data of `areas`. Episodes of meters that left end; if one comes back, it begins anew."""
@@ -201,12 +202,6 @@ class Engine:
             return step(batch, areas)
         raise TypeError(f"no topic carries {batch.kind}")
 
-    def rows_within_cost(self, batch: Batch) -> int:
-        """How many of a batch's first rows may be judged at once."""
-        if not isinstance(batch, Readings) or not len(batch):
-            return len(batch)
-        return self._cost.affordable_rows(batch, self.areas.slots(batch))
-
     def tick(self, now: int) -> list[Alert]:
         """Let time pass where no row arrives: silent areas' windows close, deadlines fall due."""
         return [alert for alerts in self.ticks(now) for alert in alerts]
@@ -219,13 +214,12 @@ class Engine:
 
     def portion(self, now: int) -> int:
         """How far time may pass towards `now` with at most a portion of days and timelines falling due."""
-        then = self.open_days.portion(now - QUIET_DELAY) + QUIET_DELAY
-        return self._timeline_judges.portion(then)
+        return self._timeline_judges.portion(self._readings.portion(now))
 
     def pass_time(self, then: int, now: int) -> list[Alert]:
         """Let time pass as far as `then`, on its way to `now`."""
-        alerts = self._readings.pass_time(then - QUIET_DELAY, now - QUIET_DELAY)
-        self.areas.watermarks = np.maximum(self.areas.watermarks, then)
+        alerts = self._readings.pass_time(then, now)
+        self.areas.advance(then)
         return self._step_end.publish(alerts)
 
     def reconcile(
@@ -258,6 +252,11 @@ class Engine:
         return self._outcomes.counts
 
     @property
+    def section_sums(self) -> dict[tuple[str, str], float]:
+        """What has passed, by measure and section, since the engine was made."""
+        return self._outcomes.sections.sums
+
+    @property
     def alert_counts(self) -> Counter[tuple[str, int, str, str]]:
         """Alerts by rule, severity, change and the reason for which they are suppressed."""
         return self._publication.alert_counts
@@ -276,13 +275,13 @@ class Engine:
         """Go on from a snapshot; the owners that start afresh. Raises SnapshotError and changes nothing."""
         saved = saved_owners(data, self.settings._asdict())
         has_brakes = self.policy.decisions.has_brakes
-        restored = Engine(self.rules, *self.settings, has_brakes=has_brakes)
+        restored = Engine(
+            self.rules,
+            *self.settings,
+            has_brakes=has_brakes,
+            keeps_scores=self.scores is not None,
+        )
         with refused_if_unusable():
             afresh = restored.state.load(saved, self.registry.areas.values())
         vars(self).update(vars(restored))
         return afresh
-
-
-def model_of(rules: Iterable[Rule]) -> UseClassModel | None:
-    """The fleet model of the first rule that has a model, if any."""
-    return next((rule.model for rule in rules if rule.model), None)

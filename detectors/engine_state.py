@@ -12,12 +12,15 @@ from detectors.pipelines import AllTimelines, Indexes, Judges
 from detectors.publication import Publication
 from detectors.reorder.buffer import ReorderBuffer
 from detectors.revisable import FINAL_SUFFIX
+from detectors.score_feed import ScoreFeed
 from detectors.snapshots import load_owners
 from models.days.open_days import OpenDays
 from models.master.registry import Registry
 from models.meters.peers import Peers
 from models.state.owners import Owner, Saved
 from schemas.master import Area
+
+SCORES_OWNER = "scores"
 
 
 class EngineState(NamedTuple):
@@ -34,6 +37,7 @@ class EngineState(NamedTuple):
     office: OfficeWatch
     outcomes: RowOutcomes
     publication: Publication
+    scores: ScoreFeed | None  # None unless they are kept
 
     def owners(self) -> dict[str, Owner]:
         """Every owner of state by its name; the indexes before the owners that refer to them."""
@@ -41,6 +45,7 @@ class EngineState(NamedTuple):
 
     def _owners_beside_indexes(self) -> dict[str, Owner]:
         """The owners whose state refers to slots of the indexes."""
+        scores: dict[str, Owner] = {SCORES_OWNER: self.scores} if self.scores else {}
         return {
             "watermarks": self.areas.owner(),
             **self.office.owners(),
@@ -53,6 +58,7 @@ class EngineState(NamedTuple):
             "policy": self.publication.policy,
             **self.reorder.owners(),
             **self.judges.owners(),
+            **scores,
         }
 
     def load(self, saved: Mapping[str, Saved], areas: Iterable[Area]) -> list[str]:
@@ -68,6 +74,8 @@ class EngineState(NamedTuple):
         self.timelines.check(len(self.indexes.areas))
         self.reorder.resume()
         self.judges.resume(afresh)
+        if self.scores and SCORES_OWNER not in saved:
+            self.scores.begin()
 
         # open alerts of rules that start afresh or are no longer judged, are withdrawn
         names_afresh = {name.partition("/")[2] for name in afresh}

@@ -13,6 +13,7 @@ from detectors.episode_alerts import Trouble, cleared_alert, raised_alert
 from detectors.episodes import Episodes
 from detectors.relearning import Relearning
 from detectors.rule import Rule
+from detectors.rule_counts import no_counts
 from models.feature import Feature, feature_columns_of
 from models.state.cells import Array, Cells, Columns
 from models.state.index import Index
@@ -43,16 +44,20 @@ class Judge:
         subject_evidence: EvidenceOf | None = None,
     ) -> None:
         self.kind = kind
+
         names = [field.name for field in fields(kind)]
         self._own_columns = [name for name in names if name not in kind.encodings()]
         self.features = features
         self.index = index
         self.enrich = enrich
         self._subject_evidence = subject_evidence
+
         self._tracked = Cells(rules=np.uint16(0))  # how many rules track a subject
         self._relearning = Relearning()
         self.feature_columns: Columns = {}  # of the last batch, by the features
         self.observe: ScoreObserver | None = None  # sees the scores of all rows
+        self.counts = no_counts()
+        self.clock: Callable[[], float] = _no_clock  # in seconds
         self.episodes: list[Episodes] = []
         self.adopt(rules)
 
@@ -73,6 +78,9 @@ class Judge:
                 episodes = Episodes(rule, self._tracked)
             self.episodes.append(episodes)
         self._alike = _scored_alike(self.episodes)
+        for rule in self.rules:  # so that the counts of known rules can be copied
+            for count in self.counts[:2]:
+                count.setdefault(rule.name, 0)
 
         for episodes in known.values():
             episodes.clear(episodes.slots)
@@ -116,7 +124,9 @@ class Judge:
                 if mask is not None and np.count_nonzero(mask) == mask.size
             }
             for alike in self._alike:
-                if empty.isdisjoint(alike[0].rule.reads):
+                if not empty.isdisjoint(alike[0].rule.reads):
+                    self.counts.undecided[alike[0].rule.name] += len(slots)
+                else:
                     alerts += self.judge_alike(
                         alike,
                         batch.at,
@@ -164,13 +174,28 @@ class Judge:
         distinct: bool,
     ) -> Iterator[Alert]:
         """Judge rows by rules with the same scores; `tracked` are the rows of slots that any rule tracks."""
-        scores = alike[0].rule.score(columns, missing)
+        rule = alike[0].rule
+        began = self.clock()
+        scores = rule.score(columns, missing)
+        self._count(rule, scores, self.clock() - began)
         if self.observe:
-            self.observe(alike[0].rule, slots, columns, scores)
+            self.observe(rule, slots, columns, scores)
         for episodes in alike:
             yield from self._judge_scores(
                 episodes, at, columns, scores, slots, tracked, distinct=distinct
             )
+
+    def _count(self, rule: Rule, scores: Column, seconds: float) -> None:
+        """Count the rows with and without a score by a rule, and its time."""
+        unknown: Array = np.isnan(scores)
+        if unknown.ndim == 2:
+            unknown = np.logical_and.reduce(unknown)
+        undecided = int(np.count_nonzero(unknown))
+        self.counts.undecided[rule.name] += undecided
+        self.counts.decided[rule.name] += len(unknown) - undecided
+
+        by_family = self.counts.seconds
+        by_family[rule.family] = by_family.get(rule.family, 0.0) + seconds
 
     def _judge_scores(
         self,
@@ -220,20 +245,19 @@ class Judge:
                 float(score[phase] if score.ndim else score),
                 change.week_s,
             )
+            known: dict[str, float] = {}
+            if self._subject_evidence:
+                known = self._subject_evidence(slot, int(at[row]))
             alert = raised_alert(
                 rule,
                 self.index.pairs[slot],
                 trouble,
                 columns,
-                self._known_of(slot, int(at[row])),
+                known,
                 episodes.open.get(slot),
             )
             episodes.open[slot] = alert
             yield alert
-
-    def _known_of(self, slot: int, at: int) -> dict[str, float]:
-        """What is known of a subject beside its rows."""
-        return self._subject_evidence(slot, at) if self._subject_evidence else {}
 
     def read(self, slots: Codes) -> SubjectState:
         """The whole state of `slots`."""
@@ -306,6 +330,11 @@ def _scored_alike(all_episodes: Iterable[Episodes]) -> list[list[Episodes]]:
         else:
             alike.append([episodes])
     return alike
+
+
+def _no_clock() -> float:
+    """No time passes."""
+    return 0.0
 
 
 def _same_meaning(old: Rule, new: Rule) -> bool:

@@ -11,23 +11,17 @@ import numpy as np
 
 from detectors.engine import Engine
 from detectors.judge import Judge
+from detectors.reorder.reading_columns import JudgedColumns
 from detectors.revisable import RevisableJudge
 from detectors.rule import ALL_RULES, Level, Rule
+from detectors.windows import BALANCE_COLUMNS
 from models.feature import Feature
 from models.master.records import AREA_COLUMNS, METER_COLUMNS
-from schemas.columns import Batch, Column
+from schemas.columns import ALL_KINDS, AreaDays, Batch, Column, Days, Readings
+from schemas.declarations import data_of
 from schemas.master import Area
 
 MASTER_COLUMNS = frozenset({*METER_COLUMNS, *AREA_COLUMNS})
-MADE_OF = {  # columns of readings, days and intervals that are computed before any feature: from which data
-    "total_p": "p", "most_p": "p", "kva": "p and q, or i", "power_factor": "p and q", "most_i": "i", "mean_i": "i",
-    "most_u": "u", "register_delta": "register", "register_drop": "register", "mean_kw": "p", "mean_kvar": "q",
-    "kva_p99": "p and q, or i", "kva_2h": "p and q, or i", "unbalance_p95": "u of three phases",
-    "unbalance_top": "u of three phases", "by_magnitude": "u of three phases", "curve": "kwh", "coverage": "kwh",
-    "live": "u", "voltage_apart": "u, and of a gateway meter", "area_excess_kwh": "kwh of a gateway meter",
-    "area_unusual_kwh": "kwh of a gateway meter", "energy_in": "kwh of a gateway meter", "current": "i",
-    "top_kw": "kwh", "highest_u": "u", "lowest_u": "u", "whole_p": "p", "hourly_kva": "p and q, or i",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,15 +83,16 @@ class Needs:
 
     def _bases(self, kind: str, column: str) -> Iterator[str]:
         """The data for lack of which a column is missing: other columns, master data, or time."""
+        if kind == Days.kind and column in BALANCE_COLUMNS:
+            yield from self._bases(AreaDays.kind, BALANCE_COLUMNS[column])
+            return
+
         makers = (
             feature for feature in self._features[kind] if column in feature.gives
         )
         feature = next(makers, None)
         if feature is None:
-            if column in MASTER_COLUMNS:
-                yield f"{column} of the master data"
-            else:
-                yield MADE_OF.get(column, column)
+            yield _data_of(kind, column)
             return
 
         unknown = [name for name in feature.uses if self._missing(kind, name)]
@@ -120,6 +115,16 @@ class Needs:
                 for feature in features:
                     columns.update((kinds[kind], column) for column in feature.reads)
         return columns
+
+
+def _data_of(kind: str, column: str) -> str:
+    """The data from which a column is computed that no feature gives."""
+    if column in MASTER_COLUMNS:
+        return f"{column} of the master data"
+    declared = data_of(ALL_KINDS[kind])
+    if kind == Readings.kind:
+        declared |= data_of(JudgedColumns)
+    return declared.get(column, column)
 
 
 def _features_of(engine: Engine) -> dict[str, list[Feature]]:

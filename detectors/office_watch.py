@@ -163,6 +163,7 @@ class OfficeWatch:
             alerts += self._judges.judge(name, touched)
         alerts += self._judge_attempts(batch, fresh)
 
+        self._outcomes.sections.note_payments(batch, fresh)
         unjudged = len(batch) - int(np.count_nonzero(fresh))
         self._outcomes.count(batch, "late", late_count)
         self._outcomes.count(batch, "duplicate", unjudged - late_count)
@@ -234,8 +235,11 @@ class OfficeWatch:
         touched, again, late = work.record(batch, areas, sealed)
         self._outcomes.count(batch, "late", len(late))
         self._outcomes.count(batch, "duplicate", len(again))
-        traces = stage_order.record(batch, areas, sealed).touched
+        fresh = np.ones(len(batch), bool)
+        fresh[again] = fresh[late] = False
+        self._outcomes.sections.note_stages(batch, fresh)
 
+        traces = stage_order.record(batch, areas, sealed).touched
         alerts = self._judges.judge("overdue", touched)
         alerts += self._judges.judge("disorder", traces)
         queues = backlog.record(batch, areas, watermarks, self._areas.watermarks)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from detectors.section_counts import SectionCounts
 from models.state.owners import Attributes
 from schemas.columns import EARLIEST_TIME, LATEST_TIME, Batch, Codes, Mask
 
@@ -14,9 +15,10 @@ Records = TypeVar("Records", bound=Batch)
 
 
 class RowOutcomes:
-    """Counts of rows by kind, outcome and reason, and the rows that the last step rejected."""
+    """Counts of rows by kind, outcome and reason, sums by section, and the rows that the last step rejected."""
 
-    def __init__(self) -> None:
+    def __init__(self, sections: SectionCounts) -> None:
+        self.sections = sections
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.rejected: list[tuple[Batch, str]] = []
 

@@ -27,12 +27,25 @@ from models.meters.peers import Peers, PeerScore
 from models.meters.phases import Coupling, Phases
 from models.meters.power import Accounts, MonthlyFactor
 from models.meters.prepaid import Balances
-from models.meters.readings import Elapsed, Standstill
+from models.meters.readings import (
+    Elapsed,
+    PhaseCurrents,
+    PhasePowers,
+    PhaseVoltages,
+    PowerFactor,
+    Standstill,
+)
 from models.meters.routine import Routine
 from models.meters.shape import Shape
 from models.meters.suspects import Suspects
 from models.meters.use_class import Fleet, UseClass
-from models.meters.wiring import NeutralMismatch, PhaseLoad
+from models.meters.wiring import (
+    CurrentLag,
+    NeutralMismatch,
+    PhaseLoad,
+    StatusFlags,
+    WholePower,
+)
 from models.state.index import Index
 from models.state.lost_rows import Holes
 from models.state.owners import Owner, within
@@ -165,12 +178,21 @@ class Judges:
         self.by_name = {pipeline.name: judges[pipeline.name] for pipeline in pipelines}
         self.rules = frozenset(rule.name for rule in rules)
 
+    def live(self) -> list[Judge]:
+        """The judges of what is known now."""
+        revisable = [judge.live for judge in self.revisable.values()]
+        return [*revisable, *self.plain.values()]
+
+    def measure_by(self, clock: Callable[[], float]) -> None:
+        """Measure the time of rules by a clock in seconds."""
+        for judge in self.live():
+            judge.clock = clock
+
     def models(self) -> dict[str, WatchedModel]:
         """The online models whose drift is watched, by name."""
-        judges = [judge.live for judge in self.revisable.values()]
         watched: list[WatchedModel] = [
             feature
-            for judge in (*judges, *self.plain.values())
+            for judge in self.live()
             for feature in judge.features
             if feature.model
         ]
@@ -259,7 +281,18 @@ def all_pipelines(
     meters, areas = indexes.meters, indexes.areas
 
     def of_readings(_: bool) -> list[Feature]:
-        return [Standstill(), PhaseLoad(), NeutralMismatch()]
+        return [
+            PhaseVoltages(),
+            PhaseCurrents(),
+            PhasePowers(),
+            PowerFactor(),
+            StatusFlags(),
+            WholePower(),
+            CurrentLag(),
+            Standstill(),
+            PhaseLoad(),
+            NeutralMismatch(),
+        ]
 
     def of_days(is_final: bool) -> list[Feature]:
         return _day_features(settings, PeerScore(peers, meters, is_final), fleet)

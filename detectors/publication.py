@@ -72,13 +72,15 @@ class Publication:
         """Forget what is too old to concern anything, by the watermark of each area."""
         self.policy.forget(watermarks)
 
-    def withdraw(self, dropped: Iterable[Episodes]) -> list[Alert]:
-        """Withdraw the open alerts of dropped episodes."""
+    def adopt(self, rules: Iterable[Rule], dropped: Iterable[Episodes]) -> list[Alert]:
+        """Withdraw the open alerts of dropped episodes, and publish by `rules` from now on."""
         alerts: list[Alert] = []
         for episodes in dropped:
             if episodes.rule.status != SHADOW_STATUS:
                 alerts += episodes.open.values()
-        return self.apply(map(_withdrawn, alerts))
+        withdrawn = self.apply(map(_withdrawn, alerts))
+        self.policy.shadow = in_shadow(rules)
+        return withdrawn
 
     def _due_withdrawals(self) -> list[Alert]:
         """The last alerts of the episodes that end with this step."""

@@ -12,7 +12,9 @@ from detectors.step_end import StepEnd
 from detectors.windows import WindowJudges
 from models.days.facts import Facts, facts_of
 from models.days.open_days import OpenDays
+from models.days.rounds import rounds_of
 from models.master.registry import Registry
+from models.meters.bounds import within_bounds
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST_TIME,
@@ -22,7 +24,9 @@ from schemas.columns import (
     Readings,
     Times,
 )
+from schemas.units import HOUR_SECONDS
 
+QUIET_DELAY = 2 * HOUR_SECONDS  # s of a silent area's watermark behind wall time
 FUTURE_TOLERANCE = 300  # s an event time may be ahead of its receipt, design section 4
 
 
@@ -63,10 +67,16 @@ class ReadingWatch:
         self._count(batch, duplicate)
         return self._step_end.publish(alerts)
 
-    def pass_time(self, quiet_time: int, until: int) -> list[Alert]:
-        """Judge, and do not yet publish, what falls due in silent areas by `quiet_time`, on the way to `until`."""
+    def portion(self, now: int) -> int:
+        """How far time may pass towards `now` with at most a portion of days falling due."""
+        return self._open_days.windows.portion(now - QUIET_DELAY) + QUIET_DELAY
+
+    def pass_time(self, then: int, now: int) -> list[Alert]:
+        """Judge, and do not yet publish, what falls due in silent areas by `then`, on the way to `now`."""
+        quiet_time = then - QUIET_DELAY
         alerts = self._judge_late(dict.fromkeys(self._reorder.late, quiet_time))
-        for window in self._open_days.tick(quiet_time, until):
+        windows = self._open_days.windows
+        for window in windows.tick(quiet_time, now - QUIET_DELAY):
             alerts += self._windows.push(window)
         return alerts + self._windows.flush()
 
@@ -118,7 +128,10 @@ class ReadingWatch:
 
     def _judge(self, batch: ReadingBatch) -> tuple[list[Alert], Mask]:
         """Judge and store rows and close windows, each in its turn; the alerts, and the duplicates."""
-        readings = self._validation.bounds(batch.readings, batch.master, self._interval)
+        implausible = self._validation.implausible
+        readings = within_bounds(
+            batch.readings, batch.master, self._interval, implausible
+        )
         facts = facts_of(readings, batch.master, self._interval)
         batch = batch._replace(readings=readings)
         unsettled = self._reorder.areas_with_late(batch)
@@ -126,8 +139,9 @@ class ReadingWatch:
         judged: list[Alert] = []
         closed: list[Alert] = []
         duplicate = np.zeros(len(readings), bool)
-        for rows, ends in self._open_days.rows_until_due(
-            batch.update, batch.areas, readings.at, unsettled
+        schedule = self._open_days.schedule
+        for rows, ends in rounds_of(
+            schedule, batch.update, batch.areas, readings.at, unsettled
         ):
             alerts, validated = self._reorder.judge(batch, rows, facts)
             judged += alerts
@@ -138,7 +152,7 @@ class ReadingWatch:
                 self._reorder.add_late(batch, behind, validated)
 
             judged += self._judge_late(ends)
-            for window in self._open_days.due(ends):
+            for window in self._open_days.windows.due(ends):
                 closed += self._windows.push(window)
         closed += self._windows.flush()
         return judged + closed, duplicate

@@ -223,6 +223,11 @@ def judged_rules(rules: Iterable[Rule]) -> list[Rule]:
     return [rule for rule in rules if rule.status in ("published", SHADOW_STATUS)]
 
 
+def fleet_model_of(rules: Iterable[Rule]) -> UseClassModel | None:
+    """The fleet model of the first rule that has a model, if any."""
+    return next((rule.model for rule in rules if rule.model), None)
+
+
 def rule(
     kind: type[Batch],
     *,

@@ -8,7 +8,7 @@ from detectors.area_times import AreaTimes
 from detectors.reorder.buffer import ReorderBuffer
 from models.days.open_days import OpenDays
 from models.master.registry import Registry
-from schemas.columns import Codes, Column, Readings, Times
+from schemas.columns import Batch, Codes, Column, Readings, Times
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 SILENCE_SECONDS = DAY_SECONDS // 4  # of an area; then many days may fall due at once
@@ -32,22 +32,25 @@ class StepCost:
         self._reorder = reorder
         self._areas = areas
 
-    def affordable_rows(self, readings: Readings, areas: Codes) -> int:
+    def affordable_rows(self, batch: Batch) -> int:
         """How many of a batch's first rows may be judged at once.
 
         They are few where silent areas have days to close, or where days have to be unpacked, as right after a
         restore. So the cost of a step is bounded by what falls due, like that of time that passes without rows.
         """
-        cost = np.zeros(len(readings))  # at the row that causes it
-        first, days = self._closing(readings.at, areas)
+        if not isinstance(batch, Readings) or not len(batch):
+            return len(batch)
+        areas = self._areas.slots(batch)
+        cost = np.zeros(len(batch))  # at the row that causes it
+        first, days = self._closing(batch.at, areas)
         cost[first] = days
-        unpacking, members = self._open_days.unpacking_rows(areas, readings.at)
+        unpacking, members = self._open_days.places.unpacking_rows(areas, batch.at)
         cost[unpacking] += members / UNPACKED_MEMBERS
 
         costly = np.flatnonzero(cost)
         affordable = np.searchsorted(np.cumsum(cost[costly]), STEP_DAYS, "right")
         reached = max(int(affordable), 1)
-        return int(costly[reached]) if reached < len(costly) else len(readings)
+        return int(costly[reached]) if reached < len(costly) else len(batch)
 
     def _closing(self, at: Times, areas: Codes) -> tuple[Codes, Column]:
         """The rows that close days after a silence or let late rows be judged again, and the cost of each."""

@@ -12,9 +12,9 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple, get_type_hints
 
-from detectors.engine import Engine, model_of
+from detectors.engine import Engine
 from detectors.pipelines import AllTimelines
-from detectors.rule import Rule, judged_rules
+from detectors.rule import Rule, fleet_model_of, judged_rules
 from detectors.shared_publication import SharedPublication, distinct_rules
 from schemas.alert import Alert
 from schemas.columns import Batch
@@ -125,4 +125,4 @@ def _unshared(rules: Sequence[Rule]) -> _Unshared:
         for rule in rules
         if rule.kind in TIMELINE_KINDS
     ]
-    return _Unshared(model_of(rules), keeping)
+    return _Unshared(fleet_model_of(rules), keeping)

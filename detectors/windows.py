@@ -23,8 +23,11 @@ from schemas.alert import Alert
 from schemas.columns import AreaDays, Days, Intervals, MasterRecords, Readings
 from schemas.units import DAY_SECONDS
 
-# columns of an area's day with which its meters' days are compared
-BALANCE_COLUMNS = ("unusual_kwh", "excess_kwh")
+# columns of meters' days, and the columns of their area's day that they repeat
+BALANCE_COLUMNS = {
+    "area_unusual_kwh": "unusual_kwh",
+    "area_excess_kwh": "excess_kwh",
+}
 
 
 class PendingWindows:
@@ -120,6 +123,7 @@ class WindowJudges:
             return []
         alerts = self._area_days.close(*self._area_day_rows(days))
         balance = self._area_days.live.feature_columns
+        self._outcomes.sections.note_days(days, balance)
         alerts += self._days.close(*self._day_rows(days, balance))
         alerts += self._master_records.judge(*self._record_rows(days))
         return sorted(alerts, key=attrgetter("at"))
@@ -198,8 +202,8 @@ class WindowJudges:
         )
 
         more = {
-            f"area_{name}": np.repeat(balance[name], days.sizes)
-            for name in BALANCE_COLUMNS
+            name: np.repeat(balance[of_area], days.sizes)
+            for name, of_area in BALANCE_COLUMNS.items()
         }
         area_reads = whole_sums(days.columns["reads"] > 0, days.sizes)
         more["area_reads"] = np.repeat(area_reads, days.sizes)

@@ -62,9 +62,11 @@ class PageHinkley:
         """
         count, mean, total, lowest = memory
         count = count + 1
-        above = np.where(count > 1, np.minimum(errors - mean, self.most), errors - mean)
+        above = errors - mean
+        above = np.where(count > 1, np.minimum(above, self.most), above)
         mean = mean + above / count
-        total = total + above * (1 - 1 / count) - self.tolerance
+        weight = 1 - 1 / count
+        total = total + above * weight - self.tolerance
         lowest = np.minimum(lowest, total)
 
         after = np.where(np.isnan(errors), memory, [count, mean, total, lowest])

@@ -56,6 +56,9 @@ class Feature(Owner):
         if not cls.gives:
             raise TypeError(f"{cls.__name__}.fold does not return a NamedTuple")
 
+    def __init__(self) -> None:
+        self.cells = Cells()  # a feature that remembers has others
+
     def columns_for(self, slots: Codes, columns: Columns) -> Columns:
         """What `fold` gives for rows, by name, from columns by name."""
         used = {name: columns[name] for name in self.uses}

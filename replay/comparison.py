@@ -132,7 +132,8 @@ def matched_alerts(
     alerts_a: Iterable[Alert], alerts_b: Iterable[Alert]
 ) -> MatchedAlerts:
     """Pairs the shown alerts of one rule, area and subject whose episodes overlap; those with one id first."""
-    by_id_a, by_id_b = _shown_by_id(alerts_a), _shown_by_id(alerts_b)
+    by_id_a = _shown_by_id(alerts_a)
+    by_id_b = _shown_by_id(alerts_b)
     pairs = [
         AlertPair(alert, by_id_b[key])
         for key, alert in by_id_a.items()

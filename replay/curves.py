@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from replay import inferred, tables
 from replay.history import Names, Source, Tally, nothing_read, split_batch
+from replay.ids import LOST_DIGITS, MISSING_ID, NO_ID
 from schemas.columns import PHASE_NAMES, Codes, Readings, Times
 from schemas.master import Area, Meter, Wiring
 
@@ -198,13 +199,14 @@ def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
     mended = np.array([*differs, False, False, False])[cells]
     if mended.any():
         row = np.argmax(mended)
-        place = f"{sheet.name} row {row + 1}: {seen.names[cells[row]]}"
+        text = seen.names[cells[row]]
+        place = f"{sheet.name} row {row + 1}: {text}"
         sheet.tally.mend(
             f"{column} had lost its leading zeros", place, int(mended.sum())
         )
 
     # the last three stand for cells without an id, whose numbers are negative
-    absent = np.array([tables.NO_ID, tables.LOST_DIGITS, tables.MISSING_ID], np.int32)
+    absent = np.array([NO_ID, LOST_DIGITS, MISSING_ID], np.int32)
     return np.append(register.numbers(whole), absent)[cells]
 
 
@@ -217,17 +219,21 @@ def _joined(
     found = []
     for file in files:
         row, moment = np.nonzero(np.isfinite(file.values))
-        key = (file.day[row] + file.seconds[moment] - start) * meters + file.meter[row]
-        found.append((key, file.phase[row], file.values[row, moment], file))
+        at = file.day[row] + file.seconds[moment]
+        key = (at - start) * meters + file.meter[row]
+        value = file.values[row, moment]
+        found.append((key, file.phase[row], value, file))
 
-    keys = np.unique(np.concatenate([key for key, *_ in found]))
+    all_keys = [key for key, *_ in found]
+    keys = np.unique(np.concatenate(all_keys))
     volts, amps = np.full((2, 3, len(keys)), np.nan, np.float32)
     for key, phase, value, file in found:
         column = volts if file.voltage else amps
         place = np.searchsorted(keys, key)
         taken = np.isfinite(column[phase, place])
         tally.reject("an earlier file has the value too", file.name, int(taken.sum()))
-        column[phase[~taken], place[~taken]] = value[~taken]
+        free = ~taken
+        column[phase[free], place[free]] = value[free]
 
     at, meter = np.divmod(keys, meters)
     return Readings.build(
@@ -254,8 +260,10 @@ def _areas(
     }
     meter = columns["meter"]
     order = np.lexsort((columns["day"], meter))
-    groups = np.split(order, np.flatnonzero(np.diff(meter[order])) + 1)
-    steps, supplies = inferred.steps(readings), inferred.supplies(readings)
+    changes = np.flatnonzero(np.diff(meter[order]))
+    groups = np.split(order, changes + 1)
+    steps = inferred.steps(readings)
+    supplies = inferred.supplies(readings)
 
     meters: dict[int, list[Meter]] = {}
     for rows in groups:
@@ -291,11 +299,15 @@ def _meter_records(
     step: int,
 ) -> Iterator[Meter]:
     """A meter's records, one for each of its ratios; its rows are in order of days."""
-    days, ratios = columns["day"][rows], columns["ratio"][rows]
+    days = columns["day"][rows]
+    ratios = columns["ratio"][rows]
     known = np.isfinite(ratios)
-    days_known, ratios_known = days[known], ratios[known]
-    changed = np.flatnonzero(np.diff(ratios_known, prepend=np.nan) != 0)
-    by_day = {int(days_known[k]): float(ratios_known[k]) for k in changed} or {0: 1.0}
+    days_known = days[known]
+    ratios_known = ratios[known]
+    differs = np.diff(ratios_known, prepend=np.nan) != 0
+    changed = np.flatnonzero(differs)
+    by_day = {int(days_known[k]): float(ratios_known[k]) for k in changed}
+    by_day = by_day or {0: 1.0}
     by_day[int(days[0])] = by_day.pop(min(by_day))  # the first holds from the start
 
     customer = columns["customer"][rows[0]]

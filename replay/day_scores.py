@@ -8,24 +8,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detectors.area_times import AreaTimes, SubjectWatermarks
 from detectors.engine import Engine
 from detectors.episodes import LULL_SECONDS
 from detectors.judge import worst_of
 from detectors.pipelines import Pipeline
 from detectors.revisable import RevisableJudge
 from detectors.rule import Rule
-from models.master.calendar import day_of, midnights
+from detectors.score_feed import WHOLE_DAYS, settled_at
+from models.master.calendar import day_of
 from models.state.cells import Cells, Columns
 from models.state.index import Index
-from schemas.columns import AreaDays, Codes, Column, Days, Mask, MasterRecords, Times
+from schemas.columns import Codes, Column, Mask, Times
 from schemas.units import DAY_SECONDS
 
 Place = tuple[str, str]  # area and subject
-# a day that is judged again is judged whole; of other kinds a day comes in many batches
-WHOLE_DAYS = (Days, AreaDays, MasterRecords)
-SETTLING_SECONDS = (
-    DAY_SECONDS  # after the grace period, in which sealed rows are judged
-)
 
 
 class RuleDay(NamedTuple):
@@ -44,8 +41,9 @@ class _Runs:
 
     def __init__(self, rule: Rule) -> None:
         self.cells = Cells(since=np.int64(0), last=np.int64(0))
-        self._line = rule.levels[0].score
-        self._max_gap = max(LULL_SECONDS.get(rule.kind, 0), rule.levels[0].hold)
+        raise_line = rule.levels[0]
+        self._line = raise_line.score
+        self._max_gap = max(LULL_SECONDS.get(rule.kind, 0), raise_line.hold)
 
     def lasted(
         self, numbers: Codes, at: Times, scores: Column, gap: Column | None
@@ -57,22 +55,26 @@ class _Runs:
         rows = np.flatnonzero(np.isin(numbers, numbers[active]))
         if not len(rows):
             return seconds
-        rows = rows[np.argsort(numbers[rows], kind="stable")]
+        by_subject = np.argsort(numbers[rows], kind="stable")
+        rows = rows[by_subject]
         unbroken = np.ones(len(rows), np.bool_)
         if gap is not None:
             unbroken = gap[rows] <= self._max_gap
 
         since = self._since(numbers[rows], at[rows], troubled[rows], unbroken)
-        seconds[rows] = np.where(troubled[rows], at[rows] - since, 0)
+        lasted = at[rows] - since
+        seconds[rows] = np.where(troubled[rows], lasted, 0)
         return seconds
 
     def _since(
         self, numbers: Codes, at: Times, troubled: Mask, unbroken: Mask
     ) -> Times:
         """Since when the run of each row lasts, 0 if it is well; rows of a subject stand together, in order."""
-        is_first = np.r_[True, numbers[1:] != numbers[:-1]]
+        differs = numbers[1:] != numbers[:-1]
+        is_first = np.r_[True, differs]
         is_last = np.r_[is_first[1:], True]
-        goes_on = np.r_[False, troubled[:-1]] & ~is_first & unbroken
+        was_troubled = np.r_[False, troubled[:-1]]
+        goes_on = was_troubled & ~is_first & unbroken
         # a run goes on from an earlier batch, unless its rows are judged again
         since = self.cells["since"][numbers]
         is_later = at > self.cells["last"][numbers]
@@ -80,21 +82,22 @@ class _Runs:
 
         begun = np.where(is_carried, since, at)
         places = np.where(troubled & ~goes_on, np.arange(len(at)), 0)
-        found = np.where(troubled, begun[np.maximum.accumulate(places)], 0)
-        self.cells["since"][numbers[is_last]] = found[is_last]
-        self.cells["last"][numbers[is_last]] = at[is_last]
+        run_starts = np.maximum.accumulate(places)
+        found = np.where(troubled, begun[run_starts], 0)
+        last_numbers = numbers[is_last]
+        self.cells["since"][last_numbers] = found[is_last]
+        self.cells["last"][last_numbers] = at[is_last]
         return found
 
 
 class _Subjects:
     """Numbers the subjects of a pipeline for good; the slots of ended timelines are given out again."""
 
-    def __init__(self, pipeline: Pipeline, areas: Index) -> None:
+    def __init__(self, pipeline: Pipeline, areas: AreaTimes) -> None:
         self._slots = pipeline.index
-        self._areas = areas
         self.is_whole = pipeline.kind in WHOLE_DAYS
         self._own = Index() if pipeline.timeline else pipeline.index
-        self._area_slots = np.zeros(0, np.int64)  # by number
+        self._watermarks = SubjectWatermarks(areas)
 
     @property
     def places(self) -> Sequence[Place]:
@@ -107,15 +110,12 @@ class _Subjects:
             return slots
         known, rows = np.unique(slots, return_inverse=True)
         places = [self._slots.pairs[slot] for slot in known.tolist()]
-        return np.array([self._own.slot(*place) for place in places], np.int64)[rows]
+        own = [self._own.slot(*place) for place in places]
+        return np.array(own, np.int64)[rows]
 
-    def watermarks(self, by_area: Times) -> Times:
+    def watermarks(self) -> Times:
         """The watermark of each subject's area."""
-        new = self.places[len(self._area_slots) :]
-        slots = [self._areas.slot(area, "") for area, _ in new]
-        self._area_slots = np.r_[self._area_slots, np.array(slots, np.int64)]
-        padded = np.r_[by_area, np.zeros(len(self._areas) - len(by_area), np.int64)]
-        return padded[self._area_slots]
+        return self._watermarks.of(self.places)
 
 
 class _RuleScores:
@@ -148,7 +148,7 @@ class DayScores:
         for pipeline in engine.judges.pipelines:
             judge = engine.judges.by_name[pipeline.name]
             live = judge.live if isinstance(judge, RevisableJudge) else judge
-            subjects = _Subjects(pipeline, engine.indexes.areas)
+            subjects = _Subjects(pipeline, engine.areas)
             live.observe = partial(self._note, subjects)
 
     def _note(
@@ -172,7 +172,9 @@ class DayScores:
                 noted.cells_of(day).clear(np.unique(numbers[days == day]))
 
         known = np.flatnonzero(~np.isnan(scores))
-        numbers, scores, days = numbers[known], scores[known], days[known]
+        numbers = numbers[known]
+        scores = scores[known]
+        days = days[known]
         at = columns["at"][known].astype(np.int64)
         gap = columns["gap"][known] if "gap" in columns else None
         noted.runs.cells.reserve(len(subjects.places))
@@ -208,15 +210,13 @@ class DayScores:
 
     def _taken(self, *, is_end: bool) -> Iterator[RuleDay]:
         """Takes the scores of days that are settled in their areas."""
-        ends = midnights(self._engine.settings.zone)
-        wait = self._engine.settings.grace + SETTLING_SECONDS
         for noted in self._rules.values():
-            watermarks = noted.subjects.watermarks(self._engine.areas.watermarks)
+            watermarks = noted.subjects.watermarks()
 
             for day in sorted(noted.days):
                 cells = noted.cells_of(day)
                 known = ~np.isnan(cells["score"][: len(watermarks)])
-                over = watermarks >= ends[day + 1] + wait
+                over = watermarks >= settled_at(day, self._engine.settings)
                 taken = np.flatnonzero(known if is_end else known & over)
                 if len(taken):
                     yield _rule_day(day, noted, taken)
@@ -233,7 +233,8 @@ def _raise(
     score = cells["score"]
     before = score[numbers]
     np.fmax.at(score, numbers, scores)
-    is_new = (scores == score[numbers]) & ~(before >= scores)
+    is_highest = scores == score[numbers]
+    is_new = is_highest & ~(before >= scores)
     winners = np.flatnonzero(is_new)[::-1]
     cells["at"][numbers[winners]] = at[winners]
     np.maximum.at(cells["trouble"], numbers, lasted)

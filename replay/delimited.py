@@ -167,7 +167,8 @@ def _table(
     """The columns at some positions as text; rows that do not fit the header are refused."""
     names = [found.names[place] for place in positions]
     if not rows.strip():
-        return pa.Table.from_arrays([pa.array([], pa.string()) for _ in names], names)
+        empty = [pa.array([], pa.string()) for _ in names]
+        return pa.Table.from_arrays(empty, names)
     count = len(found.names) + _ends_with_delimiter(rows, found)
     columns = [str(place) for place in range(count)]
 

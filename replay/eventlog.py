@@ -30,7 +30,8 @@ def recognises(columns: Collection[str]) -> bool:
 
 def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The logs of all files as one history of stages, all of one section."""
-    cases, activities = Names(), Names()
+    cases = Names()
+    activities = Names()
     logs = [_log(path, cases, activities, tally) for path in paths]
     case, activity, at, due = (
         np.concatenate(column) for column in zip(*logs, strict=True)
@@ -64,7 +65,8 @@ def _log(
     sheet = tables.read(path, list(filter(None, names)), tally)
 
     sheet = sheet.shortened(of_activity)
-    case, activity = sheet.ids(of_case, cases), sheet.ids(of_activity, activities)
+    case = sheet.ids(of_case, cases)
+    activity = sheet.ids(of_activity, activities)
     at, timed = sheet.times(of_time)
     due = np.zeros(len(sheet), np.int64)
     if of_deadline:
@@ -87,8 +89,12 @@ def _stages(
 ) -> Stages:
     """The stages that a log's events start and finish, in order of time."""
     order = np.lexsort((np.arange(len(at)), at, case))
-    case, activity, at, due = case[order], activity[order], at[order], due[order]
-    limit = np.where(due > at, (due - at).astype(np.float64), np.nan)
+    case = case[order]
+    activity = activity[order]
+    at = at[order]
+    due = due[order]
+    allowed = (due - at).astype(np.float64)
+    limit = np.where(due > at, allowed, np.nan)
 
     # an activity that is mostly the last of its case starts no stage
     last = np.append(np.diff(case) != 0, True)
@@ -104,7 +110,8 @@ def _stages(
     )
     # a stage finishes before the next one of its case starts
     order = np.lexsort((rows * 2 + progress, when))
-    rows, progress = rows[order], progress[order]
+    rows = rows[order]
+    progress = progress[order]
 
     return Stages.build(
         cases,

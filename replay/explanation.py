@@ -184,7 +184,8 @@ class ExplainedHistory:
         for batch in batches:
             if not len(batch):
                 continue
-            self._times += [int(batch.at.min()), int(batch.at.max())]
+            self._times.append(int(batch.at.min()))
+            self._times.append(int(batch.at.max()))
             for alert in [*self._engine.step(batch), *self._engine.shadowed]:
                 if (alert.rule, alert.subject) == (self._rule.name, self._subject):
                     self._alerts[alert.id] = alert
@@ -234,7 +235,8 @@ class ExplainedHistory:
         near_first = bisect_left(times, times[place] - NEAR_SECONDS)
         near_end = bisect_right(times, times[place] + NEAR_SECONDS)
         near_first = max(min(near_first, place - NEAR_ROWS), 0)
-        near = rows[near_first : max(near_end, place + NEAR_ROWS + 1)]
+        near_end = max(near_end, place + NEAR_ROWS + 1)
+        near = rows[near_first:near_end]
         alerts = [alert for alert in self._alerts.values() if alert.area == area]
         return _explanation(self._rule, rows[: place + 1], around, near, alerts)
 
@@ -276,7 +278,8 @@ def _explanation(
     ]
     episodes = [alert for alert in begun if _is_open(alert, row.at)]
     alert = max(episodes, key=lambda each: each.since, default=None)
-    withdrawn = any(each.state == "withdrawn" and each.at >= row.at for each in begun)
+    ended = [each for each in begun if each.at >= row.at]
+    withdrawn = any(each.state == "withdrawn" for each in ended)
 
     outcome: Outcome = "quiet"
     if alert and alert.raised <= row.at:
@@ -299,7 +302,9 @@ def _end(alert: Alert) -> float:
 
 def _is_open(alert: Alert, at: int) -> bool:
     """True if an episode that had begun was not over at a time."""
-    return alert.state == "raised" or (alert.state == "cleared" and at < alert.at)
+    if alert.state == "cleared":
+        return at < alert.at
+    return alert.state == "raised"
 
 
 def _trouble_seconds(rule: Rule, rows: Sequence[ScoredRow]) -> int:

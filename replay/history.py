@@ -196,9 +196,11 @@ def edges(times: NDArray[np.int64], rows: int = BATCH_ROWS) -> list[int]:
     >>> edges(np.array([1, 1, 1, 2, 3]), rows=2)
     [0, 3, 5]
     """
-    cuts, here = [0], 0
+    cuts = [0]
+    here = 0
     while here < len(times):
-        last = times[min(here + rows, len(times)) - 1]
+        end = min(here + rows, len(times))
+        last = times[end - 1]
         here = int(np.searchsorted(times, last, "right"))
         cuts.append(here)
     return cuts
@@ -213,18 +215,22 @@ def arrivals(batch: Batch) -> Times:
 
 def arranged(batch: Batch) -> Batch:
     """A batch in order of arrival; rows that arrived together, in order of time."""
-    return batch.select(np.lexsort((batch.at, arrivals(batch))))
+    order = np.lexsort((batch.at, arrivals(batch)))
+    return batch.select(order)
 
 
 def _in_order(batch: Batch) -> Batch:
     """A batch, arranged if it is not."""
-    return batch if (np.diff(arrivals(batch)) >= 0).all() else arranged(batch)
+    if (np.diff(arrivals(batch)) >= 0).all():
+        return batch
+    return arranged(batch)
 
 
 def arrival_groups(batch: Batch) -> NDArray[np.int64]:
     """The group of each row of an arranged batch: rows of one arrival and one time share it."""
     arrives_later = np.diff(arrivals(batch), prepend=0) != 0
-    return np.cumsum(arrives_later | (np.diff(batch.at, prepend=0) != 0))
+    is_later = np.diff(batch.at, prepend=0) != 0
+    return np.cumsum(arrives_later | is_later)
 
 
 def split_batch(batch: Batch, rows: int = BATCH_ROWS) -> Iterator[Batch]:
@@ -261,7 +267,8 @@ def merge(histories: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
         horizon = min(int(times[-1]) for times in known)
         if len({head.kind for head in live}) > 1:
             first = min(int(times[0]) for times in known)
-            horizon = min(horizon, (first // MIXED_SPAN + 1) * MIXED_SPAN - 1)
+            next_span = (first // MIXED_SPAN + 1) * MIXED_SPAN
+            horizon = min(horizon, next_span - 1)
 
         # every history gives its rows up to the horizon
         ready: dict[type[Batch], list[tuple[int, Batch]]] = {}
@@ -270,7 +277,8 @@ def merge(histories: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
                 continue
             cut = int(np.searchsorted(times, horizon, "right"))
             if cut:
-                ready.setdefault(type(head), []).append((k, head.select(slice(0, cut))))
+                of_kind = ready.setdefault(type(head), [])
+                of_kind.append((k, head.select(slice(0, cut))))
                 if cut < len(head):
                     heads[k] = head.select(slice(cut, None))
                 else:

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from schemas.columns import Readings
+from schemas.columns import Codes, Readings, Times
 from schemas.master import Area, Meter, Wiring
 
 # V, nominal phase voltages behind voltage transformers and without; 100 V of three wires
@@ -77,30 +77,37 @@ class Supply(NamedTuple):
 
 def steps(readings: Readings) -> dict[int, int]:
     """The usual seconds between the readings of each meter that has two, by its number."""
-    order = np.lexsort((readings.at, readings.subject))
-    meter, gap = readings.subject[order][1:], np.diff(readings.at[order])
-    same = meter == readings.subject[order][:-1]
-    meter, gap = meter[same], gap[same]
+    meter, gap = _gaps(readings)
+    order = np.lexsort((gap, meter))
+    meter = meter[order]
+    gap = gap[order]
 
     # the median gap of each meter
-    order = np.lexsort((gap, meter))
-    starts = np.flatnonzero(np.diff(meter[order], prepend=-1))
+    starts = np.flatnonzero(np.diff(meter, prepend=-1))
     sizes = np.diff(np.append(starts, len(order)))
-    meters = meter[order][starts].tolist()
-    return dict(zip(meters, gap[order][starts + sizes // 2].tolist(), strict=True))
+    middles = starts + sizes // 2
+    medians = gap[middles].tolist()
+    return dict(zip(meter[starts].tolist(), medians, strict=True))
+
+
+def _gaps(readings: Readings) -> tuple[Codes, Times]:
+    """The seconds between readings of a meter that follow each other, and the meter's number."""
+    order = np.lexsort((readings.at, readings.subject))
+    meter = readings.subject[order]
+    gap = np.diff(readings.at[order])
+    same = meter[1:] == meter[:-1]
+    return meter[1:][same], gap[same]
 
 
 def sure_steps(readings: Readings) -> dict[int, int]:
     """The steps of meters with five readings or more, half of whose gaps or more are alike."""
-    order = np.lexsort((readings.at, readings.subject))
-    meter, gap = readings.subject[order][1:], np.diff(readings.at[order])
+    meter, gap = _gaps(readings)
     known = steps(readings)
     usual = np.zeros(len(readings.names), np.int64)
     usual[list(known)] = list(known.values())
 
-    same = meter == readings.subject[order][:-1]
-    alike = same & (gap == usual[meter])
-    gaps = np.bincount(meter[same], minlength=len(usual))
+    alike = gap == usual[meter]
+    gaps = np.bincount(meter, minlength=len(usual))
     alike_gaps = np.bincount(meter[alike], minlength=len(usual))
     sure = (
         (gaps >= SURE_GAPS)
@@ -108,7 +115,8 @@ def sure_steps(readings: Readings) -> dict[int, int]:
         & (usual >= SHORTEST_STEP)
         & (usual <= LONGEST_STEP)
     )
-    return {number: int(usual[number]) for number in np.flatnonzero(sure).tolist()}
+    numbers = np.flatnonzero(sure).tolist()
+    return {number: int(usual[number]) for number in numbers}
 
 
 def supplies(
@@ -117,7 +125,8 @@ def supplies(
     """The supply of each three-phase meter whose voltages show one of the levels, by its number."""
     order = np.argsort(readings.subject, kind="stable")
     numbers, starts = np.unique(readings.subject[order], return_index=True)
-    by_meter = np.split(readings.u[:, order], starts[1:], axis=1)
+    voltages_in_order = readings.u[:, order]
+    by_meter = np.split(voltages_in_order, starts[1:], axis=1)
     found = {
         number: _supply(voltages, levels)
         for number, voltages in zip(numbers.tolist(), by_meter, strict=True)
@@ -139,7 +148,8 @@ def _supply(
         return None
 
     live = [on_a, on_c] if on_b <= dead else [on_a, on_b, on_c]
-    nominal = min(levels, key=lambda level: abs(float(np.median(live)) / level - 1))
+    middle = float(np.median(live))
+    nominal = min(levels, key=lambda level: abs(middle / level - 1))
     if any(abs(voltage / nominal - 1) > VOLTAGE_TOLERANCE for voltage in live):
         return None
     if len(live) == len(voltages):

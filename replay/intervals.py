@@ -26,23 +26,32 @@ def share(weights: Sequence[float], hits: Sequence[bool]) -> Estimate:
     if not weights:
         return Estimate()
     weight = np.asarray(weights, np.float64)
-    number = float(weight.sum() ** 2 / np.square(weight).sum())
-    part = float(weight[np.asarray(hits, np.bool_)].sum() / weight.sum())
+    total = weight.sum()
+    squares = np.square(weight).sum()
+    number = float(total**2 / squares)
+    is_hit = np.asarray(hits, np.bool_)
+    part = float(weight[is_hit].sum() / total)
 
     square = NORMAL_QUANTILE**2
     scale = 1 + square / number
     middle = (part + square / (2 * number)) / scale
-    variance = part * (1 - part) / number + square / (4 * number**2)
+    spread = part * (1 - part) / number
+    variance = spread + square / (4 * number**2)
     half = NORMAL_QUANTILE * float(np.sqrt(variance)) / scale
-    return Estimate(part, max(middle - half, 0.0), min(middle + half, 1.0))
+    low = max(middle - half, 0.0)
+    high = min(middle + half, 1.0)
+    return Estimate(part, low, high)
 
 
 def rate(count: int, exposure: float) -> Estimate:
     """Events by exposure, with the exact interval of a Poisson count (Garwood)."""
     if exposure <= 0:
         return Estimate()
-    least = float(chi2.ppf(TAIL_CHANCE, 2 * count)) / 2 if count else 0.0
-    most = float(chi2.ppf(1 - TAIL_CHANCE, 2 * count + 2)) / 2
+    least = 0.0
+    if count:
+        least = float(chi2.ppf(TAIL_CHANCE, 2 * count)) / 2
+    upper = chi2.ppf(1 - TAIL_CHANCE, 2 * count + 2)
+    most = float(upper) / 2
     return Estimate(count / exposure, least / exposure, most / exposure)
 
 

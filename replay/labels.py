@@ -35,6 +35,7 @@ from schemas.units import DAY_SECONDS
 
 NEEDED_COLUMNS = ("subject", "since", "outcome", "verdict")
 LABEL_COLUMNS = (
+    "inspection",
     "subject",
     "area",
     "since",
@@ -96,6 +97,7 @@ class Label:
     inclusion: float = 1.0  # the chance with which the subject was chosen for a visit
     rules: frozenset[str]
     echoes: frozenset[str] = frozenset()  # that may rightly raise for its consequences
+    inspection: str = ""  # id of the finding, "" if it has none
     where: str = ""  # its file and row
 
     def meets(self, alert: Alert) -> bool:
@@ -182,18 +184,21 @@ def _labels_of(
 
 
 def known_labels(
-    labels: Iterable[Label], observed: Observed, tally: Tally
+    labels: Iterable[Label],
+    observed: Observed,
+    tally: Tally,
+    whole: str = "the history",
 ) -> list[Label]:
-    """The labels whose subjects a history has; the others are refused."""
+    """The labels whose subjects a history, or another whole, has; the others are refused."""
     fine = []
     for label in labels:
         areas = observed.areas(label.subject)
         if not areas:
             near = nearest_hint(label.subject, observed.places)
-            reason = "the history has no such subject (correct the id)"
+            reason = f"{whole} has no such subject (correct the id)"
             tally.reject(reason, f"{label.where}: {label.subject!r}{near}")
         elif label.area and label.area not in areas:
-            reason = "the history has the subject in another area (correct the area)"
+            reason = f"{whole} has the subject in another area (correct the area)"
             place = f"{label.subject!r} is in {min(areas)!r}, not in {label.area!r}"
             tally.reject(reason, f"{label.where}: {place}")
         else:
@@ -207,10 +212,11 @@ def write_labels(path: Path, labels: Iterable[Label]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(LABEL_COLUMNS)
         for label in labels:
-            span = (_utc(label.since), _utc(label.until))
+            span = (utc_text(label.since), utc_text(label.until))
             found = (label.outcome, label.verdict, label.source, label.inclusion)
             rules = (" ".join(sorted(label.rules)), " ".join(sorted(label.echoes)))
-            writer.writerow((label.subject, label.area, *span, *found, *rules))
+            place = (label.inspection, label.subject, label.area)
+            writer.writerow((*place, *span, *found, *rules))
 
 
 def planted_labels(planted: Iterable[Planted]) -> list[Label]:
@@ -327,6 +333,7 @@ def _label(row: Mapping[str, str], where: str) -> Label:
         inclusion=_chance(row["inclusion"]),
         rules=frozenset(named) or judged_rules(outcome),
         echoes=frozenset(echoes),
+        inspection=row["inspection"],
         where=where,
     )
 
@@ -384,5 +391,6 @@ def _without_overlaps(labels: Sequence[Label], tally: Tally) -> list[Label]:
     return [label for others in kept.values() for label in others]
 
 
-def _utc(at: int) -> str:
+def utc_text(at: int) -> str:
+    """A time in UTC, as files have it."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -213,7 +213,9 @@ def _order_of(dates: Sequence[tuple[int, int, int]]) -> Order:
         return "day"  # the same by both
     if spans["day"] * COMPACT_FACTOR < spans["month"]:
         return "day"
-    return "month" if spans["month"] * COMPACT_FACTOR < spans["day"] else ""
+    if spans["month"] * COMPACT_FACTOR < spans["day"]:
+        return "month"
+    return ""
 
 
 def _span(dates: Sequence[tuple[int, int, int]], order: Order) -> float:
@@ -231,7 +233,9 @@ def _year_first(numbers: tuple[int, int, int], order: Order) -> tuple[int, int, 
         return numbers
     first, second, last = numbers
     year = last if last > 99 else 2000 + last
-    return (year, second, first) if order == "day" else (year, first, second)
+    if order == "day":
+        return (year, second, first)
+    return (year, first, second)
 
 
 def _date(found: re.Match[str]) -> tuple[tuple[int, int, int] | None, Order]:
@@ -241,7 +245,9 @@ def _date(found: re.Match[str]) -> tuple[tuple[int, int, int] | None, Order]:
         date = (int(found["y"]), month, int(found["d"])) if month else None
         return date, "year"
 
-    first, second, last = found["a"], found["b"], found["c"]
+    first = found["a"]
+    second = found["b"]
+    last = found["c"]
     if not second.isdigit():  # 1 March 2024, or 2024 March 1
         month = _month(second)
         day, year = (last, first) if len(first) > 2 else (first, last)
@@ -256,7 +262,9 @@ def _date(found: re.Match[str]) -> tuple[tuple[int, int, int] | None, Order]:
 def _month(name: str) -> int:
     """The number of a month by its English name; 0 where the name is none."""
     short = name[:3].lower()
-    return MONTH_NAMES.index(short) + 1 if short in MONTH_NAMES else 0
+    if short in MONTH_NAMES:
+        return MONTH_NAMES.index(short) + 1
+    return 0
 
 
 def _clock(text: str) -> tuple[float, tzinfo | None] | None:

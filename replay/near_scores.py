@@ -64,9 +64,12 @@ class NearScores:
 
             best = self._best[name]
             best.reserve(len(index))
-            score, at = of_day.score[near], of_day.at[near]
-            before, first = best["score"][slots], best["at"][slots]
-            higher = (score > before) | ((score == before) & (at < first))
+            score = of_day.score[near]
+            at = of_day.at[near]
+            before = best["score"][slots]
+            first = best["at"][slots]
+            is_earlier = (score == before) & (at < first)
+            higher = (score > before) | is_earlier
             best["score"][slots[higher]] = score[higher]
             best["at"][slots[higher]] = at[higher]
             trouble = np.maximum(best["trouble"][slots], of_day.trouble[near])

@@ -54,7 +54,8 @@ class Observed:
         for area, subject, first, last in _pairs(batch, batch.subject, batch.names):
             self._place(area, subject)
             if is_readings:
-                start, end = int(arrived[first]), int(arrived[last])
+                start = int(arrived[first])
+                end = int(arrived[last])
                 before, _ = self._spans.setdefault((area, subject), (start, end))
                 self._spans[area, subject] = before, end
 
@@ -112,7 +113,8 @@ def _pairs(
     batch: Batch, codes: Codes, names: Sequence[str]
 ) -> Iterator[tuple[str, str, int, int]]:
     """Each area with a name in a batch, and the first and last row of the two."""
-    keys = batch.area.astype(np.int64) * len(names) + codes
+    areas = batch.area.astype(np.int64)
+    keys = areas * len(names) + codes
     _, first = np.unique(keys, return_index=True)
     _, behind = np.unique(keys[::-1], return_index=True)
     last = len(keys) - 1 - behind

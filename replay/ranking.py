@@ -39,7 +39,8 @@ class UsualScores:
     def note(self, rule: str, scores: Column) -> None:
         """Counts scores."""
         places = np.searchsorted(SCORE_EDGES, scores, "right")
-        self._counts[rule] += np.bincount(places, minlength=len(SCORE_EDGES) + 1)
+        count = len(SCORE_EDGES) + 1
+        self._counts[rule] += np.bincount(places, minlength=count)
 
     def rarity(self, rule: str, scores: Column) -> Column:
         """How rare scores as high are: 3 for one in a thousand subjects and days."""
@@ -60,7 +61,8 @@ class ExplainedSpans:
             if alert.suppressed_by in (SHADOW_REASON, *UNEXPLAINED_REASONS):
                 continue
             until = alert.at if alert.state == "cleared" else LATEST_TIME
-            spans = self._spans[alert.rule].setdefault((alert.area, alert.subject), [])
+            by_place = self._spans[alert.rule]
+            spans = by_place.setdefault((alert.area, alert.subject), [])
             spans.append((alert.since, until))
 
     def cover(self, rule: str, places: Sequence[Place], at: Times) -> Mask:
@@ -71,7 +73,8 @@ class ExplainedSpans:
             return covered
         for row, place in enumerate(places):
             spans = by_place.get(place, ())
-            covered[row] = any(since <= at[row] <= until for since, until in spans)
+            time = at[row]
+            covered[row] = any(since <= time <= until for since, until in spans)
         return covered
 
 
@@ -146,7 +149,8 @@ class Ranking:
         score, at = (scores[name].to_numpy() for name in ("score", "at"))
         for name in np.unique(rules).tolist():
             rows = np.flatnonzero(rules == name)
-            own, own_score = numbers[rows], score[rows]
+            own = numbers[rows]
+            own_score = score[rows]
             self._add(name, own, own_score, at[rows], [places[row] for row in rows])
             is_higher = ~(highest[own] >= own_score)
             highest[own[is_higher]] = own_score[is_higher]
@@ -196,8 +200,10 @@ class Ranking:
 
         places = self._places.pairs
         by_name = np.empty(count, np.int64)
-        by_name[sorted(range(count), key=places.__getitem__)] = np.arange(count)
-        order = np.lexsort((by_name, -np.nan_to_num(highest, nan=-np.inf), -total))
+        named = sorted(range(count), key=places.__getitem__)
+        by_name[named] = np.arange(count)
+        known_highest = np.nan_to_num(highest, nan=-np.inf)
+        order = np.lexsort((by_name, -known_highest, -total))
         is_shown = (total >= LEAST_POINTS) | ~np.isnan(highest)
         ranked = order[is_shown[order]]
 
@@ -219,7 +225,8 @@ class Ranking:
     def _stacked(self, column: str) -> Array:
         """A column of all rules and subjects."""
         count = len(self._places)
-        return np.stack([cells[column][:count] for cells in self._cells.values()])
+        columns = [cells[column][:count] for cells in self._cells.values()]
+        return np.stack(columns)
 
 
 def points_of(rule: Rule, rarity: Column, scores: Column) -> Column:
@@ -228,8 +235,9 @@ def points_of(rule: Rule, rarity: Column, scores: Column) -> Column:
     for level in rule.levels[1:]:
         reached = scores >= level.score
         severity[reached] = np.minimum(severity[reached], level.severity)
-    below = NEAR_WEIGHT * np.clip(scores, 0.0, 1.0) ** NEARNESS_POWER
-    weight = np.where(scores >= rule.levels[0].score, 1.0, below)
+    nearness = np.clip(scores, 0.0, 1.0) ** NEARNESS_POWER
+    is_raised = scores >= rule.levels[0].score
+    weight = np.where(is_raised, 1.0, NEAR_WEIGHT * nearness)
     points: Column = rarity * weight * SEVERITY_WEIGHTS[severity]
     return points
 

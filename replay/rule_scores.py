@@ -155,7 +155,8 @@ class _Comparison:
 
     def _about(self, alert: Alert) -> Iterator[Label]:
         """The labels of an alert's time on its subject, on the owner of it, or on its area."""
-        area, subject = alert.area, alert.subject
+        area = alert.area
+        subject = alert.subject
         for each in self._observed.names(area, subject):
             for label in self._by_subject.get((area, each), ()):
                 if label.meets(alert):

@@ -56,7 +56,8 @@ def join_parts(parts: Path, folder: Path) -> None:
     """Joins the parts of each day; the highest score of a rule and subject counts."""
     (folder / SCORES_NAME).mkdir(exist_ok=True)
     for day in sorted(parts.iterdir()):
-        tables = [pq.read_table(file) for file in sorted(day.iterdir())]
+        files = sorted(day.iterdir())
+        tables = [pq.read_table(file) for file in files]
         table = pa.concat_tables(tables)
         order = [(name, "ascending") for name in KEY_COLUMNS]
         order += [("score", "descending"), ("at", "ascending")]
@@ -66,7 +67,8 @@ def join_parts(parts: Path, folder: Path) -> None:
         is_first[:1] = True
         for name in KEY_COLUMNS:
             is_first[1:] |= _changes(ordered[name])
-        _write(folder / SCORES_NAME / f"{day.name}.parquet", ordered.filter(is_first))
+        path = folder / SCORES_NAME / f"{day.name}.parquet"
+        _write(path, ordered.filter(is_first))
 
 
 def score_days(folder: Path) -> Iterator[tuple[str, pa.Table]]:

@@ -56,7 +56,9 @@ class Series:
     @property
     def interval(self) -> int:
         """The usual seconds between two rows."""
-        return int(np.median(np.diff(self.at))) if len(self.at) > 1 else HOUR_SECONDS
+        if len(self.at) > 1:
+            return int(np.median(np.diff(self.at)))
+        return HOUR_SECONDS
 
 
 def read_series(path: Path, column: str, time_column: str, zone: str) -> Series:
@@ -85,7 +87,8 @@ def read_series(path: Path, column: str, time_column: str, zone: str) -> Series:
         (empty, f"{column} is missing", ""),
     )
     kept &= np.isfinite(values)
-    at, values = at[kept], values[kept]
+    at = at[kept]
+    values = values[kept]
 
     # in order of time, one row a time
     order = np.argsort(at, kind="stable")
@@ -146,7 +149,8 @@ def _alert(
     series: Series, scores: SeriesScores, rows: NDArray[Any], quiet: int
 ) -> Alert:
     """The alert of a stretch: it began with the first row, and its sentence is of the highest score."""
-    since, last = int(series.at[rows[0]]), int(series.at[rows[-1]])
+    since = int(series.at[rows[0]])
+    last = int(series.at[rows[-1]])
     is_over = int(series.at[-1]) - last > quiet
     top = int(rows[np.argmax(scores.score[rows])])
     facts = {

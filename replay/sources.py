@@ -10,7 +10,16 @@ from typing import NamedTuple
 
 from replay import contents, curves, delimited, eventlog, layout, tables
 from replay.archive.reading import archive_at, open_archive
-from replay.formats import enedis, green_button, households, nem12, uci, wide, workbook
+from replay.formats import (
+    enedis,
+    espi,
+    green_button,
+    households,
+    nem12,
+    uci,
+    wide,
+    workbook,
+)
 from replay.history import Source, SourceError, Tally, merge
 from replay.inferred import with_steps
 from replay.mapping.files import MAPPING_ENDING, open_mapping
@@ -103,7 +112,7 @@ TABLE_LAYOUTS = (
 )
 TEXT_FORMATS = (
     _Format("NEM12", nem12.recognises, nem12.open_files),
-    _Format("Green Button XML", green_button.recognises_feed, green_button.open_feed),
+    _Format("Green Button XML", espi.recognises, espi.open_files),
 )
 UNREAD_FORMATS = (  # how a text begins that is known and not read
     (

@@ -50,11 +50,13 @@ def compare(
 
 def _note(batch: Stages, stays: Stays) -> None:
     """Keep when each item entered and left each stage."""
-    started, finished = int(StageProgress.STARTED), int(StageProgress.FINISHED)
+    started = int(StageProgress.STARTED)
+    finished = int(StageProgress.FINISHED)
     columns = (batch.area, batch.subject, batch.stage, batch.progress, batch.at)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     for area, subject, stage, progress, at in rows:
-        item = stays[batch.areas[area], batch.names[subject], batch.stages[stage]]
+        name = batch.names[subject]
+        item = stays[batch.areas[area], name, batch.stages[stage]]
         if progress == started:
             item.starts[at] = 0.0, False
         elif progress == finished:
@@ -87,12 +89,14 @@ def _stage_stalls(stage: str, pairs: list[tuple[int, int]]) -> StageStalls:
     length, alerted = np.array(pairs).T
     most = max(round(LONGEST_SHARE * len(length)), 1)
     longest = np.zeros(len(length), bool)
-    longest[np.argsort(-length, kind="stable")[:most]] = True
+    by_length = np.argsort(-length, kind="stable")
+    longest[by_length[:most]] = True
     found = longest & (alerted > 0)
 
     days = float("nan")
     if found.any():
-        days = float(np.median((length - alerted)[found])) / DAY_SECONDS
+        later = (length - alerted)[found]
+        days = float(np.median(later)) / DAY_SECONDS
     return StageStalls(
         stage,
         len(length),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from difflib import get_close_matches
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,12 @@ from numpy.typing import NDArray
 
 from replay import contents, delimited, numerals
 from replay.history import Names, SourceError, Tally
-from replay.ids import clean, has_lost_digits, is_id
+from replay.ids import LOST_DIGITS, MISSING_ID, NO_ID, numbered, shortened
 from replay.moments import seconds_of, seconds_of_numbers
 from schemas.columns import EARLIEST_TIME, LATEST_TIME, Codes, Mask, Times
 from schemas.wire.records import LARGEST_NUMBER, LONGEST_ID
 
 JSON_LINES = ".jsonl"
-MISSING_ID, LOST_DIGITS, NO_ID = -1, -2, -3  # for the number of an id
 # rows, why they are refused, and the column that shows it
 RowFault = tuple[Mask, str, str]
 COMMA_NUMBER = r"^\s*[-+]?\d*,\d+\s*$"
@@ -168,7 +166,7 @@ class Sheet:
     def shortened(self, column: str) -> Sheet:
         """The same rows, with texts too long for an id cut to a beginning that no other has."""
         words, cells = self.words(column)
-        cut = [_shortened(word) for word in words]
+        cut = [shortened(word) for word in words]
         if cut == words:
             return self
 
@@ -193,12 +191,13 @@ class Sheet:
         MISSING_ID where the cell is empty, LOST_DIGITS where the id has lost digits, NO_ID where it cannot be one.
         Marks that programs put around an id are taken off, and counted.
         """
-        numbers, mended = [np.full(0, MISSING_ID, np.int32)], [np.zeros(0, np.bool_)]
+        numbers = [np.full(0, MISSING_ID, np.int32)]
+        mended = [np.zeros(0, np.bool_)]
         for chunk in self._distinct(column).chunks:
             # chunks of a file mostly share their dictionary
             if seen.latest is None or not seen.latest[0].equals(chunk.dictionary):
                 words = chunk.dictionary.to_pylist()
-                seen.latest = (chunk.dictionary, *_numbered(words, seen))
+                seen.latest = (chunk.dictionary, *numbered(words, seen))
             codes = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             numbers.append(seen.latest[1][codes])
             mended.append(seen.latest[2][codes])
@@ -235,7 +234,8 @@ class Sheet:
         for chunk in self._distinct(column).chunks:
             codes = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             numbers = seen.numbers(chunk.dictionary.to_pylist())
-            cells.append(np.append(numbers, np.int32(-1))[codes])
+            with_none = np.append(numbers, np.int32(-1))
+            cells.append(with_none[codes])
         return list(seen.names), np.concatenate(cells)
 
     def _distinct(self, column: str) -> pa.ChunkedArray:
@@ -388,24 +388,6 @@ class Sheet:
                     self.faults.setdefault(row, reason)
 
 
-def _numbered(words: Sequence[str], seen: Names) -> tuple[Codes, Mask]:
-    """The number of each word, and whether it was mended; the last stands for an empty cell."""
-    number = np.append(seen.known(words), np.int32(MISSING_ID))
-    mended = np.zeros(len(number), np.bool_)
-    fresh = {}
-    for k in np.flatnonzero(number[:-1] < 0).tolist():
-        text = clean(words[k])
-        if has_lost_digits(text):
-            number[k] = LOST_DIGITS
-        elif is_id(text):
-            fresh[k] = text
-            mended[k] = text != words[k]
-        elif text:
-            number[k] = NO_ID
-    number[list(fresh)] = seen.numbers(fresh.values())
-    return number, mended
-
-
 def _written_out(table: pa.Table, file: Path) -> pa.Table:
     """The table with its words in each row. Raises SourceError where that is too much."""
     for number, field in enumerate(table.schema):
@@ -423,19 +405,9 @@ def _written_out(table: pa.Table, file: Path) -> pa.Table:
     return table
 
 
-def _shortened(word: str) -> str:
-    """The word, cut to the length of an id; a digest keeps it apart from others."""
-    if len(word) <= LONGEST_ID:
-        return word
-    return f"{word[: LONGEST_ID - 10]} {_digest(word)}"
-
-
-def _digest(word: str) -> str:
-    return blake2b(word.encode(), digest_size=4).hexdigest()
-
-
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    is_string = pa.types.is_string(kind)
+    return bool(is_string or pa.types.is_large_string(kind))
 
 
 def _within(seconds: NDArray[np.float64]) -> tuple[Times, Mask]:

@@ -70,7 +70,8 @@ def labelled_meters(source: Source) -> LabelledMeters:
     """The engine's knowledge of a history's meters at its end. Raises LearnError."""
     engine = Engine([], zone=source.zone, interval=source.interval)
     engine.enroll(source.areas)
-    first, last = 2**62, 0
+    first = 2**62
+    last = 0
     for batch in source.batches:
         if isinstance(batch, Readings) and len(batch):
             engine.step(batch)
@@ -162,7 +163,8 @@ def learn(seen: LabelledMeters) -> Lesson:
     }
     best = min(losses, key=lambda strength: losses[strength])
 
-    chances, place = tried[best], np.searchsorted(classes, seen.labels)
+    chances = tried[best]
+    place = np.searchsorted(classes, seen.labels)
     likeliest = chances.argmax(axis=1)
     sure = chances.max(axis=1) >= ALL_RULES["tariff_misuse"].settings["chance"]
     return Lesson(
@@ -197,13 +199,16 @@ def _model_of(seen: LabelledMeters, strength: float) -> UseClassModel:
     """The model of all meters, in numbers of six digits."""
     with threadpool_limits(1):
         pipeline = fitted(seen.shapes, seen.labels, strength)
-    scaler, regression = pipeline[0], pipeline[-1]
-    weights, bias = regression.coef_, regression.intercept_
+    scaler = pipeline[0]
+    regression = pipeline[-1]
+    weights = regression.coef_
+    bias = regression.intercept_
     if len(weights) == 1:  # of two classes only the second's against the first
         weights = np.concatenate([-weights, weights]) / 2
         bias = np.concatenate([-bias, bias]) / 2
 
-    distance = np.mean(scaler.transform(seen.shapes) ** 2, axis=1)
+    standard = scaler.transform(seen.shapes)
+    distance = np.mean(standard**2, axis=1)
     by_class = [distance[seen.labels == code] for code in regression.classes_]
     reach = max(np.quantile(distances, REACH_QUANTILE) for distances in by_class)
 
@@ -224,4 +229,6 @@ def _model_of(seen: LabelledMeters, strength: float) -> UseClassModel:
 
 def _counted(one: Codes, other: Codes, size: int) -> Codes:
     """The count of each pair of classes."""
-    return np.bincount(one * size + other, minlength=size * size).reshape(size, size)
+    pairs = one * size + other
+    counts = np.bincount(pairs, minlength=size * size)
+    return counts.reshape(size, size)

@@ -55,6 +55,12 @@ class OutsideName(NamedTuple):
     name: str
 
 
+class MadeOf(NamedTuple):
+    """The data from which a column is computed, in words."""
+
+    words: str
+
+
 class Absence(NamedTuple):
     """A record may leave the column out; it then has this word, or this id."""
 
@@ -105,6 +111,17 @@ def declarations(kind: type) -> dict[str, Declaration]:
     if formless:
         raise TypeError(f"{kind.__name__} does not declare a form of {formless}")
     return {name: _declaration(name, hints[name].__metadata__) for name in names}
+
+
+def data_of(columns: type) -> dict[str, str]:
+    """The data from which columns are computed, by the names of the columns that declare it."""
+    hints = get_type_hints(columns, include_extras=True)
+    return {
+        name: mark.words
+        for name, hint in hints.items()
+        for mark in getattr(hint, "__metadata__", ())
+        if isinstance(mark, MadeOf)
+    }
 
 
 def _declaration(name: str, marks: tuple[Any, ...]) -> Declaration:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from hashlib import sha256
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -42,6 +43,12 @@ class Rulebook(msgspec.Struct, frozen=True):
     """The editions of rules by their names; a rule without one is judged as in code."""
 
     rules: dict[str, Edition] = {}
+
+
+def digest_of(rulebook: Rulebook) -> str:
+    """The first 12 hexadecimal digits of a rulebook's SHA-256, the same for the same content."""
+    content = msgspec.json.encode(rulebook, order="deterministic")
+    return sha256(content).hexdigest()[:12]
 
 
 def rulebook_of(table: Any) -> Rulebook:

@@ -13,6 +13,7 @@ from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.inspection import Inspection
 from schemas.master import Area
 from schemas.rules import Rulebook
+from schemas.scores import MeterScores
 from schemas.wire.records import (
     FRAME_CONTENT_TYPE,
     JSON_CONTENT_TYPE,
@@ -28,6 +29,7 @@ WORKFLOW_TOPIC = "workflow"
 REGISTRY_TOPIC = "registry"
 RULES_TOPIC = "rules"
 ALERTS_TOPIC = "alerts"
+SCORES_TOPIC = "scores"
 INSPECTIONS_TOPIC = "inspections"
 REJECTS_TOPIC = "rejects"
 CHECKPOINTS_TOPIC = "checkpoints"
@@ -179,6 +181,19 @@ ALL_TOPICS = (
         ),
         actions=("send",),
         config=COMPACT_CONFIG,
+    ),
+    Topic(
+        SCORES_TOPIC,
+        "Daily scores of meters, if `scores` is set",
+        "Transformer area",
+        (
+            Payload(
+                "meter_scores",
+                "The scores of a meter's day that can no longer change; a worker that restarts may repeat it",
+                MeterScores,
+            ),
+        ),
+        actions=("send",),
     ),
     Topic(
         INSPECTIONS_TOPIC,

@@ -19,7 +19,7 @@ from replay.archive.manifest import ArchiveManifest
 from schemas.alert import Alert
 from schemas.wire import Shape
 from streams.archive_lines import committed, committed_line
-from streams.command_options import Chinese, Json, SettingsFile, Sources, load_settings
+from streams.command_options import Chinese, Json, SettingsFile, load_settings
 from streams.history_commands import app as history_app
 from streams.json_output import show_json
 from streams.kafka.alerts import last_states, published_alerts
@@ -28,6 +28,7 @@ from streams.kafka.readers import UnansweredError
 from streams.kafka.topics import TopicError, ensure
 from streams.learning_commands import app as learning_app
 from streams.lines import line
+from streams.log_lines import log_as
 from streams.mapping_commands import app as mapping_app
 from streams.rule_commands import app as rules
 from streams.terminal import plain_output
@@ -89,10 +90,7 @@ def worker(context: typer.Context) -> None:
     from streams.kafka.app import run  # noqa: PLC0415 - Faust takes a second to import
 
     settings = load_settings(context)
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s"
-    )
-
+    log_as(settings.log_format)
     LOG_LIMIT.install()
     asyncio.run(ensure(settings))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
@@ -223,7 +221,16 @@ def load_registry(
 @app.command()
 def send(
     context: typer.Context,
-    sources: Sources,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, folders, or `town` for a simulated one."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="What was found on site: CSV, Parquet, JSON lines, or an archive."
+        ),
+    ] = None,
     shape: Annotated[Shape, typer.Option(help="How readings travel.")] = "packed",
     speed: Annotated[
         float | None,
@@ -234,11 +241,18 @@ def send(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Publishes a history to the topics, master data first."""
+    """Publishes a history to the topics, master data first, and what was found on site."""
     from replay.sources import open_sources  # noqa: PLC0415 - a worker starts faster without files
     from streams.sending import send_source  # noqa: PLC0415 - and without another client
+    from streams.sent_labels import send_labels  # noqa: PLC0415 - as above
 
-    send_source(load_settings(context), open_sources(sources), shape, speed, json=json)
+    settings = load_settings(context)
+    if not (sources or labels):
+        raise ValueError("nothing to send: name a history, or --labels")
+    if sources:
+        send_source(settings, open_sources(sources), shape, speed, json=json)
+    if labels:
+        send_labels(settings, labels, json=json)
 
 
 if __name__ == "__main__":

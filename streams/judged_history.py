@@ -57,7 +57,7 @@ class LabelFile:
                 if archive
                 else read_labels(Path(path), file.tally)
             )
-            file._check()
+            file.check(len(file.labels))
             return file
 
         archives = [archive for each in sources if (archive := archive_at(each))]
@@ -69,11 +69,11 @@ class LabelFile:
     def keep_known(self, observed: Observed) -> None:
         """Keeps the labels of subjects that a history has. Raises ValueError if there is none."""
         self.labels = known_labels(self.labels, observed, self.tally)
-        self._check()
+        self.check(len(self.labels))
 
-    def _check(self) -> None:
-        """Raises ValueError if no label is left."""
-        if self.name and self.is_chosen and not self.labels:
+    def check(self, used: int) -> None:
+        """Raises ValueError if no label of a chosen file is used."""
+        if self.name and self.is_chosen and not used:
             reasons = self.tally.reasons(self.tally.rejected)
             why = "; ".join(reasons) or "it has no rows"
             raise ValueError(f"{self.name} has no label that can be used: {why}")

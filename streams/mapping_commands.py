@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from streams.command_options import Json, load_settings
+from streams.log_lines import log_as
 from streams.terminal import plain_output
 
 app = typer.Typer()
@@ -64,9 +65,7 @@ def bridge(
     mapping = read_mapping(file)
     if not mapping.topic:
         raise ValueError(f"{file} maps files: `meterwatch send {file}` publishes them")
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s"
-    )
+    log_as(settings.log_format)
     LOG_LIMIT.install()
 
     async def bridge_all() -> None:

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from replay.history import Source
+from replay.history import Source, Tally
 from replay.send import send as publish
 from schemas.columns import Batch, Stages
 from schemas.wire import Shape
@@ -64,7 +64,7 @@ def send_source(
             }
         )
         return
-    _show_sent(sent, source)
+    show_sent(sent, source.tally)
     unknown = sorted(seen.difference(area.area for area in source.areas))
     if unknown:
         out.print(
@@ -73,16 +73,16 @@ def send_source(
         )
 
 
-def _show_sent(sent: Mapping[str, int], source: Source) -> None:
+def show_sent(sent: Mapping[str, int], tally: Tally) -> None:
     """Prints the rows sent, left out and mended, and the notes of the reader."""
     for topic, rows in sent.items():
         out.print(f"{rows:12,} to {topic}")
-    first = source.tally.first
-    for reason, count in source.rejected.items():
+    first = tally.first
+    for reason, count in tally.rejected.items():
         out.print(f"{count:12,} left out: {reason}, first at {first[reason]}")
-    for reason, count in source.tally.mended.items():
+    for reason, count in tally.mended.items():
         out.print(f"{count:12,} mended: {reason}, first at {first[reason]}")
-    for note in source.tally.notes:
+    for note in tally.notes:
         out.print(note)
 
 

@@ -70,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     unknown_area: Literal["reject", "judge"] = "reject"
     # When a source topic was created anew; judge: from its beginning.
     topic_changed: Literal["stop", "judge"] = "stop"
+    scores: bool = False  # publish the daily scores of all rules on `scores`
     checkpoint_seconds: Seconds = 60.0
     # Without progress on waiting or published records for so long, a worker ends.
     stall_seconds: Seconds = 120.0
@@ -86,6 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metrics: bool = True
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9464  # 0 takes a free one
+    log_format: Literal["text", "json"] = "text"  # of the worker
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = (
         "PLAINTEXT"

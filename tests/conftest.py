@@ -6,7 +6,9 @@ import asyncio
 import logging
 import os
 import re
+import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -45,6 +47,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     try:
         with Broker(tmp_path_factory.mktemp("kafka")) as broker:
             yield broker
+    except BrokerUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[Broker]:
+    """A broker that a test may freeze and kill."""
+    try:
+        with Broker(tmp_path / "kafka") as broker:
+            yield broker
+            if broker.process is not None:
+                broker.process.send_signal(signal.SIGCONT)
     except BrokerUnavailableError as error:
         pytest.skip(str(error))
 

@@ -34,7 +34,7 @@ def small(monkeypatch):
     monkeypatch.setattr(contents, "MOST_UNFOLDED", 2 * MEBIBYTE_BYTES)
     monkeypatch.setattr(contents, "MOST_ROWS", 100_000)
     monkeypatch.setattr(contents, "CHUNK_BYTES", MEBIBYTE_BYTES)
-    monkeypatch.setattr(layout, "SORTED_ROWS", 50_000)
+    monkeypatch.setattr("replay.parquet.SORTED_ROWS", 50_000)
     monkeypatch.setattr(layout, "LONGEST_AREA", MEBIBYTE_BYTES)
 
 

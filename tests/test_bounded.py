@@ -299,18 +299,18 @@ def entered(day: int, sections: int) -> Batch:
 def test_step_ends_where_too_many_days_fall_due():
     areas, meters = 40, 100
     engine = running_engine(areas, meters)
-    assert engine.rows_within_cost(readings(areas, meters, 9, 1)) == areas * meters
+    assert engine.cost.affordable_rows(readings(areas, meters, 9, 1)) == areas * meters
 
     quiet = readings(areas, meters, 96 * 30, 2)
     # days of one area are more than a step may close
-    assert engine.rows_within_cost(quiet) == meters
+    assert engine.cost.affordable_rows(quiet) == meters
     two_days = readings(areas, meters, 96 * 2, 2)
-    assert engine.rows_within_cost(two_days) == meters * (STEP_DAYS // (2 * meters))
+    assert engine.cost.affordable_rows(two_days) == meters * (STEP_DAYS // (2 * meters))
 
     stray = readings(areas, meters, 9, 1)
     stray.at[:: 2 * meters] += 90 * DAY_SECONDS
     # one event time alone moves no watermark
-    assert engine.rows_within_cost(stray) == areas * meters
+    assert engine.cost.affordable_rows(stray) == areas * meters
 
 
 def test_step_takes_few_areas_with_packed_days():
@@ -319,12 +319,12 @@ def test_step_takes_few_areas_with_packed_days():
     engine.enroll(town(areas, meters))
     engine.restore(before.snapshot())
     batch = readings(areas, meters, 8, 1)
-    assert before.rows_within_cost(batch) == areas * meters
-    assert engine.rows_within_cost(batch) == meters * (
+    assert before.cost.affordable_rows(batch) == areas * meters
+    assert engine.cost.affordable_rows(batch) == meters * (
         STEP_DAYS * UNPACKED_MEMBERS // meters
     )
     engine.step(batch)
-    assert engine.rows_within_cost(readings(areas, meters, 9, 1)) == areas * meters
+    assert engine.cost.affordable_rows(readings(areas, meters, 9, 1)) == areas * meters
 
 
 def test_step_takes_few_areas_with_many_amended_rows():
@@ -335,8 +335,8 @@ def test_step_takes_few_areas_with_many_amended_rows():
     engine.step(readings(areas, meters, 30, 40))
     engine.step(readings(areas, meters, 10, 1))
     # of the same hour
-    assert engine.rows_within_cost(readings(areas, meters, 70, 1)) == areas * meters
-    assert engine.rows_within_cost(readings(areas, meters, 72, 1)) == meters * (
+    assert engine.cost.affordable_rows(readings(areas, meters, 70, 1)) == areas * meters
+    assert engine.cost.affordable_rows(readings(areas, meters, 72, 1)) == meters * (
         STEP_DAYS * AMENDED_ROWS // (41 * meters)
     )
 

@@ -233,8 +233,8 @@ def test_the_code_is_compared_with_one_rulebook(command, tmp_path):
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "voltage_loss: status published" in page
     assert "失压" in page
-    assert "A lost 171.6" in page
-    assert "B lost" not in page
+    assert "A 失压限值 171.6" in page
+    assert "B 失压限值" not in page
     assert "A: published" in page
     assert "B: 未启用" in page
     assert not re.search(r"https?://|src=", page)

@@ -21,6 +21,9 @@ COMPOSE_CONFIG: dict[str, Any] = yaml.safe_load(
 COMPOSE_SERVICES: dict[str, dict[str, Any]] = COMPOSE_CONFIG["services"]
 SERVICE_KEYS = {"image", "build", "command", "environment", "volumes", "ports"}
 SERVICE_KEYS |= {"healthcheck", "depends_on", "restart", "stop_grace_period"}
+SERVICE_KEYS |= {"cap_drop", "security_opt", "pids_limit", "read_only", "tmpfs"}
+SERVICE_KEYS |= {"mem_limit", "profiles", "entrypoint", "user"}
+DOCKERFILE_TEXT = (PROJECT_ROOT / "Dockerfile").read_text()
 START_CONDITIONS = {
     "service_started",
     "service_healthy",
@@ -54,13 +57,36 @@ def test_a_service_is_well_formed(service: dict[str, Any]):
     }
 
 
+def has_health_check(service: dict[str, Any]) -> bool:
+    """Whether a service has a check of its own, or that of the project's image."""
+    check = service.get("healthcheck")
+    if check:
+        return not check.get("disable", False)
+    return "build" in service and "HEALTHCHECK" in DOCKERFILE_TEXT
+
+
+@every_service
+def test_a_service_may_do_as_little_as_it_needs(service: dict[str, Any]):
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["pids_limit"]
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    is_broker = service["image"].startswith("apache/kafka")
+    assert service.get("read_only", False) is not is_broker  # it writes its settings
+
+
+def test_what_watches_the_worker_is_started_on_demand():
+    watching = {"prometheus", "alertmanager", "grafana"}
+    for name, service in COMPOSE_SERVICES.items():
+        assert service.get("profiles", []) == (["watch"] if name in watching else [])
+
+
 @every_service
 def test_condition_a_service_waits_for_can_be_met(service: dict[str, Any]):
     for name, wish in service.get("depends_on", {}).items():
         assert wish["condition"] in START_CONDITIONS
-        assert (
-            wish["condition"] != "service_healthy"
-            or "healthcheck" in COMPOSE_SERVICES[name]
+        assert wish["condition"] != "service_healthy" or has_health_check(
+            COMPOSE_SERVICES[name]
         )
         assert (
             wish["condition"] != "service_completed_successfully"
@@ -71,7 +97,7 @@ def test_condition_a_service_waits_for_can_be_met(service: dict[str, Any]):
 @every_service
 def test_a_health_check_is_a_command_with_times(service: dict[str, Any]):
     check = service.get("healthcheck")
-    if check:
+    if check and check != {"disable": True}:
         assert check.keys() == {"test", "interval", "timeout", "retries"}
         assert check["test"][0] == "CMD"
         assert all(isinstance(word, str) for word in check["test"])

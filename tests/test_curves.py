@@ -16,6 +16,7 @@ from detectors.curves.contract import (
     OfficeTimeline,
     curve,
 )
+from detectors.curves.names import CHINESE_NAMES, SAME_NAMES
 from detectors.rule import ALL_RULES
 from detectors.rulebook import applied, rules_of
 from replay import layout
@@ -148,14 +149,35 @@ def readings_of(area="A1", interval=900, **columns):
     )
 
 
-def picture_of(judged, area=PLAIN_AREA, interval=900, rows=(), **known):
+def picture_of(
+    judged, area=PLAIN_AREA, interval=900, rows=(), *, chinese=False, **known
+):
     """The picture of an alert of a rule."""
     judged_by = JudgedBy([area], [judged], "Asia/Shanghai", interval)
     alert = alert_of(judged, **known)
     evidence = Evidence([alert], judged_by)
     for batch in rows or [readings_of(interval=interval)]:
         evidence.collect(batch)
-    return evidence.picture(alert)
+    return evidence.picture(alert, chinese=chinese)
+
+
+def names_of(picture):
+    """Everything that a picture names."""
+    return [picture.unit, *picture.series, *picture.lines]
+
+
+def test_all_that_curves_draw_has_a_name_in_both_languages():
+    names = set()
+    for rule in map(ALL_RULES.get, RULE_CURVES):
+        english, chinese = (picture_of(rule, chinese=zh) for zh in (False, True))
+        for en, zh in zip(names_of(english), names_of(chinese), strict=True):
+            assert zh == en if en in SAME_NAMES else zh == CHINESE_NAMES[en]
+            names.add(en)
+        values = zip(english.series.values(), chinese.series.values(), strict=True)
+        assert all(np.array_equal(*pair, equal_nan=True) for pair in values)
+        assert [*english.lines.values()] == [*chinese.lines.values()]
+    assert names == CHINESE_NAMES.keys() | SAME_NAMES  # and no other is translated
+    assert not any(zh.isascii() for zh in CHINESE_NAMES.values())
 
 
 def same(first, second):

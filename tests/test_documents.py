@@ -62,6 +62,7 @@ def test_every_reference_resolves(document):
 
 UNITLESS_FIELDS = {
     "score",
+    "scores",
     "evidence",
     "ct",
     "pt",

@@ -180,7 +180,7 @@ def test_the_page_of_a_quiet_row_marks_what_is_asked(command, tmp_path):
     page = (tmp_path / "page.html").read_text("utf-8")
     assert '<html lang="zh">' in page
     assert "所问时刻" in page
-    assert ">lost<" in page
+    assert ">失压限值<" in page
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -12,19 +12,30 @@ from replay.archive.manifest import read_manifest
 from replay.archive.storage import storage_of
 from replay.archive.writing import ArchiveCommit, open_writer
 from replay.history import Tally
-from replay.labels import archived_labels, judged_rules, planted_labels
+from replay.inspections import inspections_of, registered_labels
+from replay.labels import (
+    archived_labels,
+    judged_rules,
+    planted_labels,
+    read_labels,
+    write_labels,
+)
 from replay.simulation.town import Town
 from schemas.columns import LATEST_TIME
 from schemas.inspection import Inspection
+from schemas.master import Area, Meter
 from schemas.topics import INSPECTIONS_TOPIC
 from schemas.wire import decode_inspections
-from streams.cli import main
 from streams.judged_history import LabelFile
 from streams.kafka.archiver import Gathered
 from streams.kafka.records import FetchedRange
+from streams.sent_labels import EMPTY_REGISTRY_NOTE
 from streams.settings import Settings
 from tests.test_archive import COMMIT_TIME
 from tests.test_archiver import record
+from tests.test_score import command
+
+__all__ = ["command"]  # a fixture
 
 VISIT_TIME = 1_772_323_200
 FOUND_BYPASS = Inspection(
@@ -147,37 +158,133 @@ def test_labels_of_inspections_are_checked_as_those_of_files(tmp_path):
     }
 
 
-def inspections_of(labels):
-    """Labels as inspections, with an id each."""
-    for number, label in enumerate(labels):
-        name = f"case {number}"
-        yield (
-            name,
-            Inspection(
-                inspection=name,
-                subject=label.subject,
-                area=label.area,
-                since=label.since,
-                until=label.until,
-                outcome=label.outcome,
-                verdict=label.verdict,
-                rules=sorted(label.rules),
-                echoes=sorted(label.echoes),
-            ),
-        )
+# ---- Labels as inspections ----
+
+LABEL_HEAD = "inspection,subject,area,since,until,outcome,verdict,rules\n"
 
 
-def test_scores_take_the_inspections_of_an_archive(tmp_path, monkeypatch, capsys):
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["meterwatch", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
+def labels_of(folder, *rows):
+    """The labels of a CSV file of such rows."""
+    path = folder / "visits.csv"
+    path.write_text(LABEL_HEAD + "\n".join(rows))
+    return read_labels(path, Tally())
 
-    monkeypatch.chdir(tmp_path)
+
+def substance(label):
+    """A label without its id and its place."""
+    return replace(label, where="", inspection="")
+
+
+def test_labels_come_back_from_inspections_as_they_were(tmp_path):
+    labels = labels_of(
+        tmp_path,
+        "case 7,M1,A1,2026-03-01,2026-03-09,bypass,true,zero_usage",
+        ",M2,,2026-03-01,,nothing_found,false,",
+    )
+    found = inspections_of(labels, Tally())
+    assert [each.inspection for each in found] == ["case 7", "M2 2026-03-01T00:00:00Z"]
+    assert [each.rules for each in found] == [["zero_usage"], []]
+    assert [each.until == 0 for each in found] == [False, True]
+
+    with open_writer(tmp_path / "kept", "UTC") as writer:
+        by_name = {each.inspection: each for each in found}
+        writer.commit(ArchiveCommit(inspections=by_name), COMMIT_TIME)
+    back = archived_labels(storage_of(tmp_path / "kept"), Tally())
+    assert inspections_of(back, Tally()) == found  # under the same ids
+    assert [*map(substance, back)] == [*map(substance, labels)]
+
+
+def test_findings_of_one_place_and_time_have_ids_of_their_own(tmp_path):
+    labels = labels_of(
+        tmp_path,
+        ",M1,A1,2026-03-01,,bypass,true,zero_usage",
+        ",M1,A1,2026-03-01,,bypass,true,step_drop",
+        "case 7,M2,A1,2026-03-01,,bypass,true,",
+        "case 7,M3,A1,2026-03-01,,bypass,true,",
+        f"{'x' * 300},M4,A1,2026-03-01,,bypass,true,",
+    )
+
+    tally = Tally()
+    assert [each.inspection for each in inspections_of(labels, tally)] == [
+        "A1 M1 2026-03-01T00:00:00Z",
+        "A1 M1 2026-03-01T00:00:00Z 2",
+        "case 7",
+    ]
+    reason = "an earlier row has the same inspection (give each its own id)"
+    assert tally.rejected.pop(reason) == 1
+    assert tally.first[reason] == "visits.csv row 4: 'case 7'"
+    assert list(tally.rejected.values()) == [1]  # no reader would take the long id
+
+
+def test_subjects_that_the_registry_lacks_are_refused(tmp_path):
+    labels = labels_of(
+        tmp_path,
+        ",M1,,2026-03-01,,bypass,true,",
+        ",C1/B7,,2026-03-01,,computed_wrongly,true,",
+        ",A1,,2026-03-01,,overload,true,",
+        ",item 9,,2026-03-01,,stage_late,true,",
+        ",M11,,2026-03-01,,bypass,true,",
+        ",M2,A2,2026-03-01,,nothing_found,false,",
+    )
+
+    area = Area(area="A1", meters=[Meter(meter="M1", customer="C1"), Meter(meter="M2")])
+    tally = Tally()
+    known = registered_labels(labels, [area], tally)
+    assert {label.subject for label in known} == {"M1", "C1/B7", "A1", "item 9"}
+    assert tally.first == {
+        "the registry has no such subject (correct the id)": "visits.csv row 5: 'M11', did you mean M1?",
+        "the registry has the subject in another area (correct the area)": (
+            "visits.csv row 6: 'M2' is in 'A1', not in 'A2'"
+        ),
+    }
+
+
+def test_nothing_to_send_is_an_error(command):
+    code, _, error = command("send")
+    assert (code, error) == (2, "error: nothing to send: name a history, or --labels\n")
+
+
+def test_labels_that_are_sent_are_scored_from_the_archive(
+    settings, environment, command, monkeypatch, tmp_path
+):
+    for name, value in (environment | {"METERWATCH_ARCHIVE_FREE_GIB": "0"}).items():
+        monkeypatch.setenv(name, value)
+    labels = planted_labels([*(town := Town(60, 2, 4)).planted, *town.decoys])
+    write_labels(tmp_path / "visits.csv", labels)
+    kept = len(read_labels(tmp_path / "visits.csv", Tally()))
+    with (tmp_path / "visits.csv").open("a") as file:
+        file.write(",M99,,2026-03-01,,bypass,true,,,,\n")  # unknown
+        file.write(",M1,,2026-03-01,,bypass,,,,,\n")  # without a verdict
+
+    code, output, _ = command("send", "--labels", "visits.csv")
+    assert (code, output.splitlines()[-1]) == (0, EMPTY_REGISTRY_NOTE)
+    for _ in range(2):  # sent again, they replace themselves
+        code, output, _ = command("send", "town:60x2:4", "--labels", "visits.csv")
+        assert code == 0
+    lines = output.splitlines()
+    assert f"{kept:12,} to {settings.topic(INSPECTIONS_TOPIC)}" in lines
+    assert any("1 left out: the registry has no such subject" in line for line in lines)
+    assert any("1 left out: the label has no verdict" in line for line in lines)
+
+    assert command("archive", "kept", "--once")[0] == 0
+    code, output, _ = command("score", "kept", "--json")
+    scored = json.loads(output)
+    assert (code, scored["labels"]["used"]) == (0, kept)
+    assert scored["scores"][0]["true"] > 0
+
+
+# ---- Scores by inspections ----
+
+
+def numbered(labels):
+    """Labels as inspections, by ids."""
+    return {each.inspection: each for each in inspections_of(labels, Tally())}
+
+
+def test_scores_take_the_inspections_of_an_archive(command):
     town = Town(60, 2, 4)
     batches = list(town.batches())
-    inspections = dict(inspections_of(planted_labels([*town.planted, *town.decoys])))
+    inspections = numbered(planted_labels([*town.planted, *town.decoys]))
     with open_writer("kept", town.zone) as writer:
         writer.commit(ArchiveCommit(batches, town.areas, inspections), COMMIT_TIME)
     with open_writer("bare", town.zone) as writer:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from replay import layout
+from replay import layout, parquet
 from replay.sources import open_source
 from schemas.columns import (
     DeviceEvents,
@@ -151,8 +151,8 @@ def test_readings_received_at_once_come_in_order_of_time(tmp_path):
 
 
 def test_file_too_long_to_sort_comes_in_order_of_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(layout, "SORTED_ROWS", 100)
-    monkeypatch.setattr(layout, "CHUNK_ROWS", 200)
+    monkeypatch.setattr(parquet, "SORTED_ROWS", 100)
+    monkeypatch.setattr(parquet, "CHUNK_ROWS", 200)
     areas, (readings, *_) = history()
     received = readings.at + np.random.default_rng(2).integers(0, 5000, len(readings))
     layout.write(tmp_path, areas, [replace(readings, received=received)])
@@ -164,7 +164,7 @@ def test_file_too_long_to_sort_comes_in_order_of_time(tmp_path, monkeypatch):
 
 
 def test_batches_share_names_and_keep_rows_of_one_time_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(layout, "CHUNK_ROWS", 100)
+    monkeypatch.setattr(parquet, "CHUNK_ROWS", 100)
     areas, (readings, *_) = history()
     layout.write(tmp_path, areas, [readings])
     batches = list(open_source(tmp_path).batches)

@@ -7,27 +7,46 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from math import isnan
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
+import msgspec
+import numpy as np
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from detectors.engine import Engine
+from detectors.figures import figures_of
 from detectors.policy.mute import MUTING_EVENTS
 from detectors.rule import ALL_RULES
-from schemas.columns import Event
-from schemas.topics import READS_TOPIC, REGISTRY_TOPIC, SOURCE_TOPICS
+from schemas.columns import Event, Readings
+from schemas.topics import (
+    EVENTS_TOPIC,
+    PAYMENTS_TOPIC,
+    READS_TOPIC,
+    REGISTRY_TOPIC,
+    SOURCE_TOPICS,
+)
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from schemas.wire import Reason
 from streams.kafka import labels
 from streams.kafka.checkpoints import WrittenCheckpoint
 from streams.kafka.metrics import ALERT_BUCKETS, STEP_BUCKETS, Metrics
-from streams.kafka.partitions import Partition
+from streams.kafka.partitions import InHand, Partition
+from streams.kafka.records import FetchedRange
+from streams.kafka.status_server import HEALTH_PATH, READY_PATH, serve
 from streams.kafka.worker import Worker
 from streams.settings import load
+from tests import adversarial
 
 PROJECT_ROOT = Path(__file__).parents[1]
 FEWEST_SERIES, MOST_SERIES = 900, 3_000
+MIDDAY_TIME = 1_700_020_800
 
 
 Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -257,11 +276,11 @@ def test_buckets_cover_measured_values():
 
 def test_an_age_grows_and_a_lag_is_forgotten_while_nobody_measures(monkeypatch):
     now = 1_000.0
-    monkeypatch.setattr("streams.kafka.metrics.time.time", lambda: now)
-    monkeypatch.setattr("streams.kafka.metrics.time.monotonic", lambda: now)
+    monkeypatch.setattr("streams.kafka.partition_gauges.time.time", lambda: now)
+    monkeypatch.setattr("streams.kafka.partition_gauges.time.monotonic", lambda: now)
     metrics = Metrics()
-    metrics.saved(3, now, 17)
-    metrics.measured(3, {READS_TOPIC: 5})
+    metrics.partitions.saved(3, now, 17, has_unsaved=True)
+    metrics.partitions.measured(3, {READS_TOPIC: 5}, {READS_TOPIC: now - 60})
     assert value(samples(metrics), "lag_records", topic=READS_TOPIC, partition="3") == 5
     now += 100
     found = samples(metrics)
@@ -305,3 +324,107 @@ def partitions(metrics: Metrics) -> set[str]:
         for sample in family.samples
         if "partition" in sample.labels
     }
+
+
+def test_a_lag_in_seconds_is_the_age_of_the_oldest_record_that_waits(monkeypatch):
+    monkeypatch.setattr("streams.kafka.partition_gauges.time.time", lambda: 1_000.0)
+    metrics = Metrics()
+    lags = {READS_TOPIC: 5, PAYMENTS_TOPIC: 0}
+    metrics.partitions.measured(3, lags, {READS_TOPIC: 940.0})
+    found = samples(metrics)
+    for topic, seconds in ((READS_TOPIC, 60), (PAYMENTS_TOPIC, 0)):
+        assert value(found, "lag_seconds", topic=topic, partition="3") == seconds
+
+
+def test_the_oldest_record_that_waits_is_in_hand_or_in_the_backlog_or_not_fetched(
+    monkeypatch,
+):
+    monkeypatch.setattr("streams.kafka.partitions.time.time", lambda: 500.0)
+    offsets = dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 0)
+    partition = Partition(0, Engine(), offsets, WrittenCheckpoint())
+    ends = {READS_TOPIC: 4, PAYMENTS_TOPIC: 2, EVENTS_TOPIC: 0}
+    partition.note_ends(ends)
+    assert partition.oldest_waiting() == {READS_TOPIC: 500.0, PAYMENTS_TOPIC: 500.0}
+
+    records: list[Any] = [
+        SimpleNamespace(offset=n, timestamp=100_000 + n * 1_000, key=b"", value=b"row")
+        for n in range(ends[READS_TOPIC])
+    ]
+    partition.enqueue(READS_TOPIC, FetchedRange(0, records, len(records)), None)
+    assert partition.oldest_waiting()[READS_TOPIC] == 100.0
+
+    chunk = partition.backlog.take(READS_TOPIC, 0)
+    partition.in_hand = InHand(
+        chunk, Readings.build(("m",), [0], ("A",), [0], [MIDDAY_TIME]), 0
+    )
+    assert partition.backlog.oldest(READS_TOPIC) == 101.0
+    assert partition.oldest_waiting()[READS_TOPIC] == 100.0
+
+    partition.judged[PAYMENTS_TOPIC] = 2
+    partition.note_ends(ends)
+    assert set(partition.oldest_waiting()) == {READS_TOPIC}
+
+
+def test_open_alerts_are_counted_as_policy_has_them_whatever_comes():
+    stream = adversarial.adversarial_stream(7)
+    engine = Engine()
+    engine.enroll(stream.areas)
+    for batch in stream.batches(range(0, len(stream.rows), 300)):
+        engine.step(batch)
+        assert figures_of(engine).open_alerts == open_by_walking(engine)
+    assert sum(figures_of(engine).open_alerts.values()) > 5
+
+    restored = Engine()
+    restored.enroll(stream.areas)
+    restored.restore(engine.snapshot())
+    assert figures_of(restored).open_alerts == open_by_walking(engine)
+
+    newer = [
+        msgspec.structs.replace(alert, revision=alert.revision + 3, score=9.0)
+        for alert in restored.policy.open_alerts()
+    ]
+    restored.reconcile(newer)
+    assert figures_of(restored).open_alerts == open_by_walking(restored)
+
+
+def open_by_walking(engine: Engine) -> Counter[tuple[str, int]]:
+    """The open alerts that are shown, counted one by one."""
+    return Counter(
+        (alert.rule, alert.severity)
+        for alert in engine.policy.open_alerts()
+        if not alert.suppressed_by
+    )
+
+
+def test_a_rule_counts_the_rows_of_which_it_cannot_tell():
+    rule = ALL_RULES["register_decrease"]
+    engine = Engine([rule])
+    for hours, registers in enumerate([[5.0, 5.0, np.nan], [6.0, np.nan, np.nan]]):
+        at = [MIDDAY_TIME + hours * HOUR_SECONDS] * 3
+        meters = ("m", "n", "o")
+        rows = Readings.build(
+            meters, [0, 1, 2], ("A",), [0] * 3, at, register=registers
+        )
+        engine.step(rows)
+    engine.tick(MIDDAY_TIME + 9 * DAY_SECONDS)
+    counts = figures_of(engine).rules
+    assert (counts.decided[rule.name], counts.undecided[rule.name]) == (3, 3)
+
+
+def test_the_server_says_whether_the_worker_is_alive_and_ready():
+    faults = {HEALTH_PATH: "", READY_PATH: "no partitions are taken over yet"}
+    probes = {path: partial(faults.__getitem__, path) for path in faults}
+    port = serve(Metrics().registry, probes, "127.0.0.1", 0)
+
+    def answer(path: str) -> tuple[int, str]:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+                return response.status, response.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+
+    assert answer("/healthz") == (200, "ok\n")
+    assert answer("/readyz") == (503, "no partitions are taken over yet\n")
+    assert "meterwatch_rows_total" in answer("/metrics")[1]
+    faults[READY_PATH] = ""
+    assert answer("/readyz") == (200, "ok\n")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from detectors.needs import Needs
 from detectors.rule import ALL_RULES
 from replay.cases.case import Case, batches, master_data
+from replay.simulation.network import START_TIME
+from schemas.columns import KIND_COLUMNS, Readings
+from schemas.master import Area, Meter
 from tests.casebook import casebook, rules_with_a_file
 
 
@@ -59,3 +64,22 @@ def test_missing_data_is_named():
     needs = Needs([], "UTC", 900)
     assert needs.lacks("arrears_tier") == ["bills"]
     assert needs.lacks("magnetic_field") == ["device events"]
+
+
+def test_data_that_a_rule_on_readings_lacks_is_a_column_of_files():
+    meter = Meter(meter="M1", wiring="3P4W", contract_kva=8.0, pv_kva=0.0)
+    needs = Needs([Area(area="A1", meters=[meter])], "UTC", 900)
+    needs.step(
+        Readings.build(("M1",), [0], ("A1",), [0], [START_TIME + 900], frequency=[50.0])
+    )
+
+    lacking_data = {
+        word
+        for name, rule in needs.rules.items()
+        if rule.kind is Readings
+        for word in needs.lacks(name)
+        if not word.endswith("of the master data")
+    }
+    named = {name for words in lacking_data for name in re.split(", or | and ", words)}
+    assert {"u", "i", "p", "q", "flags", "register"} <= named
+    assert named <= KIND_COLUMNS[Readings].keys()

@@ -34,9 +34,10 @@ from replay.simulation.town import Town
 from streams.cli import main
 from streams.kafka import answers, deliveries, log_limit
 from streams.kafka.answers import answered
-from streams.kafka.broker import Broker, BrokerUnavailableError
+from streams.kafka.broker import Broker
 from streams.kafka.deliveries import Deliveries
 from streams.kafka.engine_thread import EngineThread
+from streams.kafka.exits import ExitCode
 from streams.kafka.liveness import Liveness
 from streams.kafka.log_limit import LIBRARY_LINES, WINDOW_SECONDS, LogLimit
 from streams.kafka.metrics import Metrics
@@ -346,18 +347,6 @@ def test_command_without_brokers_ends_with_an_error(
     assert output.out == ""
 
 
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[Broker]:
-    """A broker that a test may freeze and kill."""
-    try:
-        with Broker(tmp_path / "kafka") as broker:
-            yield broker
-            assert broker.process
-            broker.process.send_signal(signal.SIGCONT)
-    except BrokerUnavailableError as error:
-        pytest.skip(str(error))
-
-
 class BrokerTown:
     """A town's history on a broker of its own, which a worker judges in thirds."""
 
@@ -452,7 +441,7 @@ def test_worker_logs_little_during_an_outage_resumes_and_obeys_sigterm(
         before = worker.log.read_text().count("\n")
         own_broker.kill()
         wait(lambda: worker.sample("meterwatch_brokers_answer") == 0)
-        assert worker.end() == 1
+        assert worker.end() == ExitCode.BROKERS
         log = worker.log.read_text()
         assert (
             "no broker takes the last checkpoint; the next worker goes on from the one before"
@@ -482,7 +471,7 @@ def test_worker_ends_if_brokers_accept_nothing_for_stall_seconds(own_broker, tmp
         wait(lambda: all_checkpointed(town.settings))
         town.publish_and_wait(worker, 1)
         town.freeze()
-        assert worker.process.wait(WAIT_SECONDS) == 1
+        assert worker.process.wait(WAIT_SECONDS) == ExitCode.BROKERS
         message = r"what was published \d+ s ago is on no broker yet \(`stall_seconds` is 15\); this worker ends"
         assert re.search(message, worker.log.read_text().splitlines()[-1])
 

@@ -312,7 +312,8 @@ def test_nothing_is_judged_while_an_earlier_record_may_be_in_flight():
 def test_missing_record_is_not_awaited_for_ever(monkeypatch):
     partition, now = new_partition(), 1000.0
     monkeypatch.setattr(
-        "streams.kafka.partitions.time", SimpleNamespace(monotonic=lambda: now)
+        "streams.kafka.partitions.time",
+        SimpleNamespace(monotonic=lambda: now, time=lambda: now),
     )
     partition.note_ends({READS_TOPIC: 101, PAYMENTS_TOPIC: 1})  # deleted meanwhile
     partition.enqueue(READS_TOPIC, span_of(100, [300]), None)
@@ -366,7 +367,8 @@ def test_records_in_an_open_transaction_lag_and_are_no_standstill(monkeypatch):
     partition = new_partition()
     now = 1000.0
     monkeypatch.setattr(
-        "streams.kafka.partitions.time", SimpleNamespace(monotonic=lambda: now)
+        "streams.kafka.partitions.time",
+        SimpleNamespace(monotonic=lambda: now, time=lambda: now),
     )
     assert partition.note_ends({READS_TOPIC: 100}, {READS_TOPIC: 104}) == 0
     now += 500
@@ -397,7 +399,8 @@ def test_standing_still_before_waiting_records_is_noticed(monkeypatch):
     partition = new_partition()
     now = 1000.0
     monkeypatch.setattr(
-        "streams.kafka.partitions.time", SimpleNamespace(monotonic=lambda: now)
+        "streams.kafka.partitions.time",
+        SimpleNamespace(monotonic=lambda: now, time=lambda: now),
     )
     assert partition.note_ends({READS_TOPIC: 100}) == 0
     now += 50

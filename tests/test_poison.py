@@ -31,10 +31,11 @@ from schemas.topics import (
     WORKFLOW_TOPIC,
 )
 from schemas.wire import FRAME_CONTENT_TYPE, Encoded, Reason, encode, encode_area
-from schemas.wire.decoding import LARGEST_VALUE_BYTES
+from schemas.wire.shapes import LARGEST_VALUE_BYTES
 from streams.kafka import checkpoints
 from streams.kafka.broker import Broker
 from streams.kafka.checkpoints import WrittenCheckpoint
+from streams.kafka.exits import ExitCode
 from streams.kafka.topics import ensure
 from streams.settings import Settings, load
 from tests.adversarial import Stream, town
@@ -589,7 +590,7 @@ def test_checkpoint_of_an_older_engine_layout_ends_the_worker_with_advice(
 
     asyncio.run(write())
     with WorkerProcess(environment, tmp_path / "log") as worker:
-        assert worker.process.wait(WAIT_SECONDS) == 1
+        assert worker.process.wait(WAIT_SECONDS) == ExitCode.STATE
         log = worker.log.read_text()
 
     assert "the snapshot has layout 1, this version reads layout" in log

@@ -162,7 +162,7 @@ def test_the_slow_twin_drifts_on_the_same_day():
     parts = work(7, 50, 25, 3)
     hazard, twin = Hazard(), PlainLateness(parts)
     for part in parts:
-        hazard.count("S1", example_of(part), 1)
+        hazard.count("S1", [example_of(part)], 1)
 
     chances: list[float] = []
     for part in parts:
@@ -184,7 +184,7 @@ def test_the_slow_twin_drifts_on_the_same_day():
 def test_errors_come_back_from_a_state_and_are_empty_without():
     hazard = Hazard()
     for part in work(8, 70, 0, 1):
-        hazard.count("S1", example_of(part), 1)
+        hazard.count("S1", [example_of(part)], 1)
     hazard.forget({"S1": 60})
     state = hazard.state()
     assert state["hazard_errors"].any()

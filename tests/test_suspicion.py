@@ -16,7 +16,7 @@ from detectors.rule import ALL_RULES
 from models.state.index import Index
 from replay.history import Tally
 from replay.labels import write_labels
-from replay.simulation.town import START_TIME
+from replay.simulation.network import START_TIME
 from replay.suspicion.bills import BillNotes
 from replay.suspicion.customers import Customers
 from replay.suspicion.days import KEPT_DAYS, DayNotes

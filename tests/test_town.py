@@ -12,15 +12,10 @@ from replay.history import SourceError
 from replay.simulation.attacks import ALL_ATTACKS, attacked
 from replay.simulation.decoys import decoys
 from replay.simulation.faults import ALL_FAULTS
-from replay.simulation.happenings import Happening, RecordChange
-from replay.simulation.network import SLOT_SECONDS
-from replay.simulation.town import (
-    BLOCK_SLOTS,
-    REPEATED_SHARE,
-    START_TIME,
-    Town,
-    named_town,
-)
+from replay.simulation.happenings import BLOCK_SLOTS, Happening, RecordChange
+from replay.simulation.network import SLOT_SECONDS, START_TIME
+from replay.simulation.physics import REPEATED_SHARE
+from replay.simulation.town import Town, named_town
 from schemas.columns import Readings
 from schemas.units import DAY_SECONDS
 

@@ -45,14 +45,11 @@ from schemas.wire import (
     encode_alert,
     encode_area,
 )
-from schemas.wire.decoding import FUTURE_TOLERANCE_SECONDS, LARGEST_VALUE_BYTES
+from schemas.wire.decoding import FUTURE_TOLERANCE_SECONDS
 from schemas.wire.encoding import shortest
 from schemas.wire.frame import FRAME_DECODER
-from schemas.wire.records import (
-    RECORD_TYPES,
-    WORDS_BY_CODE,
-    Frame,
-)
+from schemas.wire.records import RECORD_TYPES, WORDS_BY_CODE, Frame
+from schemas.wire.shapes import LARGEST_VALUE_BYTES
 
 READING_TIME = 1_700_000_000
 GOOD_READING = b'{"meter":"M1","at":1700000000,"kwh":1}'

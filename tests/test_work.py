@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -190,6 +194,41 @@ def stage_rows(item: str, *moves: tuple[StageProgress, int]) -> list[Row]:
         )
         for move, at in moves
     ]
+
+
+def test_a_stage_may_have_a_slash_in_its_name():
+    def renamed(name: str) -> str:
+        return name.replace("survey", "site/the/survey")
+
+    def renamed_row(row: Row) -> Row:
+        return replace(
+            row, columns=row.columns | {"stage": renamed(row.columns["stage"])}
+        )
+
+    def states(stream: Stream, name: Callable[[str], str]) -> list[tuple[Any, ...]]:
+        return sorted(
+            (alert.rule, name(alert.subject), alert.since, alert.at, alert.change)
+            for alert in judge_stream(stream)[1]
+        )
+
+    plain = sections(1)
+    slashed = replace(
+        plain,
+        areas=[
+            msgspec.structs.replace(
+                area,
+                stages=[
+                    msgspec.structs.replace(stage, stage=renamed(stage.stage))
+                    for stage in area.stages
+                ],
+            )
+            for area in plain.areas
+        ],
+        rows=tuple(map(renamed_row, plain.rows)),
+    )
+    expected = states(plain, renamed)
+    assert expected
+    assert states(slashed, str) == expected
 
 
 def test_waiting_for_others_is_not_part_of_the_usual_duration():

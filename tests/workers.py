@@ -75,7 +75,11 @@ class CpuShare:
             target=self._alternate, name="cpu share", daemon=True
         )
         if share < 1:
-            self._thread.start()
+            self.start()
+
+    def start(self) -> None:
+        """Begin to give the process its share only."""
+        self._thread.start()
 
     def freeze(self) -> None:
         """Stop the process until `wake`."""
@@ -154,22 +158,26 @@ class WorkerProcess:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(WAIT_SECONDS / self.cpu_share.share)
 
+    def metrics_address(self) -> str:
+        """Host and port of the metrics, "" before they are served. Raises once the worker has ended."""
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the worker has ended with {self.process.returncode}")
+        log = self.log.read_text(errors="replace")
+        found = re.search(r"metrics on http://(\S+)/metrics", log)
+        return found[1] if found else ""
+
     def scrape(self, *names: str) -> Samples:
         """The samples of these names, else of all, by name and labels; nothing before the worker answers.
 
         All of them take a twentieth of a second of CPU, here and in the worker. Raises once the worker has ended.
         """
-        if self.process.poll() is not None:
-            raise RuntimeError(f"the worker has ended with {self.process.returncode}")
-        address = re.search(
-            r"metrics on (http\S+)", self.log.read_text(errors="replace")
-        )
+        address = self.metrics_address()
         if not address:
             return Counter()
 
         query = urllib.parse.urlencode([("name[]", name) for name in names])
-        url = f"{address[1]}?{query}"
-        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - from the worker's own log
+        url = f"http://{address}/metrics?{query}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
             text = answer.read().decode()
 
         samples: dict[tuple[str, tuple[str, ...]], Any] = {}

@@ -2,7 +2,8 @@
 
 It is its signature, as a rule is. Positional parameters name columns of the rows near the alert, and master data as of
 the alert; keyword-only parameters name settings of the alert's rule, as they are in force for its subject. It returns
-series and limit lines by their names. Alerts of the office are shown by a timeline instead: a function of rows.
+series and limit lines by their names, whose Chinese is in `names.py`. Alerts of the office are shown by a timeline
+instead: a function of rows.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from detectors.policy.lots import lots
 from detectors.policy.midnights import Midnights
 from detectors.policy.mute import MUTING_EVENTS, Mute
 from detectors.policy.notices import NOTICE_REASON, Notices, is_notice
+from detectors.policy.open_alerts import OpenAlerts
 from detectors.policy.recent import RecentAlerts
 from detectors.policy.reconcile import corrections
 from detectors.policy.repeat import REPEAT_REASON
@@ -70,7 +71,8 @@ class Policy(Owner):
         corroboration = Corroboration(self.events, self._recent)
         self._strengthened = corroboration.strengthened
         self._followers = (mute, inhibit, corroboration)  # of events
-        for index in (self._area_failure, self._same_trouble, self.notices):
+        self._open = OpenAlerts()
+        for index in (self._area_failure, self._same_trouble, self.notices, self._open):
             self._recent.index(index)
 
     @property
@@ -86,6 +88,11 @@ class Policy(Owner):
     def recent(self) -> Mapping[str, Mapping[str, Alert]]:
         """The last published alert of every episode, by area and id."""
         return self._recent.by_area
+
+    @property
+    def open(self) -> OpenAlerts:
+        """The numbers of open alerts that nothing suppresses."""
+        return self._open
 
     def apply(self, alerts: Iterable[Alert]) -> list[Alert]:
         """The alerts, each with the reason for which it is suppressed, and other alerts that change by them.

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from models.days.facts import Facts
-from models.meters.readings import NEVER_SECONDS, phase_columns
+from models.meters.readings import NEVER_SECONDS
 from models.meters.validation import Registers, Validation
-from models.meters.wiring import wiring_columns
 from models.state.cells import Columns
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
+from schemas.declarations import MadeOf
+
+
+class JudgedColumns(NamedTuple):
+    """The columns of readings beside their own, before features add theirs."""
+
+    kva: Annotated[Column, MadeOf("p and q, or i")]  # primary
+    register_delta: Annotated[Column, MadeOf("register")]
+    register_drop: Annotated[Column, MadeOf("register")]
+    gap: Times  # s since the meter's reading before
 
 
 class ValidatedReadings(NamedTuple):
@@ -40,17 +49,14 @@ def validated_readings(
 ) -> ValidatedReadings:
     """Validate readings in order of time; `before` is the time of the meter's reading before each."""
     readings, registers = validation.validate(slots, readings, master)
-    columns = master | phase_columns(readings)
-    columns |= wiring_columns(readings, master["elements"])
-
-    kva = np.where(registers.stale, np.nan, kva)
-    columns["kva"] = kva
-    columns["power_factor"] = np.abs(columns["total_p"]) * master["ratio"] / kva
-    columns["register_delta"] = registers.delta
-    columns["register_drop"] = registers.drop
     follows = (before > 0) & (before < readings.at)
-    columns["gap"] = np.where(follows, readings.at - before, NEVER_SECONDS)
-    return ValidatedReadings(readings, registers, columns)
+    judged = JudgedColumns(
+        kva=np.where(registers.stale, np.nan, kva),
+        register_delta=registers.delta,
+        register_drop=registers.drop,
+        gap=np.where(follows, readings.at - before, NEVER_SECONDS),
+    )
+    return ValidatedReadings(readings, registers, master | judged._asdict())
 
 
 def validated_facts(facts: Facts, rows: Codes, kwh: Column, stale: Mask) -> Facts:

@@ -144,7 +144,8 @@ def _contract_shares(contract: Column, users: Mask, sizes: Codes) -> Column:
     known = users & (contract > 0)
     counts = whole_sums(known, sizes)
     sums = float_sums(contract[known], counts)
-    mean = np.where(counts > 0, sums / np.maximum(counts, 1), 1.0)
+    means = sums / np.maximum(counts, 1)
+    mean = np.where(counts > 0, means, 1.0)
     return np.where(known, contract, np.repeat(mean, sizes))
 
 

@@ -180,7 +180,8 @@ def _energy_columns(cells: dict[str, Array], expected: Column) -> dict[str, Colu
     # A spike stands out from the third-highest interval.
     known_kwh = np.where(missing, -np.inf, kwh)
     in_part = np.partition(known_kwh, -3, axis=0)
-    third, most = in_part[-3], in_part[-1]
+    third = in_part[-3]
+    most = in_part[-1]
     spike: Mask = (known >= 3) & (most > SPIKE_KWH)
     spike &= most > SPIKE_FACTOR * third
 

@@ -111,7 +111,7 @@ class DueWindows:
             ]
         )
 
-    def due(self, watermarks: dict[int, int], until: int) -> Iterator[DueWindow]:
+    def due(self, watermarks: dict[int, int], until: int = 0) -> Iterator[DueWindow]:
         """The windows due as areas reach `watermarks`: intervals, days, amendments, seals.
 
         Days that would be skipped as the watermarks go on to `until` are skipped now.
@@ -125,8 +125,10 @@ class DueWindows:
         closed = self._schedule.closed_until(reached)
         advanced = closed > before
         if not advanced.all():
-            slots, reached = slots[advanced], reached[advanced]
-            before, closed = before[advanced], closed[advanced]
+            slots = slots[advanced]
+            reached = reached[advanced]
+            before = before[advanced]
+            closed = closed[advanced]
 
         closed_to[slots] = closed
         intervals = self._rows.intervals(slots, before, closed)

@@ -127,8 +127,10 @@ def keep_end_of_day(
     one_row_a_day = ascending(where)
     if not one_row_a_day:
         order = np.argsort(where << 32 | since, kind="stable")
-        rows, where = rows[order], where[order]
-        since, first = since[order], first[order]
+        rows = rows[order]
+        where = where[order]
+        since = since[order]
+        first = first[order]
 
     if values.power is not None and first.any():
         _add_power(cells["power"], values.power, rows[first], where[first])

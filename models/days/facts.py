@@ -57,7 +57,8 @@ class Targets(NamedTuple):
 def facts_of(readings: Readings, master: dict[str, Column], interval: int) -> Facts:
     """The facts of readings; the master columns are as of each row's time."""
     rows = len(readings)
-    P, Q = total(readings.p), total(readings.q)
+    P = total(readings.p)
+    Q = total(readings.q)
     ratio = master["ratio"]
     has_voltage = energised = np.zeros(rows, bool)
     if not unknown(readings.u):
@@ -67,7 +68,8 @@ def facts_of(readings: Readings, master: dict[str, Column], interval: int) -> Fa
         energised = np.logical_or.reduce(supplied)
 
     unbalance, by_magnitude = _unbalance_of(readings, master)
-    frequency, temperature = readings.frequency, readings.temperature
+    frequency = readings.frequency
+    temperature = readings.temperature
     return Facts(
         kwh=readings.kwh,
         amps=readings.i * ratio,
@@ -119,7 +121,9 @@ def apparent_power(
 
 def _has_power(readings: Readings) -> Mask:
     """True for rows with the power of every phase that has a current."""
-    I, P, Q = readings.i, readings.p, readings.q
+    I = readings.i
+    P = readings.p
+    Q = readings.q
     if unknown(P) or unknown(Q):
         return np.zeros(I.shape[1], bool)
     no_power = np.isnan(P)
@@ -136,7 +140,9 @@ def _power_by_current(readings: Readings, master: dict[str, Column]) -> Column:
     A three-wire meter's two elements measure line voltages: U and I of both make 2/sqrt(3) of the
     apparent power.
     """
-    U, I, un = readings.u, readings.i, master["un"]
+    U = readings.u
+    I = readings.i
+    un = master["un"]
     if unknown(I):
         return np.full(len(readings), np.nan)
     volts = np.broadcast_to(un, I.shape)

@@ -38,7 +38,8 @@ def hourly_kva(
     ends = starts[which] + (summed + 1) * interval
     users = registry.users(areas[which], ends)
     is_known = is_measured.copy()
-    is_known[summed, which] = counted[summed, which] >= LEAST_COVERAGE * users
+    least = LEAST_COVERAGE * users
+    is_known[summed, which] = counted[summed, which] >= least
     begins = np.arange(DAY_HOURS) * HOUR_SECONDS / interval
     if interval >= HOUR_SECONDS:
         of_hour = begins.astype(np.int64)

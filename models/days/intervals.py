@@ -58,7 +58,8 @@ class _IntervalSums(NamedTuple):
         """True for intervals with a reading of the gateway or a user, or a frequency."""
         measured = ~np.isnan(self.sums["gateway"][3])
         counted = self.sums["counted"] > 0
-        return measured | counted | (self.sums["high_hz"][0] > 0)
+        has_frequency = self.sums["high_hz"][0] > 0
+        return measured | counted | has_frequency
 
     def select(self, rows: Codes) -> _IntervalSums:
         """The intervals of rows."""
@@ -99,11 +100,13 @@ def _intervals_of_days(
     end = np.minimum(until[days.which], end)
     first = (after[days.which] - start) // interval
     first = np.maximum(first, 0)
-    counts = np.maximum((end - start) // interval - first, 0)
+    last = (end - start) // interval
+    counts = np.maximum(last - first, 0)
 
     steps = spread(first, counts)
     slots = np.repeat(days.slots, counts)
-    at = np.repeat(start, counts) + (steps + 1) * interval
+    seconds = (steps + 1) * interval
+    at = np.repeat(start, counts) + seconds
     sums = {name: days.sums[name][..., steps, slots] for name in INTERVAL_SUMS}
     return _IntervalSums(np.repeat(days.which, counts), at, sums)
 
@@ -138,7 +141,8 @@ def _as_intervals(
 
     amps = sums["amps"] / TENTH_MILLI
     kva = sums["milli_va"] / MILLI_PER_KILO
-    highest, lowest = sums["high_hz"][0], sums["low_hz"][0]
+    highest = sums["high_hz"][0]
+    lowest = sums["low_hz"][0]
     agreed = highest > 0
     columns: dict[str, Column] = {
         "current": np.where(measured, gateway[:3], amps),

@@ -92,7 +92,8 @@ def correct_energy(
 
 def add_to_members(cells: Cells, targets: Targets, facts: Facts) -> None:
     """Adds everything but energy and hourly voltages to the members' days."""
-    rows, members = targets.rows, targets.members
+    rows = targets.rows
+    members = targets.members
     add_to(cells["reads"], members, targets.read)
     add_to(cells["volted"], members, facts.has_voltage[rows])
     add_to(cells["live"], members, facts.energised[rows])

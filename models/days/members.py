@@ -54,7 +54,8 @@ class Members:
             return
         _, firsts = np.unique(meters[unnumbered], return_index=True)
         fresh = unnumbered[np.sort(firsts)]
-        areas, meters = areas[fresh], meters[fresh]
+        areas = areas[fresh]
+        meters = meters[fresh]
 
         begins = runs(areas)
         sizes = sizes_of(begins, len(areas))

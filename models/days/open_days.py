@@ -9,7 +9,6 @@ An area is named by its slot. Rows carry their area in `areas`; `slots` are dist
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from typing import NamedTuple
 from zlib import crc32
 
@@ -17,14 +16,13 @@ import numpy as np
 
 from models.days.amendments import Amendments
 from models.days.area_sums import add_to_sums
-from models.days.due_windows import DueWindow, DueWindows
+from models.days.due_windows import DueWindows
 from models.days.facts import Facts, Targets
 from models.days.hourly_voltages import HourlyVoltages
 from models.days.member_rows import add_to_members, correct_energy, keep_energy
 from models.days.members import Members
 from models.days.places import Places
 from models.days.pools import OpenDay, Pools
-from models.days.rounds import Round, rounds_of
 from models.days.schedule import Schedule
 from models.days.watermarks import Watermarks, WatermarkUpdate
 from models.days.window_rows import WindowRows
@@ -66,14 +64,14 @@ class OpenDays(Owner):
         grace: int,
     ) -> None:
         self._registry = registry
-        self._schedule = Schedule(registry, zone, interval, grace)
-        self.watermarks = Watermarks(registry, self._schedule)
+        self.schedule = Schedule(registry, zone, interval, grace)
+        self.watermarks = Watermarks(registry, self.schedule)
         self._members = Members(registry)
         self._amendments = Amendments()
         self.pools = Pools(interval)
         self._voltages = HourlyVoltages(self.pools.steps, interval)
         self.places = Places(
-            self._schedule,
+            self.schedule,
             self.watermarks,
             self._members,
             self.pools,
@@ -82,14 +80,14 @@ class OpenDays(Owner):
 
         rows = WindowRows(
             registry,
-            self._schedule,
+            self.schedule,
             self.watermarks,
             self._members,
             self.places,
             self.pools,
         )
-        self._windows = DueWindows(
-            self._schedule,
+        self.windows = DueWindows(
+            self.schedule,
             self.watermarks,
             self._members,
             self.places,
@@ -103,10 +101,6 @@ class OpenDays(Owner):
         return self.watermarks["watermark"]
 
     # ---- A batch ----
-
-    def unpacking_rows(self, slots: Codes, at: Times) -> tuple[Codes, Codes]:
-        """The first row of each packed day, and how many members the day has."""
-        return self.places.unpacking_rows(slots, at)
 
     def advance_watermarks(
         self,
@@ -129,16 +123,6 @@ class OpenDays(Owner):
         self._amendments.begin(slot, changed)
         self.places.begin(slot)
 
-    def rows_until_due(
-        self,
-        update: WatermarkUpdate,
-        areas: Codes,
-        at: Times,
-        unsettled: Collection[int],
-    ) -> Iterator[Round]:
-        """Rows of a batch to judge and store together, and the watermarks areas reach after them."""
-        return rounds_of(self._schedule, update, areas, at, unsettled)
-
     def store_rows(
         self,
         areas: Codes,
@@ -158,9 +142,9 @@ class OpenDays(Owner):
             order = np.argsort(row_areas, kind="stable")
             rows = rows[order]
 
-        days = self._schedule.days_of(at[rows])
-        since = at[rows] - self._schedule.midnights[days]
-        steps = days * 128 + (since - 1) // self._schedule.interval
+        days = self.schedule.days_of(at[rows])
+        since = at[rows] - self.schedule.midnights[days]
+        steps = days * 128 + (since - 1) // self.schedule.interval
         for one_pass in unique_passes(meters[rows].astype(np.int64) << 32 | steps):
             chosen = rows[one_pass]
             unique_rows = _UniqueRows(
@@ -190,7 +174,7 @@ class OpenDays(Owner):
         rows = stored.rows
         members = base + self._members.number(stored.meters)
         since = stored.at - start
-        steps = (since - 1) // self._schedule.interval
+        steps = (since - 1) // self.schedule.interval
         read = facts.read[rows]
         duplicates, seen = keep_energy(
             self.pools.member_rows,
@@ -211,7 +195,8 @@ class OpenDays(Owner):
 
     def _add_rows(self, targets: Targets, facts: Facts) -> None:
         """Adds everything of rows but their energy to their cells."""
-        rows, sums = self.pools.member_rows, self.pools.area_sums
+        rows = self.pools.member_rows
+        sums = self.pools.area_sums
         add_to_members(rows, targets, facts)
         self._voltages.keep(rows["volts"], sums["gateway_volts"], targets, facts)
         add_to_sums(sums, targets, facts)
@@ -229,7 +214,8 @@ class OpenDays(Owner):
         """Notes the days in which a new row lies in a closed window."""
         closed_to = self.watermarks["closed_to"][stored.areas]
         amends = new & (stored.at <= np.maximum(closed_end, closed_to))
-        slots, days = stored.areas[amends], stored.days[amends]
+        slots = stored.areas[amends]
+        days = stored.days[amends]
         for slot, day in set(zip(slots.tolist(), days.tolist(), strict=True)):
             self._amendments.mark(slot, day)
 
@@ -242,7 +228,7 @@ class OpenDays(Owner):
         kwh: Column,
     ) -> None:
         """Replaces energy that was stored, unless another row has changed it since."""
-        days = self._schedule.days_of(at)
+        days = self.schedule.days_of(at)
         members = self._members.number(meters)
         rows = (areas.tolist(), days.tolist(), members.tolist(), at.tolist())
         for slot, day, member, end, old, new in zip(*rows, stored, kwh, strict=True):
@@ -251,29 +237,12 @@ class OpenDays(Owner):
                 continue
 
             open_day = self.places.open(slot, day, 0)
-            step = (end - open_day.start - 1) // self._schedule.interval
+            step = (end - open_day.start - 1) // self.schedule.interval
             corrected = correct_energy(
                 self.pools.member_rows, open_day.base + member, step, old, new
             )
             if corrected and open_day.closed:
                 self._amendments.mark(slot, day)
-
-    # ---- Windows that fall due ----
-
-    def due(self, watermarks: dict[int, int], until: int = 0) -> Iterator[DueWindow]:
-        """The windows due as areas reach `watermarks`: intervals, days, amendments, seals.
-
-        Days that would be skipped as the watermarks go on to `until` are skipped now.
-        """
-        return self._windows.due(watermarks, until)
-
-    def tick(self, now: int, until: int = 0) -> Iterator[DueWindow]:
-        """Advances watermarks to `now` on their way to `until`; the windows that fall due."""
-        return self._windows.tick(now, until)
-
-    def portion(self, now: int) -> int:
-        """How far watermarks may advance towards `now` with a bounded number of days due."""
-        return self._windows.portion(now)
 
     # ---- State ----
 
@@ -326,7 +295,7 @@ class OpenDays(Owner):
 
     def load(self, state: State) -> None:
         """Replaces everything by `state`. Raises StateError if areas, members and days disagree."""
-        self._schedule.forget_names()
+        self.schedule.forget_names()
         self.watermarks.load(state)
         self._members.load(state)
         self._amendments.empty()
@@ -348,7 +317,7 @@ class OpenDays(Owner):
         within("an area", slots, 0, cells.used - 1)
         for name in ("highest", "watermark", "since", "closed_to"):
             within(f"a time of {name}", cells[name], 0, 2 * LATEST_TIME)
-        last_day = len(self._schedule.midnights) - 3
+        last_day = len(self.schedule.midnights) - 3
         for name in ("first_day", "last_day", "sealed_day"):
             within(f"a day of {name}", cells[name], -1, last_day)
 
@@ -360,7 +329,7 @@ class OpenDays(Owner):
         if same_schema and state.get("checksums") != checksums:
             raise StateError("a packed day is damaged")
 
-        midnights = self._schedule.midnights
+        midnights = self.schedule.midnights
         for slot, day, start, end, closed, packed in days:
             open_days = self.places.open_days.get(slot)
             is_local_day = (

@@ -177,7 +177,8 @@ def unbalance_factor(U: Column, angle: Column, three_wire: Column) -> Column:
 def _line_square(one: Column, two: Column, apart: Column) -> Column:
     """The square of the voltage between two phases, which are `apart` radians from each other."""
     product = 2 * one * two
-    return one * one + two * two - product * np.cos(apart)
+    squares = one * one + two * two
+    return squares - product * np.cos(apart)
 
 
 def spread_of(U: Column) -> Column:

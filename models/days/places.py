@@ -116,7 +116,8 @@ class Places:
         if open_day.closed:
             self._amendments.note_unpacked(slot)
 
-        cells, way = self._cache, day % CACHED_DAYS
+        cells = self._cache
+        way = day % CACHED_DAYS
         cells["day"][way, slot] = day
         cells["base"][way, slot] = open_day.base
         cells["size"][way, slot] = open_day.size
@@ -157,7 +158,8 @@ class Places:
 
     def _forget_place(self, slot: int, day: int) -> None:
         """Forgets where a day is, if it is among the latest."""
-        cached_days, way = self._cache["day"], day % CACHED_DAYS
+        cached_days = self._cache["day"]
+        way = day % CACHED_DAYS
         if cached_days[way, slot] == day:
             cached_days[way, slot] = -1
 

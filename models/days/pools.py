@@ -103,7 +103,8 @@ class Pools:
             for array in self.member_rows.arrays.values():
                 array[..., new] = array[..., old]
             self._release_rows([open_day])
-        open_day.base, open_day.size = base, size
+        open_day.base = base
+        open_day.size = size
 
     def _release_rows(self, open_days: Sequence[OpenDay]) -> None:
         """Gives the rows of open days back to the pool."""

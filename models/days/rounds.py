@@ -28,7 +28,9 @@ def rounds_of(
     unsettled: Collection[int],
 ) -> Iterator[Round]:
     """The rounds of a batch, in order."""
-    order, before, after = update.order, update.before, update.after
+    order = update.order
+    before = update.before
+    after = update.after
     interval = schedule.interval
     slow = _slow_rows(interval, areas, at, before, unsettled)
     opens_interval = before // interval != after // interval
@@ -94,7 +96,8 @@ def _urgent_moves(
 
 def _rounds_after(update: WatermarkUpdate, moves: Codes) -> Codes:
     """The round of each row: how often the watermark of its area has moved before it."""
-    order, starts = update.order, update.starts
+    order = update.order
+    starts = update.starts
     rows = len(order)
     moved = np.zeros(rows, np.int64)
     moved[moves] = 1

@@ -128,7 +128,8 @@ class WindowRows:
         totals |= self._load_columns(slots, start, end, stored)
         sizes = whole_sums(present, stored.sizes)
         if not present.all():
-            meters, expected = meters[present], expected[present]
+            meters = meters[present]
+            expected = expected[present]
             columns = {
                 name: picked(column, present) for name, column in columns.items()
             }

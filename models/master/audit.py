@@ -52,7 +52,8 @@ def _record_row(meter: Meter, gateway: bool, duplicates: int) -> list[float]:
         or (meter.ct > 1 and meter.wiring == SINGLE_PHASE)
         or (meter.pt > 1 and meter.un_v > LOW_VOLTAGE)
     )
-    signed_kva, contract_kva = meter.signed_kva, meter.contract_kva
+    signed_kva = meter.signed_kva
+    contract_kva = meter.contract_kva
     use_class = USE_CLASS_OF_TRADE.get(meter.trade, meter.segment)
 
     return [
@@ -86,7 +87,8 @@ class MasterDataAudit:
     """The records of all meters, each from its effective date on."""
 
     def __init__(self, registry: Registry) -> None:
-        self._registry, self._enrolled = registry, registry.meters
+        self._registry = registry
+        self._enrolled = registry.meters
         self._versions = Versions(RECORD_COLUMNS)
         self._known: dict[str, _AreaRecords] = {}  # by area
 

@@ -44,7 +44,8 @@ def midnights(zone: str) -> Times:
 
 def _dates() -> list[date]:
     """The days that begin at `midnights`."""
-    return [FIRST_DATE + timedelta(n) for n in range((LAST_DATE - FIRST_DATE).days)]
+    count = (LAST_DATE - FIRST_DATE).days
+    return [FIRST_DATE + timedelta(n) for n in range(count)]
 
 
 def day_of(at: Times, zone: str) -> Times:
@@ -85,9 +86,11 @@ def _worked_seconds(zone: str) -> Times:
     if zone in CHINA_ZONES:
         off = _days_off()[: len(lengths)]
     else:
-        weekday = (np.arange(len(lengths)) + FIRST_DATE.weekday()) % 7
+        numbers = np.arange(len(lengths)) + FIRST_DATE.weekday()
+        weekday = numbers % 7
         off = weekday > 4
-    return np.concatenate([[0], np.cumsum(lengths * ~off)])
+    worked = np.cumsum(lengths * ~off)
+    return np.concatenate([[0], worked])
 
 
 def worked_after(at: int, seconds: float, zone: str) -> int:
@@ -97,14 +100,16 @@ def worked_after(at: int, seconds: float, zone: str) -> int:
     >>> (worked_after(friday_noon, 86400, "UTC") - friday_noon) / 86400
     3.0
     """
-    nights, work = midnights(zone), _worked_seconds(zone)
+    nights = midnights(zone)
+    work = _worked_seconds(zone)
     day = int(np.searchsorted(nights, at, side="right")) - 1
     since_midnight = at - int(nights[day])
     workday = int(work[day + 1] - work[day])
     worked = int(work[day]) + min(since_midnight, workday)
     target = worked + round(seconds)
     last = int(np.searchsorted(work, target, side="left")) - 1
-    return int(nights[last]) + target - int(work[last])
+    rest = target - int(work[last])
+    return int(nights[last]) + rest
 
 
 def midnight(day: date, zone: str) -> int:
@@ -151,7 +156,8 @@ def from_day_of_month(at: int, day: int, zone: str) -> int:
 
 def new_year(at: int, zone: str) -> date:
     """The first day of the local year after that of a moment."""
-    return date(datetime.fromtimestamp(at, ZoneInfo(zone)).year + 1, 1, 1)
+    local = datetime.fromtimestamp(at, ZoneInfo(zone))
+    return date(local.year + 1, 1, 1)
 
 
 @cache
@@ -206,6 +212,7 @@ def day_kinds(zone: str) -> NDArray[np.int8]:
         [public.get(day, "") == "Chinese New Year (Spring Festival)" for day in days]
     )
     for first in springs[np.diff(springs, prepend=-DAYS_APART) > DAYS_APART - 1]:
-        begin, end = first + FESTIVAL_DAYS.start, first + FESTIVAL_DAYS.stop
+        begin = first + FESTIVAL_DAYS.start
+        end = first + FESTIVAL_DAYS.stop
         kinds[max(begin, 0) : end] = FESTIVAL_KIND
     return kinds

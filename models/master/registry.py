@@ -79,7 +79,8 @@ class Registry:
     """The areas that are enrolled, their transformers and meters."""
 
     def __init__(self, meters: Index, areas: Index) -> None:
-        self.meter_index, self.area_index = meters, areas
+        self.meter_index = meters
+        self.area_index = areas
         self.meters = Versions(METER_COLUMNS)
         self._transformers = Versions(AREA_COLUMNS)
         self.areas: dict[str, Area] = {}
@@ -153,7 +154,8 @@ class Registry:
 
     def _reserve(self) -> None:
         """Makes room for all slots of meters and areas."""
-        meters, areas = len(self.meter_index), len(self.area_index)
+        meters = len(self.meter_index)
+        areas = len(self.area_index)
         self._connected = extended(self._connected, meters, np.nan)
         self._area_of = extended(self._area_of, meters, -1)
         self.sizes = extended(self.sizes, areas, 0)
@@ -249,7 +251,8 @@ class Registry:
         # A record ends with the next one of its meter, or with the membership.
         until = records["member_until"] + 1
         followed = np.flatnonzero(meters[1:] == meters[:-1])
-        until[followed] = np.minimum(until[followed], since[followed + 1])
+        next_since = since[followed + 1]
+        until[followed] = np.minimum(until[followed], next_since)
 
         users = (records["is_gateway"] == 0) & (until > since)
         leaving = users & np.isfinite(until)
@@ -278,8 +281,10 @@ def _running_counts(arrivals: Times, departures: Times) -> Versions:
     so_far = np.cumsum(changes[order])
 
     # Of several changes at one time, the last counts.
-    ends = np.flatnonzero(np.append(keys[1:], -1) != keys)
-    keys, so_far = keys[ends], so_far[ends]
+    following = np.append(keys[1:], -1)
+    ends = np.flatnonzero(following != keys)
+    keys = keys[ends]
+    so_far = so_far[ends]
 
     # Each area begins at 0.
     begins = runs(slots_of(keys))

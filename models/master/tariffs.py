@@ -62,7 +62,8 @@ def _energy_fee(tariff: Tariff, used: BilledUse) -> float:
     )
     priced = [(kwh, price) for kwh, price in hours if price is not None]
     flat = used.kwh - sum(kwh for kwh, _ in priced)
-    return flat * tariff.flat + sum(kwh * price for kwh, price in priced)
+    beside_flat = sum(kwh * price for kwh, price in priced)
+    return flat * tariff.flat + beside_flat
 
 
 def _tier_fee(tariff: Tariff, used: BilledUse) -> float:
@@ -114,7 +115,9 @@ def _basic_fee(
 
 def _power_factor(kwh: float, kvarh: float) -> float:
     """The power factor of a month's energy, to the hundredth."""
-    return round(kwh / hypot(kwh, kvarh), 2) if kwh > 0 else nan
+    if kwh > 0:
+        return round(kwh / hypot(kwh, kvarh), 2)
+    return nan
 
 
 def _adjustment(standard: float, factor: float) -> float:

@@ -137,7 +137,8 @@ class FailureShare(Feature):
         hour = cells["hour"][slots] % self.WEEK_HOURS
         tried = cells["tried"][slots]
         total = attempts[:, slots].sum(axis=0)
-        usual = fails[:, slots].sum(axis=0) / np.maximum(total, 1)
+        failed_before = fails[:, slots].sum(axis=0)
+        usual = failed_before / np.maximum(total, 1)
 
         twice_usual = 2 * usual + 0.02
         most = np.where(total > 0, tried * twice_usual, np.inf)

@@ -104,7 +104,8 @@ class DayRuns(Feature):
         before = self.cells["missing"][slots]
         apart = self.cells["apart"][slots].astype(np.float64)
         longest = np.floor(self.GAP_FACTOR * (apart - 1))
-        unread = np.where(apart >= self.SELDOM_DAYS, longest, 0).astype(np.int64)
+        is_seldom = apart >= self.SELDOM_DAYS
+        unread = np.where(is_seldom, longest, 0).astype(np.int64)
         limit = self.MISSING_DAYS_LIMIT + unread
 
         # A meter passes its limit only on a day on which its area is read.
@@ -198,7 +199,8 @@ class FirstMonth(Feature):
 
     def _goes_on(self, day: Column, last: Column) -> Mask:
         """True on a day after a known one, until the day after the last that counts."""
-        return (last > 0) & (day > last) & (day <= self.LAST_DAY + 1)
+        goes_on = (last > 0) & (day > last)
+        return goes_on & (day <= self.LAST_DAY + 1)
 
     def _judged(self, day: Column, known_days: Column) -> Mask:
         """True where the load counts."""

@@ -48,7 +48,8 @@ class Exceeding(Feature):
         new_file = effective > at - DAY_SECONDS
         share = np.where(new_file, np.nan, kva_p99 / in_force_kva)
         known = ~np.isnan(share)
-        percent = np.minimum(np.floor(100 * np.nan_to_num(share)), 255)
+        whole = np.floor(100 * np.nan_to_num(share))
+        percent = np.minimum(whole, 255)
         percent = np.where(known, percent, 0).astype(np.uint8)
 
         # An unknown day changes nothing of thirty unknown days.
@@ -61,7 +62,8 @@ class Exceeding(Feature):
         ranked = np.partition(known_shares, -self.SHARE_RANK, axis=0)
         highest = ranked[-self.SHARE_RANK]
         fifth = np.full(len(slots), np.nan)
-        fifth[known] = np.where(highest > 0, highest / 100, -np.inf)
+        share = highest / 100
+        fifth[known] = np.where(highest > 0, share, -np.inf)
         return ExceedingColumns(share_fifth=fifth)
 
 

@@ -280,7 +280,8 @@ class Demands(Feature):
         complete &= ~np.isnan(top_kw)
         next_day = at - memory["then"] < 1.5 * DAY_SECONDS
         top = np.where(complete & next_day, top_kw, np.inf)
-        floor = np.where(first | reset, 0, np.fmax(memory["floor"], top_kw))
+        higher = np.fmax(memory["floor"], top_kw)
+        floor = np.where(first | reset, 0, higher)
         ceiling = np.where(reset, top, np.maximum(memory["ceiling"], top))
         ceiling = np.where(first, np.inf, ceiling)
 
@@ -293,7 +294,8 @@ class Demands(Feature):
             "ceiling": ceiling,
         }
         self.cells.write_where(slots, known, after)
-        unbounded = ~known | ((floor == 0) & np.isinf(ceiling))
+        no_bounds = (floor == 0) & np.isinf(ceiling)
+        unbounded = ~known | no_bounds
         return DemandsColumns(
             demand_floor=np.where(unbounded, np.nan, floor),
             demand_ceiling=np.where(unbounded, np.nan, ceiling),

@@ -126,7 +126,8 @@ class Months(Feature):
         # A month not met before is learned within a quarter to four times the median.
         tamed = np.clip(last, middle / 4, 4 * middle)
         first = np.where(np.isnan(middle), last, tamed)
-        again = (same + np.clip(last, same / 2, 2 * same)) / 2
+        tamed = np.clip(last, same / 2, 2 * same)
+        again = (same + tamed) / 2
         after = np.where(is_first, first, again)
         learned = ended & ~np.isnan(last)
         self.cells["usual"][month, slots] = np.where(learned, after, same)
@@ -139,7 +140,8 @@ class Months(Feature):
         rows = np.arange(len(known))
         lower = np.maximum(known - 1, 0) // 2
         upper = np.minimum(known // 2, len(usual) - 1)
-        middle = (ordered[lower, rows] + ordered[upper, rows]) / 2
+        both = ordered[lower, rows] + ordered[upper, rows]
+        middle = both / 2
         return only(known >= self.LEAST_MONTHS, middle)
 
     def _among_peers(
@@ -166,7 +168,8 @@ class Months(Feature):
 
 def _years_before(usual: Column, month: Codes) -> tuple[Column, Column]:
     """The columns year_least_kwh and year_most_kwh."""
-    months = (month + np.array([[-1], [0], [1]])) % 12
+    beside = np.array([[-1], [0], [1]])
+    months = (month + beside) % 12
     rows = np.arange(len(month))
     around = usual[months, rows]
     around = only(~np.isnan(around[1]), around)

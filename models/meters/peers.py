@@ -59,7 +59,8 @@ class Peers(Owner):
     def count(self, key: Key, at: int) -> float:
         """How many values the model had learned at a midnight."""
         states = self._states.get(key, {})
-        return max((n for day, (n, _, _) in states.items() if day <= at), default=0.0)
+        counts = [n for day, (n, _, _) in states.items() if day <= at]
+        return max(counts, default=0.0)
 
     def learn(self, key: Key, at: int, values: list[float]) -> None:
         """Learns one sealed day, in a fixed order."""
@@ -97,7 +98,9 @@ class PeerScore(Feature):
     """The peers' score of a day; the final judge learns, the live judge only scores."""
 
     def __init__(self, peers: Peers, meters: Index, learns: bool) -> None:
-        self._peers, self._meters, self._learns = peers, meters, learns
+        self._peers = peers
+        self._meters = meters
+        self._learns = learns
         self.cells = Cells()
 
     def fold(
@@ -110,7 +113,8 @@ class PeerScore(Feature):
         at: Times,
     ) -> PeerScoreColumns:
         """The score by the model as it stood some days before."""
-        known = np.flatnonzero(~np.isnan(change) & ~np.isnan(residential))
+        is_known = ~np.isnan(change) & ~np.isnan(residential)
+        known = np.flatnonzero(is_known)
         is_home = residential[known] > 0
         groups = area[known].astype(np.int64) << 1 | is_home
 

@@ -275,7 +275,8 @@ def _products(load: Array, others: Array, departure: Array) -> Array:
     others = np.where(known, others, 0)
     departure = np.where(known, departure, 0)
 
-    kw_volts, volts_squared = STEP_VOLTS / 1000, STEP_VOLTS**2
+    kw_volts = STEP_VOLTS / 1000
+    volts_squared = STEP_VOLTS**2
     scale = np.array(
         [1e-6, kw_volts, volts_squared, kw_volts, volts_squared, volts_squared, 1]
     )
@@ -320,8 +321,10 @@ def _slopes(sums: Array) -> tuple[Column, Column]:
 def _squares_left(sums: Array, dip: Column, network: Column) -> tuple[Column, Column]:
     """Squares of own departures left by load and others, and left by others alone."""
     xx, xm, mm, xy, my, yy, _ = sums
-    whole = yy - 2 * network * my + network**2 * mm
+    by_network = network**2 * mm
+    whole = yy - 2 * network * my + by_network
     whole = np.maximum(whole, 0)
     with_load = xy - network * xm  # products of load and what others leave
-    rest = whole + dip**2 * xx - 2 * dip * with_load
+    by_dip = dip**2 * xx
+    rest = whole + by_dip - 2 * dip * with_load
     return np.maximum(rest, 0), whole

@@ -143,7 +143,8 @@ class MonthlyFactor(Feature):
         }
         running = self.cells["month"][slots] == month
         for name, value in sums.items():
-            sums[name] = np.where(running, self.cells[name][slots], 0) + value
+            so_far = np.where(running, self.cells[name][slots], 0)
+            sums[name] = so_far + value
             self.cells[name][slots] = sums[name]
         self.cells["month"][slots] = month
 

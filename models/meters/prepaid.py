@@ -54,7 +54,8 @@ class Balances(Feature):
         went_through = (succeeded == 1) | (amount < 0)
         topped_up = (payment == Payment.TOPUP) & went_through
         topped_up |= payment == Payment.REVERSAL
-        added = topped_up & np.isfinite(amount) & (at >= memory["then"])
+        in_order = at >= memory["then"]
+        added = topped_up & np.isfinite(amount) & in_order
 
         days = (at - memory["then"]) / DAY_SECONDS
         used = memory["balance"] + memory["topped"] - amount

@@ -142,7 +142,8 @@ class Routine(Feature):
         # The day's use beside the expected use, with and without the peers' change.
         usual_kind = memory["kinds"][kind, np.arange(len(kind))]
         expected = memory["level"] * usual_kind * np.exp(weather)
-        change = np.log((used + self.LEAST_KWH) / (expected + self.LEAST_KWH))
+        ratio = (used + self.LEAST_KWH) / (expected + self.LEAST_KWH)
+        change = np.log(ratio)
         peers = peer_median(area, segments, change)
         excess = beyond_peers(change, peers)
         day = _RoutineDay(
@@ -271,9 +272,11 @@ class Routine(Feature):
         """Learns how the day's use, as a log over that of its kind, goes with its degrees."""
         usual = memory["degrees"]
         change = day.change + day.weather
-        known = ~np.isnan(change) & ~np.isnan(day.degrees[0])
+        degrees = day.degrees[0]
+        known = ~np.isnan(change) & ~np.isnan(degrees)
         off = np.where(np.isnan(usual), 0, day.degrees - usual)
-        tamed = np.clip(change, -np.log(2), np.log(2))
+        most = np.log(2)
+        tamed = np.clip(change, -most, most)
 
         for name, more in (("squares", off**2), ("moved", off * tamed)):
             after = self.WEATHER_FADE * memory[name] + rate * more
@@ -345,7 +348,8 @@ def _slide(memory: Columns, excess: Column) -> tuple[Column, Column]:
     """The cumulative sum of shortfalls after a day, in spreads, and the days that it has lasted."""
     judged = ~np.isnan(excess)
     shortfall = np.clip(excess / memory["spread"], -3, 3)
-    slide = np.clip(memory["slide"] - shortfall - SLIDE_ALLOWANCE, 0, SLIDE_CAP)
+    slid = memory["slide"] - shortfall - SLIDE_ALLOWANCE
+    slide = np.clip(slid, 0, SLIDE_CAP)
     slide = np.where(memory["seen"] < HALF_LIFE, 0.0, slide)
     slide = np.where(judged, slide, memory["slide"])
     days = np.where(slide > 0, memory["slide_days"] + 1, 0)

@@ -58,7 +58,8 @@ class RowOrder(Cells):
         strayed = np.zeros(len(at), bool)
         before = np.zeros(len(at), np.int64)
         for rows in unique_passes(slots):
-            meters, times = slots[rows], at[rows]
+            meters = slots[rows]
+            times = at[rows]
             newest = last[meters]
             before[rows] = newest
             is_ahead = moved[rows] & (times > day_ahead[rows])
@@ -78,10 +79,12 @@ class RowOrder(Cells):
 
         Remembers the watermarks.
         """
-        last, then = self["last"], self["clock_then"]
+        last = self["last"]
+        then = self["clock_then"]
         times = np.where(accepted, at, 0)
         if ascending(slots):
-            before, watermarks_then = last[slots], then[slots]
+            before = last[slots]
+            watermarks_then = then[slots]
             then[slots] = watermarks
             return before, watermarks_then, slots, np.maximum(before, times)
 
@@ -116,11 +119,13 @@ class RowOrder(Cells):
         is_day_late = (readings.received > 0) & (lags > DAY_SECONDS)
         rows = np.flatnonzero(late & is_day_late)
 
-        last_lag, last_received = self["lag"], self["lag_received"]
+        last_lag = self["lag"]
+        last_received = self["lag_received"]
         for one_pass in unique_passes(slots[rows]):
             chosen = rows[one_pass]
             meters = slots[chosen]
-            lag, received = lags[chosen], readings.received[chosen]
+            lag = lags[chosen]
+            received = readings.received[chosen]
             before = last_received[meters]
             steady = np.abs(lag - last_lag[meters]) <= STEADY_SECONDS
             slow[chosen] = steady & (before > 0) & (received > before)

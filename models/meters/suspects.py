@@ -189,7 +189,8 @@ def _proportional(loss: Column, energy: Array, total: Column) -> SuspectEvidence
         curves = np.concatenate([_filled(suspected), loss[:, None]], axis=1)
         fitted, *_ = np.linalg.lstsq(level, curves, rcond=None)
         curves -= level @ fitted
-        factors, _ = nnls(curves[:, :-1], curves[:, -1])
+        suspected_curves = curves[:, :-1]
+        factors, _ = nnls(suspected_curves, curves[:, -1])
         evidence.kwh[first] = factors * np.nanmean(suspected, axis=0)
     return evidence
 
@@ -207,7 +208,8 @@ def _withheld(loss: Column, energy: Array, total: Column, step: int) -> SuspectE
     after = missing[step:]
     enough = _known_days(before) >= LEAST_DAYS_BEFORE
     enough &= _known_days(after) >= LEAST_DAYS_AFTER
-    risen = loss[step:].mean() - loss[:step].mean()
+    before = loss[:step].mean()
+    risen = loss[step:].mean() - before
     return SuspectEvidence(
         rho=np.where(enough, rho, 0.0),
         days=_known_days(missing).astype(float),

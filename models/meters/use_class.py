@@ -29,7 +29,8 @@ def shapes(hours: Column, kinds: Column, variation: Column) -> Column:
     The amount of use is left out on purpose: size is not class.
     """
     hourly = hours * DAY_HOURS / np.sum(hours, axis=0)
-    weekend = kinds[SATURDAY_KIND:HOLIDAY_KIND] / np.mean(kinds[:SATURDAY_KIND], axis=0)
+    workday = np.mean(kinds[:SATURDAY_KIND], axis=0)
+    weekend = kinds[SATURDAY_KIND:HOLIDAY_KIND] / workday
     features: Column = np.concatenate([hourly, weekend, variation[None]])
     return features
 
@@ -114,7 +115,8 @@ class UseClass(Feature):
             nothing = np.full(len(slots), np.nan)
             return UseClassColumns(nothing, nothing, nothing)
         bits = use_class_bits(segments)
-        filed = only(bits > 0, np.log2(np.maximum(bits, 1)))
+        numbers = np.log2(np.maximum(bits, 1))
+        filed = only(bits > 0, numbers)
         meter_shapes = shapes(usual_hours, usual_kinds, usual_variation)
         chances = self._fleet.chances(meter_shapes)
 

@@ -10,7 +10,6 @@ import numpy as np
 from models.meters.bounds import (
     VALIDATED_COLUMNS,
     rated_kw,
-    within_bounds,
 )
 from models.meters.implausible import replace_implausible, with_columns
 from models.meters.row_order import RowOrder
@@ -101,12 +100,6 @@ class Validation:
         )
         self.order = RowOrder()
         self.implausible: Counter[str] = Counter()
-
-    def bounds(
-        self, readings: Readings, master: dict[str, Column], interval: int
-    ) -> Readings:
-        """The rows with NaN for values that no meter can measure; each row alone, in any order."""
-        return within_bounds(readings, master, interval, self.implausible)
 
     def validate(
         self, slots: Codes, readings: Readings, master: dict[str, Column]

@@ -1,4 +1,4 @@
-"""The agreement of a meter's conductors: columns of readings, and memory of earlier ones."""
+"""The agreement of a meter's conductors, in a reading and over earlier ones."""
 
 from __future__ import annotations
 
@@ -7,66 +7,87 @@ from typing import NamedTuple
 import numpy as np
 
 from models.feature import Feature
-from models.state.cells import Cells, Columns, pushed
-from models.state.missing_values import only, unknown
+from models.meters.readings import complete_phases
+from models.state.cells import Cells, pushed
+from models.state.missing_values import only
 from models.state.passes import UniquePasses
-from schemas.columns import Codes, Column, Flag, Mask, Readings, Times
+from schemas.columns import Codes, Column, Flag, Mask, Times
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
-STATUS_FLAGS = {
-    "reversed_sequence": Flag.REVERSED_SEQUENCE,
-    "relay_open": Flag.RELAY_OPEN,
-}
+
+class StatusFlagsColumns(NamedTuple):
+    """Given by StatusFlags: 1 or 0."""
+
+    reversed_sequence: Column
+    relay_open: Column
 
 
-def wiring_columns(readings: Readings, elements: Column) -> Columns:
-    """Columns about voltages, angles, power and the status word.
+class StatusFlags(Feature):
+    """The flags of a reading's status word."""
 
-    NaN where a phase of the meter is unknown.
+    distinct = False
 
-    lag: of a four-wire meter, the degrees by which each current lags where one of them flows back,
-        else 0
-
-    A column that no row has costs next to nothing.
-    """
-    unknown_rows = np.broadcast_to(np.nan, len(readings))
-    names = (*STATUS_FLAGS, "lowest_u", "highest_u", "whole_p")
-    columns: Columns = dict.fromkeys(names, unknown_rows)
-    columns["lag"] = np.broadcast_to(np.nan, (3, len(readings)))
-
-    if not unknown(readings.u):
-        complete = _complete(readings.u, elements)
-        columns["lowest_u"] = only(complete, np.fmin.reduce(readings.u))
-        columns["highest_u"] = only(complete, np.fmax.reduce(readings.u))
-    if not unknown(readings.terminal_p):
-        complete = _complete(readings.p, elements)
-        total = np.nansum(readings.p, axis=0)
-        columns["whole_p"] = only(complete, total)
-    if not unknown(readings.flags):
-        known = np.isfinite(readings.flags)
-        word = np.where(known, readings.flags, 0).astype(np.int64)
-        for name, flag in STATUS_FLAGS.items():
-            columns[name] = only(known, word & flag > 0)
-    if not unknown(readings.p):
-        columns["lag"] = _lag_column(readings, elements)
-    return columns
+    def fold(self, slots: Codes, flags: Column) -> StatusFlagsColumns:
+        """The flags."""
+        known = np.isfinite(flags)
+        word = np.where(known, flags, 0).astype(np.int64)
+        return StatusFlagsColumns(
+            reversed_sequence=only(known, word & Flag.REVERSED_SEQUENCE > 0),
+            relay_open=only(known, word & Flag.RELAY_OPEN > 0),
+        )
 
 
-def _lag_column(readings: Readings, elements: Column) -> Column:
-    """The column lag."""
-    hidden = np.isnan(readings.p) | (elements != 3)
-    lag: Column = np.where(hidden, np.nan, np.float32(0))
-    flows_back = np.fmin.reduce(readings.p) < 0
-    rows = np.flatnonzero((elements == 3) & flows_back)
-    if len(rows):
-        phases = (readings.u, readings.i, readings.p, readings.q)
-        lag[:, rows] = _lags(*(values[:, rows] for values in phases))
-    return lag
+class WholePowerColumns(NamedTuple):
+    """Given by WholePower."""
+
+    whole_p: Column  # NaN where a phase of the meter is unknown
 
 
-def _complete(phases: Column, elements: Column) -> Mask:
-    """True where every phase of the meter is known."""
-    return 3 - np.count_nonzero(np.isnan(phases), axis=0) >= elements
+class WholePower(Feature):
+    """The power of a meter beside that of its terminal."""
+
+    distinct = False
+
+    def fold(
+        self, slots: Codes, p: Column, terminal_p: Column, *, elements: Column
+    ) -> WholePowerColumns:
+        """The power of the meter."""
+        complete = complete_phases(p, elements)
+        return WholePowerColumns(whole_p=only(complete, np.nansum(p, axis=0)))
+
+
+class CurrentLagColumns(NamedTuple):
+    """Given by CurrentLag."""
+
+    # (3, rows), of a four-wire meter: the degrees by which each current lags where one of
+    # them flows back, else 0
+    lag: Column
+
+
+class CurrentLag(Feature):
+    """The angle of each current behind its voltage."""
+
+    distinct = False
+
+    def fold(
+        self,
+        slots: Codes,
+        p: Column,
+        *,
+        u: Column,
+        i: Column,
+        q: Column,
+        elements: Column,
+    ) -> CurrentLagColumns:
+        """The angles."""
+        hidden = np.isnan(p) | (elements != 3)
+        lag: Column = np.where(hidden, np.nan, np.float32(0))
+        flows_back = np.fmin.reduce(p) < 0
+        rows = np.flatnonzero((elements == 3) & flows_back)
+        if len(rows):
+            phases = (u, i, p, q)
+            lag[:, rows] = _lags(*(values[:, rows] for values in phases))
+        return CurrentLagColumns(lag=lag)
 
 
 def _lags(U: Column, I: Column, P: Column, Q: Column) -> Column:
@@ -176,7 +197,8 @@ class PhaseLoad(Feature):
         if not len(rows):
             return PhaseLoadColumns(busy=busy)
 
-        slots, at = slots[rows], at[rows]
+        slots = slots[rows]
+        at = at[rows]
         current = np.abs(np.take(i, rows, axis=1))
         loaded = current > self.LOAD_SHARE * ib[rows]
         known = ~np.isnan(current)

@@ -27,7 +27,8 @@ def _unpack(code: int, data: memoryview) -> Any:
     if code != ARRAY_EXTENSION:
         raise ValueError(f"extension {code} is not an array")
     end = 2 + int.from_bytes(data[:2], "little")
-    dtype, shape = msgspec.msgpack.decode(data[2:end], type=tuple[str, list[int]])
+    head = data[2:end]
+    dtype, shape = msgspec.msgpack.decode(head, type=tuple[str, list[int]])
     if not SAVED_DTYPES.fullmatch(dtype) or min(shape, default=0) < 0:
         raise ValueError(f"an array has type {dtype} and shape {shape}")
     array = np.frombuffer(data[end:], dtype).reshape(shape)
@@ -40,7 +41,9 @@ _decoder = msgspec.msgpack.Decoder(ext_hook=_unpack)
 
 def captured(value: Any) -> Any:
     """A value for `dumps` that later changes do not reach: an array's copy, else its bytes."""
-    return value.copy() if isinstance(value, np.ndarray) else msgspec.Raw(dumps(value))
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return msgspec.Raw(dumps(value))
 
 
 def dumps(tree: Any) -> bytes:

@@ -86,7 +86,8 @@ class Index(Owner):
 
     def slots(self, batch: Batch) -> Codes:
         """The slot of every row's area and subject."""
-        names, areas = batch.names, batch.areas
+        names = batch.names
+        areas = batch.areas
         latest = self._latest
         if names is not latest.names or areas != latest.areas:
             self._latest = self._look_up(batch)
@@ -109,7 +110,8 @@ class Index(Owner):
 
     def _look_up(self, batch: Batch) -> _Dictionary:
         """The known slots of a batch's names, if the names of an area stand together."""
-        names, areas = batch.names, batch.areas
+        names = batch.names
+        areas = batch.areas
         count = len(names)
         area = np.full(count, -1, np.int32)
         area[batch.subject[::-1]] = batch.area[::-1]
@@ -120,7 +122,8 @@ class Index(Owner):
             for begin, end in pairwise([*begins, count]):
                 code = area[begin]
                 if code >= 0:
-                    slot[begin:end] = self._slots_of(areas[code], names[begin:end])
+                    own_names = names[begin:end]
+                    slot[begin:end] = self._slots_of(areas[code], own_names)
         return _Dictionary(names, areas, slot, area)
 
     def _slots_of(self, area: str, names: Names) -> Codes:
@@ -146,7 +149,8 @@ class Index(Owner):
 
     def load(self, state: State) -> None:
         """Replaces everything by `state`. Raises StateError if a pair or free slot occurs twice."""
-        self._latest, self._name_runs = EMPTY_DICTIONARY, {}
+        self._latest = EMPTY_DICTIONARY
+        self._name_runs = {}
         self.pairs = state.get("pairs", [])
         self.free = state.get("free", [])
         self.known = {}

@@ -49,7 +49,8 @@ class Holes:
             return
         slots, first = np.unique(areas, return_index=True)
         size = int(slots.max(initial=-1)) + 1
-        first_times = dict(zip(slots.tolist(), at[first].tolist(), strict=True))
+        times = at[first].tolist()
+        first_times = dict(zip(slots.tolist(), times, strict=True))
         for since, until in self.spans[kind]:
             _grow(since, size, 0)
             _grow(until, size, NEVER_TIME)

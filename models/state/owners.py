@@ -107,7 +107,8 @@ def _fitted(owner: Owner, found: Saved) -> State | None:
     if columns is None:
         return None
 
-    schema, columns = owner.schema(), owner.reshaped(columns)
+    schema = owner.schema()
+    columns = owner.reshaped(columns)
     return {
         name: _fit(name, value, schema[name])
         for name, value in columns.items()
@@ -171,7 +172,8 @@ def _type_text(kind: Any) -> str:
     hints = get_type_hints(kind) if is_record else {}
     if not hints:
         return getattr(kind, "__name__", repr(kind))
-    fields = ", ".join(f"{name}: {_type_text(hint)}" for name, hint in hints.items())
+    texts = [f"{name}: {_type_text(hint)}" for name, hint in hints.items()]
+    fields = ", ".join(texts)
     return f"{kind.__name__}({fields})"
 
 
@@ -188,7 +190,8 @@ def within(what: str, values: Any, least: int, most: int) -> None:
     numbers = np.asarray(values)
     if not numbers.size:
         return
-    lowest, highest = int(numbers.min()), int(numbers.max())
+    lowest = int(numbers.min())
+    highest = int(numbers.max())
     if lowest < least or highest > most:
         raise StateError(f"{what} lies outside {least} to {most}")
 
@@ -197,7 +200,8 @@ class Attributes(Owner):
     """Attributes of an object: arrays by subject, dicts, counters or lists, each a column."""
 
     def __init__(self, target: object, **kinds: Any) -> None:
-        self._target, self._kinds = target, kinds
+        self._target = target
+        self._kinds = kinds
 
     def schema(self) -> Schema:
         """The kinds by name."""

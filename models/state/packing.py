@@ -49,7 +49,8 @@ def packed(arrays: Columns) -> bytes:
     """
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
-        column, places = array, None
+        column = array
+        places = None
         if array.dtype == np.float32:
             column, places = _to_integers(array)
         flat = np.ascontiguousarray(column).reshape(-1)
@@ -67,15 +68,18 @@ def unpacked(data: bytes) -> dict[str, Array]:
 def packed_days(members: Columns, areas: Columns, sizes: Codes) -> list[bytes]:
     """The day of each area, from the columns of all their members and of the areas."""
     plan = msgspec.msgpack.encode([_plan_of(members), _plan_of(areas)])
-    head = bytes([DAY_MARK]) + len(plan).to_bytes(2, "little") + plan
+    length = len(plan).to_bytes(2, "little")
+    head = bytes([DAY_MARK]) + length + plan
     rows = _planes(members)
     sums = np.ascontiguousarray(_planes(areas).T)
 
     days = []
     end = 0
     for size, area in zip(sizes.tolist(), sums, strict=True):
-        start, end = end, end + size
-        body = head + area.tobytes() + rows[:, start:end].tobytes()
+        start = end
+        end = end + size
+        own_rows = rows[:, start:end]
+        body = head + area.tobytes() + own_rows.tobytes()
         days.append(bytes(zstd.compress(body, level=1)))
     return days
 
@@ -147,7 +151,9 @@ def _lone_columns(tree: bytes, members: Columns) -> Plan:
     lengths = set()
     for older_name, (kind, shape, places, column) in found.items():
         name = _name_of(older_name)
-        decimal = places is None or (kind == "<f4" and places.shape == shape[-1:])
+        decimal = places is None
+        if places is not None and kind == "<f4":
+            decimal = places.shape == shape[-1:]
         byte_shape = (np.dtype(kind).itemsize, prod(shape))
         whole = column.dtype == np.uint8 and column.shape == byte_shape
         if not (decimal and whole):
@@ -180,7 +186,8 @@ def _unpacked_together(
     width = sum(map(_bytes_of, member_plan))
     least = sum(map(_bytes_of, area_plan))
     days = [np.frombuffer(body, np.uint8) for body in bodies]
-    sizes = np.array([(len(day) - least) // width for day in days], np.int64)
+    lengths = np.array([len(day) for day in days], np.int64)
+    sizes = (lengths - least) // width
 
     # Days of one size unpack at once.
     if len(set(sizes.tolist())) == 1:
@@ -203,7 +210,8 @@ def _unpacked_alone(tree: bytes, members: Columns, areas: Columns) -> Unpacked:
     arrays = _arrays_of(tree)
     rows = {name: array for name, array in arrays.items() if name in members}
     sums = {name: array[..., None] for name, array in arrays.items() if name in areas}
-    size = max((array.shape[-1] for array in rows.values()), default=0)
+    lengths = [array.shape[-1] for array in rows.values()]
+    size = max(lengths, default=0)
     return Unpacked(rows, sums, np.array([size]))
 
 
@@ -253,7 +261,8 @@ def _planes(columns: Columns) -> NDArray[np.uint8]:
 
 def _bytes_of(column: tuple[str, str, Sequence[int]]) -> int:
     """The number of bytes that `_planes` makes of a cell of a column."""
-    kind, lead = np.dtype(column[1]), column[2]
+    _, type_name, lead = column
+    kind = np.dtype(type_name)
     return prod(lead) * kind.itemsize + (kind == np.float32)
 
 
@@ -264,14 +273,19 @@ def _columns_of(
 ) -> dict[str, Array]:
     """The named columns of the bytes that `_planes` made."""
     columns: dict[str, Array] = {}
-    start, count = 0, cell_bytes.shape[1]
+    start = 0
+    count = cell_bytes.shape[1]
     for column in plan:
-        name, kind, lead = _name_of(column[0]), np.dtype(column[1]), column[2]
+        older_name, type_name, lead = column
+        name = _name_of(older_name)
+        kind = np.dtype(type_name)
         end = start + prod(lead) * kind.itemsize
+
         if name in names:
             by_byte = cell_bytes[start:end].reshape(kind.itemsize, -1, count)
             as_bytes = np.ascontiguousarray(by_byte.transpose(1, 2, 0))
-            array = as_bytes.reshape(-1).view(kind).reshape(-1, count)
+            flat = as_bytes.reshape(-1).view(kind)
+            array = flat.reshape(-1, count)
             if kind == np.float32:
                 array = _from_integers(array, array.shape, cell_bytes[end])
             columns[name] = array.reshape(*lead, count)
@@ -289,7 +303,9 @@ def _to_integers(array: Array) -> tuple[Array, Array]:
         whole = np.rint(array * scale)
         in_range = (whole > NAN_INTEGER) & (whole < 2**24)
         exact = in_range & (whole / scale == array) | missing
-        all_exact = exact.reshape(-1, array.shape[-1]).all(axis=0)
+        by_column = exact.reshape(-1, array.shape[-1])
+        all_exact = by_column.all(axis=0)
+
         fits = all_exact & (places == 0)
         numbers = np.where(missing, NAN_INTEGER, whole)
         integers[..., fits] = numbers[..., fits]

@@ -96,7 +96,8 @@ class UniquePasses:
 
         slots = slots[self._order]
         ordered = [column[..., self._order] for column in columns]
-        known = np.empty((*cells.shape[:-1], len(slots)), cells.dtype)
+        shape = (*cells.shape[:-1], len(slots))
+        known = np.empty(shape, cells.dtype)
         for start, end in pairwise([0, *self._ends]):
             here = slots[start:end]
             before = cells.take(here, axis=-1)

@@ -33,6 +33,10 @@ class Stay(NamedTuple):
     done: int  # NEVER_TIME while it is open
 
 
+# a mark of a stay, 0 for its end: event time, whether it is certain before it comes, and the mark
+PassedMark = tuple[int, bool, float]
+
+
 class Timeline(NamedTuple):
     """Rows of a kind: the slots of their items, event times, and columns."""
 
@@ -47,14 +51,6 @@ class Observation(NamedTuple):
     at: int
     certain: bool
     columns: tuple[float, ...]
-
-
-class PassedMark(NamedTuple):
-    """A mark of a stay, 0 for its end; it may be certain before it comes."""
-
-    at: int
-    certain: bool
-    mark: float
 
 
 class Recorded(NamedTuple):
@@ -106,8 +102,8 @@ class Timelines(Owner):
 
     def record_row(
         self, recorded: Recorded, row: int, slot: int, area: int, at: int, *, new: bool
-    ) -> None:
-        """Notes a row in `recorded`, by whether it is new, and updates the cells of its item."""
+    ) -> list[Stay]:
+        """Notes a row in `recorded`, by whether it is new, and updates the cells of its item, whose stays it gives."""
         cells = self.cells
         stays = self.stays(slot)
         cells["area"][slot] = area
@@ -117,6 +113,7 @@ class Timelines(Owner):
             recorded.touched.add(slot)
         else:
             recorded.duplicates.append(row)
+        return stays
 
     def due(self, watermarks: Times) -> Codes:
         """Items that passed a mark since they were last judged; `watermarks` is by area slot."""
@@ -146,7 +143,8 @@ class Timelines(Owner):
             now = int(watermarks[area])
             due = NEVER_TIME
             lost = self.lost(area)
-            for observation in sorted(self.observations(slot), key=itemgetter(0)):
+            observations = self.observations(slot, now)
+            for observation in sorted(observations, key=itemgetter(0)):
                 at, certain, columns = observation
                 if not certain and at > now:
                     due = min(due, at)
@@ -197,8 +195,8 @@ class Timelines(Owner):
         stays: list[Stay] = self.items[slot].stays()
         return stays
 
-    def observations(self, slot: int) -> Iterator[Observation]:
-        """Every known moment at which an item is judged."""
+    def observations(self, slot: int, now: int) -> Iterator[Observation]:
+        """Every known moment at which an item is judged up to now, and at least the next one."""
         raise NotImplementedError
 
     def update_earliest(self, areas: int) -> None:
@@ -271,10 +269,9 @@ class Timelines(Owner):
 
 def named_rows(batch: Batch) -> Iterator[tuple[int, str, str, int]]:
     """Each row: its number, area, subject and event time."""
-    for n in range(len(batch)):
-        area = batch.areas[batch.area[n]]
-        subject = batch.names[batch.subject[n]]
-        yield n, area, subject, int(batch.at[n])
+    columns = (batch.area.tolist(), batch.subject.tolist(), batch.at.tolist())
+    for n, (area, subject, at) in enumerate(zip(*columns, strict=True)):
+        yield n, batch.areas[area], batch.names[subject], at
 
 
 def _nothing_lost(_: int) -> Sequence[tuple[int, int]]:
@@ -290,12 +287,17 @@ def seconds_after(start: int, seconds: float) -> int:
 def passed_marks(
     stay: Stay,
     marks: Sequence[float],
+    now: int,
     after: Callable[[int, float], int] = seconds_after,
 ) -> Iterator[PassedMark]:
-    """Each mark that a stay passes, and its end."""
+    """Each mark that a stay passes, in ascending order, and its end; of an open stay only the next one after now."""
+    is_done = stay.done < NEVER_TIME
     for mark in marks if stay.unit > 0 else ():
         at = after(stay.start, mark * stay.unit)
-        if at < stay.done:
-            yield PassedMark(at, stay.done < NEVER_TIME, mark)
-    if stay.done < NEVER_TIME:
-        yield PassedMark(stay.done, certain=True, mark=0.0)
+        if at >= stay.done:
+            break
+        yield at, is_done, mark
+        if at > now and not is_done:
+            break
+    if is_done:
+        yield stay.done, True, 0.0

@@ -83,7 +83,8 @@ class Bill(msgspec.Struct):
 
     def unpaid(self, at: int) -> float:
         """Yuan that are open at a time."""
-        paid = sum(amount for when, amount in self.entries() if when <= at)
+        amounts = [amount for when, amount in self.entries() if when <= at]
+        paid = sum(amounts)
         return self.owed - paid
 
     def overpaid(self) -> Iterator[tuple[int, float]]:

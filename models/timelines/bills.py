@@ -67,10 +67,14 @@ class InvoiceColumns(NamedTuple):
     overpaid: float = nan
 
 
+NO_COLUMNS = InvoiceColumns()  # of a moment that has not come
+
+
 class Bills(Timelines):
     """Bills until they are paid."""
 
-    kind, item = Invoices, Bill
+    kind = Invoices
+    item = Bill
     columns = InvoiceColumns._fields
     awaits = ("overdue_days", "read_off", "short_kwh")
 
@@ -85,10 +89,11 @@ class Bills(Timelines):
         Bills that were paid before `sealed`, by row, cannot change.
         """
         recorded = Recorded(set(), [], [])
+        amounts = np.nan_to_num(batch.amount).tolist()
         for n, area, customer, at in named_rows(batch):
             bill_name = batch.bills[batch.bill[n]]
-            event = _bill_event_of(batch, n)
-            if not bill_name or event is None:
+            event = _bill_event_of(batch, n, amounts[n]) if bill_name else None
+            if event is None:
                 continue
             slot = self.open(area, f"{customer}/{bill_name}", at, sealed[n])
             if slot < 0:
@@ -100,13 +105,14 @@ class Bills(Timelines):
             self.record_row(recorded, n, slot, areas[n], at, new=new)
         return recorded
 
-    def observations(self, slot: int) -> Iterator[Observation]:
+    def observations(self, slot: int, now: int) -> Iterator[Observation]:
         """Marks of the latest issue, payments beyond an issue, each issue, and a day later."""
         bill = self.items[slot]
         for stay in bill.stays():
-            for at, certain, days in passed_marks(stay, OVERDUE_MARKS):
-                arrears = self.arrears(slot, at, days)
-                yield Observation(at, certain, arrears)
+            for at, certain, days in passed_marks(stay, OVERDUE_MARKS, now):
+                is_next = at > now and not certain
+                columns = NO_COLUMNS if is_next else self.arrears(slot, at, days)
+                yield Observation(at, certain, columns)
 
         for at, yuan in bill.overpaid():
             columns = InvoiceColumns(overpaid=yuan)
@@ -232,7 +238,9 @@ def _short_kwh(issue: Issue, account: Meter | None) -> float:
     """
     shown = issue.frozen_register - issue.read_register
     ratio = account.ct * account.pt if account else 1.0
-    return shown * ratio if shown > 2 * LAST_DIGIT else 0.0
+    if shown > 2 * LAST_DIGIT:
+        return shown * ratio
+    return 0.0
 
 
 NUMBER_COLUMNS = (
@@ -267,12 +275,13 @@ def _issue_of(batch: Payments, row: int) -> Issue:
     )
 
 
-def _bill_event_of(batch: Payments, row: int) -> Issue | Paid | Returned | None:
+def _bill_event_of(
+    batch: Payments, row: int, amount: float
+) -> Issue | Paid | Returned | None:
     """The issue, payment or reversal of a row; None where it is none."""
     kind = int(batch.payment[row])
     at = int(batch.at[row])
     reference = batch.references[batch.reference[row]]
-    amount = float(np.nan_to_num(batch.amount[row]))
 
     if kind == Payment.BILL:
         return _issue_of(batch, row)

@@ -73,7 +73,9 @@ class FoundRow(NamedTuple):
 class Reports(Timelines):
     """The reports of meters and areas, by slot."""
 
-    kind, columns, item = Incidents, INCIDENT_COLUMNS, Reported
+    kind = Incidents
+    columns = INCIDENT_COLUMNS
+    item = Reported
     complete = False  # meters without judged reports have a slot too
 
     def __init__(self, index: Index, registry: Registry, zone: str, grace: int) -> None:
@@ -280,7 +282,8 @@ class Reports(Timelines):
         reported = self._column("area")
         sealed = np.flatnonzero(np.isin(reported, areas))
         now = watermarks[reported[sealed]]
-        finals = dict(zip(sealed.tolist(), map(_final_of, now.tolist()), strict=True))
+        states = map(_final_of, now.tolist())
+        finals = dict(zip(sealed.tolist(), states, strict=True))
         found: list[FoundRow] = []
         for slot, final in finals.items():
             before = self.cells["final"][slot]

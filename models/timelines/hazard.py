@@ -12,7 +12,7 @@ steps would overshoot, and under old curvature would take months.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from math import exp, nan
 from typing import Any, NamedTuple
@@ -102,16 +102,22 @@ class Hazard:
         # by the day before which they were learned; the first is what was kept
         self._models: dict[str, dict[int, Learned]] = {}
 
-    def count(self, section: str, example: Example, sign: int) -> None:
-        """Adds (sign 1) or removes (sign -1) an example."""
-        day = example.at // DAY_SECONDS
-        days = self._examples.setdefault(section, {})
-        examples = days.setdefault(day, Counter())
-        examples[example] += sign
-        if not examples[example]:
-            del examples[example]
-        if not examples:
-            del days[day]
+    def count(self, section: str, examples: Iterable[Example], sign: int) -> None:
+        """Adds (sign 1) or removes (sign -1) some examples."""
+        for example in examples:
+            days = self._examples.setdefault(section, {})
+            day = example.at // DAY_SECONDS
+            if day not in days:
+                days[day] = Counter()
+            of_day = days[day]
+
+            count = of_day.get(example, 0) + sign
+            if count:
+                of_day[example] = count
+                continue
+            del of_day[example]
+            if not of_day:
+                del days[day]
 
     def chance(self, section: str, day: int, part: int, facts: StayFacts) -> float:
         """The chance that an item lasts from a part on, as known before a day.
@@ -130,7 +136,12 @@ class Hazard:
 
     def _model_before(self, section: str, day: int) -> Learned | None:
         """The model learned from the days before a day; None if it was dropped."""
-        models = self._models.setdefault(section, {FIRST_DAY: new_model()})
+        models = self._models.get(section)
+        if models is None:
+            models = self._models[section] = {FIRST_DAY: new_model()}
+        if day in models:
+            return models[day]
+
         latest = max((before for before in models if before <= day), default=None)
         if latest is None:
             return None

@@ -166,7 +166,8 @@ class Notebook:
 
     def _last_inspection(self, at: int) -> int:
         """The time of the last inspection up to a time; -1 without any."""
-        return max((visit for visit in self._inspected if visit <= at), default=-1)
+        visits = [visit for visit in self._inspected if visit <= at]
+        return max(visits, default=-1)
 
     def _largest_drop(self, at: int, reports: list[Report]) -> float:
         """The largest known fall in use after some reports since the last inspection.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
+from itertools import accumulate
 from math import isnan, nan
+from operator import and_, eq
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -44,6 +46,13 @@ class Outlook(msgspec.Struct):
             for chances in self.chances.values()
             for begin, chance in chances.items()
         )
+
+
+@lru_cache(maxsize=1024)  # the parts of a stay without pauses have one deadline
+def _weekday_and_hour(at: int, zone: ZoneInfo) -> tuple[int, int]:
+    """The local weekday, Monday 0, and hour of a moment."""
+    moment = datetime.fromtimestamp(at, zone)
+    return moment.weekday(), moment.hour
 
 
 class Lateness:
@@ -93,38 +102,33 @@ class Lateness:
         examples = [example for example in outlook.examples if example.at < sealed]
         for span in spans:
             at = min(span.end, span.done)
+            if not sealed <= at < NEVER_TIME:
+                continue
             facts = self._facts(outlook, stage, span)
-            if facts is not None and sealed <= at < NEVER_TIME:
+            if facts is not None:
                 lasted = span.end < span.done
                 examples.append(Example(at, span.part, lasted, facts))
 
-        before = Counter(outlook.examples)
-        now = Counter(examples)
-        for example in now - before:
-            self._hazard.count(section, example, 1)
-        for example in before - now:
-            self._hazard.count(section, example, -1)
+        # The first so many are as they were.
+        kept = sum(accumulate(map(eq, examples, outlook.examples), and_))
+        self._hazard.count(section, examples[kept:], 1)
+        self._hazard.count(section, outlook.examples[kept:], -1)
         outlook.examples = examples
 
-    def foresee(
-        self,
-        outlook: Outlook,
-        group: Group,
-        spans: Iterable[PartSpan],
-        now: int,
-    ) -> None:
-        """Notes the chances of the parts that have begun."""
+    def chance(self, outlook: Outlook, group: Group, span: PartSpan) -> float:
+        """The chance of a part that has begun, as it was known then; NaN if it was not."""
+        chances = outlook.chances.setdefault(span.part, {})
+        if span.begin in chances:
+            return chances[span.begin]
+
         section, stage = group
-        for span in spans:
-            chances = outlook.chances.setdefault(span.part, {})
-            if span.begin > now or span.begin in chances:
-                continue
-            facts = self._facts(outlook, stage, span)
-            chance = nan
-            if facts is not None:
-                day = (span.begin - self._grace) // DAY_SECONDS
-                chance = self._hazard.chance(section, day, span.part, facts)
-            chances[span.begin] = chance
+        chance = nan
+        facts = self._facts(outlook, stage, span)
+        if facts is not None:
+            day = (span.begin - self._grace) // DAY_SECONDS
+            chance = self._hazard.chance(section, day, span.part, facts)
+        chances[span.begin] = chance
+        return chance
 
     def _facts(self, outlook: Outlook, stage: str, span: PartSpan) -> StayFacts | None:
         """What is known of a stay when a part begins; None if too little is."""
@@ -132,14 +136,8 @@ class Lateness:
         if before is None or span.deadline > LATEST_TIME:
             return None
         minutes = before.seconds // MINUTE_SECONDS
-        deadline = datetime.fromtimestamp(span.deadline, self._zone)
-        return StayFacts(
-            stage,
-            before.stage,
-            minutes.bit_length(),
-            deadline.weekday(),
-            deadline.hour,
-        )
+        weekday, hour = _weekday_and_hour(span.deadline, self._zone)
+        return StayFacts(stage, before.stage, minutes.bit_length(), weekday, hour)
 
     def expire(self, watermarks: Mapping[str, int]) -> None:
         """Drops what no later row of some sections can concern."""

@@ -98,13 +98,16 @@ class Transfer(msgspec.Struct):
 
 def _total(amounts: list[float]) -> float:
     """The sum of some amounts; NaN of none, and where one is unknown."""
-    return nan if MISSING_NUMBER in amounts or not amounts else sum(amounts)
+    if MISSING_NUMBER in amounts or not amounts:
+        return nan
+    return sum(amounts)
 
 
 class Ledger(Timelines):
     """Payments until they are settled, and lines until their payments come."""
 
-    kind, item = Transfers, Transfer
+    kind = Transfers
+    item = Transfer
     columns = TransferColumns._fields
     awaits = ("unmatched_hours",)
     awaits_when_certain = True  # a line may come twice, and the first may be lost
@@ -189,7 +192,7 @@ class Ledger(Timelines):
             return paid < first.at - SETTLEMENT_LAG_SECONDS
         return settled < first.at + DAY_SECONDS
 
-    def observations(self, slot: int) -> Iterator[Observation]:
+    def observations(self, slot: int, now: int) -> Iterator[Observation]:
         """The marks while it stands on one side only, the end of that, and every entry.
 
         NaN where the other side is not to be expected: where the channel did not settle until a day
@@ -204,7 +207,7 @@ class Ledger(Timelines):
         awaited = self._awaited(area, first, line=first not in transfer.paid)
         stays = transfer.stays() or [Stay(first.at, HOUR_SECONDS, NEVER_TIME)]
 
-        for at, certain, hours in passed_marks(stays[0], MARK_HOURS):
+        for at, certain, hours in passed_marks(stays[0], MARK_HOURS, now):
             unmatched = hours if awaited or not hours else nan
             _, paid, settled = transfer.amounts_at(at)
             columns = TransferColumns(unmatched, nan, paid, settled)
@@ -223,7 +226,9 @@ class Ledger(Timelines):
         if not entries:
             return at
         first = entries[0]
-        return first.at if first in transfer.paid else first.at - SETTLEMENT_LAG_SECONDS
+        if first in transfer.paid:
+            return first.at
+        return first.at - SETTLEMENT_LAG_SECONDS
 
     def schema(self) -> Schema:
         """The transfers, and the first entry of each side of each channel."""

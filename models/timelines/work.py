@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from math import nan
 from typing import NamedTuple
 
@@ -19,23 +18,22 @@ from models.timelines.base import (
     Observation,
     Recorded,
     Stay,
-    Timeline,
     Timelines,
     named_rows,
     passed_marks,
     seconds_after,
 )
-from models.timelines.durations import WINDOW_DAYS, Durations
+from models.timelines.durations import WINDOW_DAYS, Durations, Group
 from models.timelines.hazard import PART_MARKS
 from models.timelines.lateness import Lateness, PartSpan
-from models.timelines.work_item import WorkItem
-from schemas.columns import Codes, Overdue, StageProgress, Stages, Times
+from models.timelines.work_item import START_KIND, WorkItem
+from schemas.columns import Codes, Overdue, Stages, Times
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, NEVER_TIME
 
 LIMIT_MARKS = (0.8, 1.0, 2.0)  # shares of the limit
 NOT_COUNTED = -1
-UNKNOWN_LIMIT = (-1.0, False)
 LATE_RATIO = 1.0  # times the limit, from which an item is stuck
+PART_BOUNDS = tuple(pairwise((*PART_MARKS, LATE_RATIO)))  # of the parts of a limit
 STALLED_RATIO = 2.0  # times the usual stay, from which an item is stuck
 STALL_MARKS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # times the usual stay
 
@@ -83,38 +81,36 @@ class Work(Timelines):
         Stays that ended before `sealed`, by row, cannot change any more.
         """
         recorded = Recorded(set(), [], [])
+        kinds = batch.progress.tolist()
+        seals = sealed.tolist()
         for n, section, subject, at in named_rows(batch):
             stage = batch.stages[batch.stage[n]]
-            slot = self.open(section, f"{subject}/{stage}", at, sealed[n])
+            seal = seals[n]
+            slot = self.open(section, f"{subject}/{stage}", at, seal)
             if slot < 0:
                 recorded.late.append(n)
                 continue
 
-            item = self.items.setdefault(slot, WorkItem())
-            progress = int(batch.progress[n])
-            if progress == StageProgress.STARTED:
+            item = self.items.get(slot) or self.items.setdefault(slot, WorkItem())
+            is_start = kinds[n] == START_KIND
+            if is_start:
                 limit = self._limit(section, stage, at, float(batch.limit[n]))
-                new = limit > item.starts.get(at, UNKNOWN_LIMIT)
-                if new:
-                    item.starts[at] = limit
-                if at < sealed[n]:
+                new = item.add_start(at, limit)
+                if at < seal:
                     item.usual.setdefault(at, nan)
             else:
-                times = self._times_of(item, progress)
-                new = at not in times
-                if new:
-                    insort(times, at)
+                new = item.add(kinds[n], at)
 
-            self.record_row(recorded, n, slot, areas[n], at, new=new)
+            stays = self.record_row(recorded, n, slot, areas[n], at, new=new)
             self.cells["queue"][slot] = self.queues.slot(section, stage)
-            relearned: set[int] = set()
-            if progress == StageProgress.STARTED and at >= sealed[n]:
-                relearned.update(self._note_path(slot, at, int(sealed[n])))
+            relearned = {slot} if new else set()
+            if is_start and at >= seal:
+                relearned.update(self._note_path(slot, at, seal))
             if new:
-                self._learn(item, (section, stage), int(sealed[n]))
-                relearned.add(slot)
+                self._learn(item, (section, stage), stays, seal)
             for other in relearned:
-                self._learn_lateness(other, int(sealed[n]))
+                others_stays = stays if other == slot else self.stays(other)
+                self._learn_lateness(other, others_stays, seal)
             recorded.touched.update(relearned)
         return recorded
 
@@ -132,19 +128,11 @@ class Work(Timelines):
             if self.lateness.note_before(outlook, section, item, entered):
                 yield other
 
-    def _learn_lateness(self, slot: int, sealed: int) -> None:
+    def _learn_lateness(self, slot: int, stays: Iterable[Stay], sealed: int) -> None:
         """Learns from an item's stays, as they are now, whether they pass their limits."""
-        outlook = self.items[slot].outlook
-        group = self._section_and_stage(slot)
-        self.lateness.learn(outlook, group, self._part_spans(slot), sealed)
-
-    @staticmethod
-    def _times_of(item: WorkItem, progress: int) -> list[int]:
-        """The times of an item's ends, pauses or resumptions."""
-        kind = StageProgress(progress)
-        if kind == StageProgress.FINISHED:
-            return item.ends
-        return item.pauses if kind == StageProgress.PAUSED else item.resumes
+        item = self.items[slot]
+        spans = self._part_spans(item, stays)
+        self.lateness.learn(item.outlook, self._section_and_stage(slot), spans, sealed)
 
     def _limit(
         self, section: str, stage: str, at: int, seconds: float
@@ -157,14 +145,15 @@ class Work(Timelines):
                 return float(HOUR_SECONDS * (known.hours or 0)), known.working_days
         return 0.0, False
 
-    def _learn(self, item: WorkItem, group: tuple[str, str], sealed: int) -> None:
+    def _learn(
+        self, item: WorkItem, group: Group, stays: Iterable[Stay], sealed: int
+    ) -> None:
         """Counts the stays as they are now.
 
         A stay that began or ended before the seal stays as it is.
         """
         ends = {
-            stay.start: None if stay.done == NEVER_TIME else stay.done
-            for stay in item.stays()
+            stay.start: None if stay.done == NEVER_TIME else stay.done for stay in stays
         }
         counted: dict[int, int | None] = {}
         waits: dict[int, int] = {}
@@ -194,103 +183,59 @@ class Work(Timelines):
         item.counted = counted
         item.waited = waits
 
-    def timeline(self, slots: Codes, watermarks: Times) -> Timeline:
-        """Every row of some items so far.
+    def observations(self, slot: int, now: int) -> Iterator[Observation]:
+        """Of every stay the marks of its limit, the marks of the usual stay, and the end.
 
-        The usual stay is as it was known when the stage was entered.
-        """
-        areas = self.cells["area"][slots]
-        now_of_items = watermarks[areas].tolist()
-        for slot, now in zip(slots.tolist(), now_of_items, strict=True):
-            item = self.items[slot]
-            group = self._section_and_stage(slot)
-            stays = item.stays()
-            for stay in stays:
-                if stay.start <= now and stay.start not in item.usual:
-                    day = (stay.start - self._grace) // DAY_SECONDS
-                    item.usual[stay.start] = self._durations.usual(group, day)
-            spans = self._part_spans(slot)
-            self.lateness.foresee(item.outlook, group, spans, now)
-            self._note_last_stay(slot, stays)
-        return super().timeline(slots, watermarks)
-
-    def stuck(self, slot: int, stay: Stay) -> int:
-        """The time from which an item is stuck in a stay: past its limit, or stalled."""
-        late = stalled = NEVER_TIME
-        if stay.unit > 0:
-            late = self._time_after(slot, stay.start, LATE_RATIO * stay.unit)
-        usual = self.items[slot].usual.get(stay.start, nan)
-        if usual > 0:
-            seconds = STALLED_RATIO * usual
-            stalled = self._calendar_time_after(slot, stay.start, seconds)
-        return min(late, stalled)
-
-    def _time_after(self, slot: int, start: int, seconds: float) -> int:
-        """The time some seconds after an item entered its stage, in working days where these count.
-
-        Its pauses are added by the calendar.
+        What is usual and what is likely is as it was known when the stage was entered, and when the mark was passed.
         """
         item = self.items[slot]
-        _, working_days = item.starts[start]
-        if working_days:
-            return item.put_off(start, worked_after(start, seconds, self._zone))
-        return item.put_off(start, seconds_after(start, seconds))
+        group = self._section_and_stage(slot)
+        stays = item.stays()
+        for stay in stays:
+            if stay.start <= now and stay.start not in item.usual:
+                day = (stay.start - self._grace) // DAY_SECONDS
+                item.usual[stay.start] = self._durations.usual(group, day)
+        self._note_last_stay(slot, stays)
 
-    def _calendar_time_after(self, slot: int, start: int, seconds: float) -> int:
-        """The same by the calendar."""
-        return self.items[slot].put_off(start, seconds_after(start, seconds))
+        chances = list(self._chance_observations(item, group, stays, now))
+        yield from self._stay_observations(item, stays, now)
+        yield from chances
 
-    def _part_spans(self, slot: int) -> Iterator[PartSpan]:
-        """The parts of the limits that an item's stays have reached or will reach."""
-        item = self.items[slot]
-        for start, limit, done in item.stays():
-            if not limit > 0:
-                continue
-            _, working_days = item.starts[start]
-
-            marks = (*PART_MARKS, LATE_RATIO)
-            times = [self._time_after(slot, start, mark * limit) for mark in marks]
-            for part, begin in enumerate(times[:-1]):
-                if begin >= done:
-                    break
-                left = limit - marks[part] * limit
-                deadline = seconds_after(begin, left)
-                if working_days:
-                    deadline = worked_after(begin, left, self._zone)
-                yield PartSpan(part, start, begin, times[part + 1], deadline, done)
-
-    def observations(self, slot: int) -> Iterator[Observation]:
-        """Of every stay the marks of its limit, the marks of the usual stay, and the end."""
-        yield from self._stay_observations(slot)
-        chances = self.items[slot].outlook.chances
-        for part, start, begin, *_ in self._part_spans(slot):
+    def _chance_observations(
+        self, item: WorkItem, group: Group, stays: Iterable[Stay], now: int
+    ) -> Iterator[Observation]:
+        """The marks at which a chance is known, up to the first after now."""
+        for span in self._part_spans(item, stays):
+            if span.begin > now:
+                yield Observation(span.begin, certain=False, columns=WorkColumns())
+                return
             columns = WorkColumns(
-                limit_hours=self.items[slot].starts[start][0] / HOUR_SECONDS,
-                overdue_chance=chances.get(part, {}).get(begin, nan),
-                used_share=PART_MARKS[part],
+                limit_hours=item.starts[span.start][0] / HOUR_SECONDS,
+                overdue_chance=self.lateness.chance(item.outlook, group, span),
+                used_share=PART_MARKS[span.part],
             )
-            yield Observation(begin, certain=False, columns=columns)
+            yield Observation(span.begin, certain=False, columns=columns)
 
-    def _stay_observations(self, slot: int) -> Iterator[Observation]:
-        """The same, but the marks at which a chance is known."""
-        item = self.items[slot]
-        time_after = partial(self._time_after, slot)
-        calendar_time_after = partial(self._calendar_time_after, slot)
-        for stay in item.stays():
+    def _stay_observations(
+        self, item: WorkItem, stays: Iterable[Stay], now: int
+    ) -> Iterator[Observation]:
+        """The marks of limits and of usual stays, and the ends."""
+        for stay in stays:
             limit_hours = stay.unit / HOUR_SECONDS
             usual = item.usual.get(stay.start, nan)
             if stay.start not in item.usual:
                 yield Observation(stay.start, certain=False, columns=WorkColumns())
 
-            limit_marks = passed_marks(stay, LIMIT_MARKS, time_after)
+            clock = self._limit_clock(item, stay.start)
+            limit_marks = passed_marks(stay, LIMIT_MARKS, now, clock)
             for at, certain, share in limit_marks:
                 if share:
                     columns = WorkColumns(share, limit_hours)
                     yield Observation(at, certain, columns)
 
-            usual_stay = stay._replace(unit=usual)
+            usual_stay = Stay(stay.start, usual, stay.done)
             usual_hours = usual / HOUR_SECONDS
-            marks = passed_marks(usual_stay, STALL_MARKS, calendar_time_after)
+            marks = passed_marks(usual_stay, STALL_MARKS, now, item.seconds_after)
             for at, certain, times in marks:
                 if times:
                     columns = WorkColumns(nan, nan, times, usual_hours)
@@ -300,6 +245,52 @@ class Work(Timelines):
                         0.0, limit_hours, times, usual_hours, over, over
                     )
                 yield Observation(at, certain, columns)
+
+    def stuck(self, slot: int, stay: Stay) -> int:
+        """The time from which an item is stuck in a stay: past its limit, or stalled."""
+        item = self.items[slot]
+        late = stalled = NEVER_TIME
+        if stay.unit > 0:
+            clock = self._limit_clock(item, stay.start)
+            late = clock(stay.start, LATE_RATIO * stay.unit)
+        usual = item.usual.get(stay.start, nan)
+        if usual > 0:
+            stalled = item.seconds_after(stay.start, STALLED_RATIO * usual)
+        return min(late, stalled)
+
+    def _limit_clock(self, item: WorkItem, start: int) -> Callable[[int, float], int]:
+        """The clock of a stay's limit: the time some seconds after its start, of working days where these count.
+
+        Its pauses are added by the calendar.
+        """
+        _, working_days = item.starts[start]
+        if not working_days:
+            return item.seconds_after
+
+        def after(start: int, seconds: float) -> int:
+            return item.put_off(start, worked_after(start, seconds, self._zone))
+
+        return after
+
+    def _part_spans(self, item: WorkItem, stays: Iterable[Stay]) -> Iterator[PartSpan]:
+        """The parts of the limits that an item's stays have reached or will reach."""
+        for start, limit, done in stays:
+            if not limit > 0:
+                continue
+            _, working_days = item.starts[start]
+            clock = self._limit_clock(item, start)
+
+            end = clock(start, PART_MARKS[0] * limit)
+            for part, (mark, next_mark) in enumerate(PART_BOUNDS):
+                begin = end
+                if begin >= done:
+                    break
+                end = clock(start, next_mark * limit)
+                left = limit - mark * limit
+                deadline = seconds_after(begin, left)
+                if working_days:
+                    deadline = worked_after(begin, left, self._zone)
+                yield PartSpan(part, start, begin, end, deadline, done)
 
     def expire(self, watermarks: Mapping[str, int]) -> None:
         """Drops what was learned of some sections and is too old to be used again."""
@@ -332,14 +323,14 @@ class Work(Timelines):
     def _restore_queues(self) -> None:
         """Puts every item into the queue of its stage, as it is since its last stay began."""
         for slot, item in self.items.items():
-            section, stage = self._section_and_stage(slot)
+            section, subject = self.index.pairs[slot]
+            stage = subject.rpartition("/")[2]
             self.cells["queue"][slot] = self.queues.slot(section, stage)
             self._note_last_stay(slot, item.stays())
 
     def _section_and_stage(self, slot: int) -> tuple[str, str]:
         """The section and the stage of an item."""
-        section, subject = self.index.pairs[slot]
-        return section, subject.rpartition("/")[2]
+        return self.queues.pairs[self.cells["queue"][slot]]
 
     def _note_last_stay(self, slot: int, stays: list[Stay]) -> None:
         """Notes when an item's last stay began, when it is stuck, and whether it had others."""

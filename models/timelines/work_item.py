@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 
 import msgspec
 
 from models.timelines.base import Stay
 from models.timelines.lateness import Outlook
+from schemas.columns import StageProgress
 from schemas.units import NEVER_TIME
+
+UNKNOWN_LIMIT = (-1.0, False)
+START_KIND = int(StageProgress.STARTED)  # a member costs more to look up, row by row
 
 
 class WorkItem(msgspec.Struct):
@@ -28,6 +32,25 @@ class WorkItem(msgspec.Struct):
     # by start: the seconds for which such a stay was paused
     waited: dict[int, int] = {}
     outlook: Outlook = msgspec.field(default_factory=Outlook)
+
+    def add_start(self, at: int, limit: tuple[float, bool]) -> bool:
+        """Adds a start; False if it is known, with this limit or a longer one."""
+        is_new = limit > self.starts.get(at, UNKNOWN_LIMIT)
+        if is_new:
+            self.starts[at] = limit
+        return is_new
+
+    def add(self, kind: int, at: int) -> bool:
+        """Adds an end, a pause or a resumption; False if it is known."""
+        progress = StageProgress(kind)
+        times = self.pauses if progress == StageProgress.PAUSED else self.resumes
+        if progress == StageProgress.FINISHED:
+            times = self.ends
+
+        is_new = at not in times
+        if is_new:
+            insort(times, at)
+        return is_new
 
     def stays(self) -> list[Stay]:
         """Each start with the first end after it.
@@ -54,9 +77,9 @@ class WorkItem(msgspec.Struct):
 
     def waited_for(self, start: int, done: int | None) -> int:
         """The seconds for which it was paused in an ended stay."""
-        if done is None:
-            return 0
         seconds = 0
+        if done is None or not self.pauses:
+            return seconds
         for since, until in self._pause_spans():
             paused = min(until, done) - max(since, start)
             seconds += max(paused, 0)
@@ -80,3 +103,8 @@ class WorkItem(msgspec.Struct):
             else:
                 at += until - max(since, start)
         return at
+
+    def seconds_after(self, start: int, seconds: float) -> int:
+        """The time some seconds after a start by the calendar, and the pauses since then."""
+        at = start + round(seconds)
+        return self.put_off(start, at) if self.pauses else at

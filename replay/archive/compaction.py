@@ -101,7 +101,8 @@ class Compaction:
 
         They belong to the given shard; if it is one, each further file begins a shard of its own.
         """
-        kind, day = ALL_KINDS[files[0].kind], files[0].day
+        kind = ALL_KINDS[files[0].kind]
+        day = files[0].day
         counts = rows_by_area(self._storage, files, kind)
         first = min(file.first for file in files)
         for start, end in pairwise([*shard_starts(counts, self._shard_rows), None]):
@@ -117,7 +118,8 @@ def shard_starts(rows_by_area: Mapping[str, int], most_rows: int) -> list[str]:
     >>> shard_starts({"A1": 5, "A2": 4, "A3": 4, "A4": 9}, 8)
     ['', 'A2', 'A4']
     """
-    starts, rows = [""], 0
+    starts = [""]
+    rows = 0
     for area in sorted(rows_by_area):
         if rows and rows + rows_by_area[area] > most_rows:
             starts.append(area)

@@ -41,7 +41,8 @@ def day_before(day: str, days: int) -> str:
 
 def today(now: float) -> str:
     """The day of a time that has begun anywhere on earth."""
-    return str(np.datetime64(int(now) + DAY_SECONDS, "s").astype("datetime64[D]"))
+    tomorrow = np.datetime64(int(now) + DAY_SECONDS, "s")
+    return str(tomorrow.astype("datetime64[D]"))
 
 
 def split_days(batch: Batch, zone: str) -> Iterator[tuple[str, Batch]]:
@@ -54,7 +55,8 @@ def split_days(batch: Batch, zone: str) -> Iterator[tuple[str, Batch]]:
 def split_shards(batch: Batch, starts: Sequence[str]) -> Iterator[tuple[str, Batch]]:
     """The rows of each shard; `starts` are the areas where shards begin, in order, from "" on."""
     firsts = np.array(starts, object)
-    shards = np.searchsorted(firsts, np.array(batch.areas, object), "right") - 1
+    names = np.array(batch.areas, object)
+    shards = np.searchsorted(firsts, names, "right") - 1
     of_rows = shards[batch.area]
     for shard in np.unique(of_rows).tolist():
         yield starts[shard], batch.select(of_rows == shard)
@@ -90,7 +92,8 @@ def write_table(
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink, compression="zstd", row_group_size=GROUP_ROWS)
     storage.write(name, sink.getvalue().to_pybytes())
-    areas = rows[area][0].as_py(), rows[area][-1].as_py()
+    names = rows[area]
+    areas = names[0].as_py(), names[-1].as_py()
     return ArchiveFile(name, kind.kind, day, len(rows), first, shard, areas)
 
 
@@ -119,7 +122,9 @@ def read_areas_between(
 ) -> pa.Table:
     """The rows of files whose areas are from `start` on and before `end`, if it is not None."""
     area = area_column(kind)
-    filters = [(area, ">=", start), *([(area, "<", end)] if end is not None else [])]
+    filters = [(area, ">=", start)]
+    if end is not None:
+        filters.append((area, "<", end))
     tables = [
         pq.read_table(
             file.name, filesystem=storage.files, partitioning=None, filters=filters

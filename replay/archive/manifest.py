@@ -25,7 +25,10 @@ class ArchiveFile(msgspec.Struct, frozen=True):
     def meets(self, start: str, end: str | None) -> bool:
         """True unless all its areas are before `start`, or at `end` or behind it."""
         first, last = self.areas
-        return not last or (start <= last and (end is None or first < end))
+        if not last:
+            return True
+        reaches = end is None or first < end
+        return start <= last and reaches
 
 
 class ReplacedFile(msgspec.Struct, frozen=True):

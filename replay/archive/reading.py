@@ -73,7 +73,8 @@ def _in_order_of_arrival(
 
     waiting: list[Batch] = []
     for k, day in enumerate(ordered):
-        rows = [*waiting, decoder.batch(_sheet(storage, days[day], kind, tally))]
+        sheet = _sheet(storage, days[day], kind, tally)
+        rows = [*waiting, decoder.batch(sheet)]
         batch = arranged(common.join(kind, list(enumerate(rows))))
         ready = len(batch)
         if k + 1 < len(ordered):

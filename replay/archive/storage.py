@@ -191,7 +191,8 @@ class ObjectFolder:
                 if not numbers:
                     return None
                 try:
-                    return bytes(self._store.cat_file(self._manifest(numbers[-1])))
+                    newest = self._manifest(numbers[-1])
+                    return bytes(self._store.cat_file(newest))
                 except FileNotFoundError:
                     continue  # a writer has made many commits since
         raise ArchiveError(f"the manifest of {self.name} cannot be read: try again")

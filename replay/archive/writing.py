@@ -125,7 +125,9 @@ class ArchiveWriter:
             expired=before.expired + sum(file.rows for file in expired),
         )
         publish_manifest(self.storage, after)
-        self.manifest, self._areas, self._inspections = after, areas, inspections
+        self.manifest = after
+        self._areas = areas
+        self._inspections = inspections
         for file in replaced:
             if file.at <= now - KEPT_SECONDS:
                 self.storage.remove(file.name)
@@ -150,7 +152,8 @@ class ArchiveWriter:
     def _next_name(self, kind: str, day: str) -> str:
         """The name of a further file of the next commit."""
         number = self.manifest.commits + 1
-        return f"{kind}/{day}/{number:08}-{next(self._serial)}.parquet"
+        serial = next(self._serial)
+        return f"{kind}/{day}/{number:08}-{serial}.parquet"
 
     def _write(self, batches: Sequence[Batch]) -> Iterator[ArchiveFile]:
         """Writes a file for each kind and day, and for each shard of a day that has shards."""

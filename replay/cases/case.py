@@ -297,4 +297,6 @@ def _absent_value(column: Declaration) -> Any:
         return ""
     if np.dtype(column.form.dtype).kind != "f":
         return 0
-    return [np.nan] * 3 if column.form.axis == "phases" else np.nan
+    if column.form.axis == "phases":
+        return [np.nan] * 3
+    return np.nan

@@ -34,7 +34,8 @@ class CaseError(ValueError):
 
 def table_rows(text: str) -> Iterator[TableRow]:
     """The rows of a table, by column. Raises CaseError if a row does not fit the columns."""
-    lines = [re.split(r" {2,}", line.strip()) for line in text.strip().splitlines()]
+    text_lines = text.strip().splitlines()
+    lines = [re.split(r" {2,}", line.strip()) for line in text_lines]
     if not lines:
         return
     columns = lines[0]
@@ -53,7 +54,8 @@ def format_table(rows: list[TableRow]) -> str:
         return "(none)"
     text_rows = [list(rows[0])]
     text_rows += [list(row.values()) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*text_rows, strict=True)]
+    columns = zip(*text_rows, strict=True)
+    widths = [max(map(len, column)) for column in columns]
     text: list[str] = []
     for line in text_rows:
         cells = map(str.ljust, line, widths)
@@ -69,7 +71,9 @@ def subjects(cell: str) -> list[str]:
     """
     if (found := re.fullmatch(r"([A-Za-z]+)(\d+)\.\.\1(\d+)", cell)) is None:
         return ["" if cell == MISSING_CELL else cell]
-    return [f"{found[1]}{n}" for n in range(int(found[2]), int(found[3]) + 1)]
+    letters, first, last = found.groups()
+    numbers = range(int(first), int(last) + 1)
+    return [f"{letters}{n}" for n in numbers]
 
 
 def parse_time(cell: str) -> int:
@@ -104,12 +108,15 @@ def parse_times(cell: str, interval: int) -> list[int]:
     step = round(float(minutes) * MINUTE_SECONDS) if minutes else interval
     if step < 1:
         raise CaseError(f"{cell!r} has steps of {step} seconds")
-    seconds = range(_second_of_day(first), _second_of_day(last or first) + 1, step)
+    first_second = _second_of_day(first)
+    last_second = _second_of_day(last or first)
+    seconds = range(first_second, last_second + 1, step)
     return [midnight + second for midnight in midnights for second in seconds]
 
 
 def _midnight(day: str) -> int:
-    return START_TIME + (int(day.removeprefix("d")) - 1) * DAY_SECONDS
+    number = int(day.removeprefix("d"))
+    return START_TIME + (number - 1) * DAY_SECONDS
 
 
 def _second_of_day(time: str) -> int:
@@ -124,8 +131,10 @@ def format_time(at: int) -> str:
     'd2 00:15:30'
     """
     day, second = divmod(at - START_TIME, DAY_SECONDS)
-    seconds = f":{second % 60:02}" if second % 60 else ""
-    return f"d{day + 1} {second // 3600:02}:{second // 60 % 60:02}{seconds}"
+    minutes, seconds = divmod(second, MINUTE_SECONDS)
+    hour, minute = divmod(minutes, 60)
+    text = f"d{day + 1} {hour:02}:{minute:02}"
+    return f"{text}:{seconds:02}" if seconds else text
 
 
 class CellValues:
@@ -144,8 +153,10 @@ class CellValues:
                 self._spread_counts[cell] += 1
                 share = self._spread_counts[cell] * GOLDEN_RATIO % 1
                 return middle + width * (2 * share - 1)
+
             start, grows, step = cell.partition("+")
-            return float(start) + (n * float(step) if grows else 0.0)
+            growth = n * float(step) if grows else 0.0
+            return float(start) + growth
         except ValueError:
             raise CaseError(
                 f"{cell!r} is no number, such as 220, 100+0.5 or 10~2"
@@ -155,7 +166,9 @@ class CellValues:
         """A cell's values on the three phases in its n-th row. Raises CaseError."""
         values = [self.value(phase, n) for phase in cell.split("/")]
         if len(values) == 1:
-            return [*values, np.nan, np.nan] if wiring == "1P2W" else values * 3
+            if wiring == "1P2W":
+                return [*values, np.nan, np.nan]
+            return values * 3
         if len(values) != 3:
             raise CaseError(f"{cell!r} has {len(values)} phases, not 3")
         return values
@@ -170,6 +183,7 @@ def code(cell: str, codes: Mapping[str, int]) -> int:
 
 def unknown(thing: str, name: str, known: Iterable[str]) -> str:
     """That a name is not known, with the nearest that is."""
-    near = get_close_matches(name, list(known), 1)
-    advice = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    names = list(known)
+    near = get_close_matches(name, names, 1)
+    advice = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
     return f"there is no {thing} {name}; {advice}"

@@ -63,7 +63,8 @@ def _file_rows(path: tables.File, seen: Names, tally: Tally) -> MeterRows:
     above = _above(path)
     names = _spelling(path, above)
     sheet = tables.read(path, list(filter(None, names.values())), tally)
-    when, value = names[TIME_COLUMN], names[VALUE_COLUMN]
+    when = names[TIME_COLUMN]
+    value = names[VALUE_COLUMN]
     unit = names[UNIT_COLUMN]
     produced = _is_produced(sheet, names[BUSINESS_COLUMN], above)
     who = _points(sheet, names[POINT_COLUMN], above, seen)
@@ -128,9 +129,11 @@ def _factors(
 ) -> tuple[NDArray[np.float64], Mask]:
     """The factor to kWh of each row, and the rows whose unit is none."""
     units = _words(sheet, column, above.get(UNIT_COLUMN, ""))
-    power = np.array([KW_PER_UNIT.get(unit.lower(), np.nan) for unit in units])
-    energy = np.array([KWH_PER_UNIT.get(unit.lower(), np.nan) for unit in units])
-    factor = np.where(np.isnan(energy), power * durations / HOUR_SECONDS, energy)
+    names = [unit.lower() for unit in units]
+    power = np.array([KW_PER_UNIT.get(name, np.nan) for name in names])
+    energy = np.array([KWH_PER_UNIT.get(name, np.nan) for name in names])
+    by_power = power * durations / HOUR_SECONDS
+    factor = np.where(np.isnan(energy), by_power, energy)
     return factor, np.isnan(power) & np.isnan(energy)
 
 
@@ -161,7 +164,9 @@ def _second_hours(who: Codes, at: NDArray[np.float64]) -> NDArray[np.float64]:
     """The times; repeated times of a meter are an hour later where the clocks were put back."""
     order = np.lexsort((np.arange(len(at)), at, who))
     again = np.zeros(len(at), np.bool_)
-    again[order[1:]] = (np.diff(at[order]) == 0) & (np.diff(who[order]) == 0)
+    same_time = np.diff(at[order]) == 0
+    same_meter = np.diff(who[order]) == 0
+    again[order[1:]] = same_time & same_meter
     moved = at.copy()
     for row in np.flatnonzero(again):
         moved[row] += HOUR_SECONDS if _is_twice(at[row]) else 0
@@ -189,7 +194,8 @@ def _durations(who: Codes, at: NDArray[np.float64], rows: Mask) -> NDArray[np.fl
     step = float(np.median(usual)) if len(usual) else np.nan
 
     between = np.where(np.isin(gap, STEP_SECONDS), gap, np.inf)
-    before, after = np.append(np.inf, between), np.append(between, np.inf)
+    before = np.append(np.inf, between)
+    after = np.append(between, np.inf)
     least = np.minimum(before, after)[: len(order)]
     durations = np.full(len(rows), np.nan)
     durations[order] = np.where(np.isfinite(least), least, step)

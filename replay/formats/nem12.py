@@ -123,7 +123,8 @@ def _read(
     day: Day | None = None
     ended = False
     for number, cells in _records(path):
-        record, where = cells[0], f"{path.name} line {number}"
+        record = cells[0]
+        where = f"{path.name} line {number}"
         if record == "200":
             day = None
             register = _RegisterRecord(cells) if len(cells) > 8 else None
@@ -184,7 +185,8 @@ def _day(
     texts = cells[2 : 2 + count]
     values = np.array([_number(text) for text in texts])
     values[np.abs(values) > 1e9] = np.nan
-    wrong = np.isnan(values) & np.array([bool(text) for text in texts])
+    is_given = np.array([bool(text) for text in texts])
+    wrong = np.isnan(values) & is_given
     tally.reject("a value is no number", where, int(wrong.sum()))
     updated = cells[5 + count] if len(cells) > 5 + count else ""
     day = (values * register.factor, np.zeros(count, np.uint8), updated)
@@ -223,16 +225,20 @@ def _keep(
 
 def _day_rows(nmi: str, day: int, registers: dict[str, Day], seen: Names) -> MeterRows:
     """A day of an NMI: its registers together, by the longest of their intervals."""
-    count = min(len(values) for values, *_ in registers.values())
-    energies, qualities = [], []
+    lengths = [len(values) for values, *_ in registers.values()]
+    count = min(lengths)
+    energies = []
+    qualities = []
     for values, quality, _ in registers.values():
         energies.append(values.reshape(count, -1).sum(axis=1))
         qualities.append(quality.reshape(count, -1).max(axis=1))
-    kwh, status = np.sum(energies, axis=0), np.max(qualities, axis=0)
+    kwh = np.sum(energies, axis=0)
+    status = np.max(qualities, axis=0)
 
     known = np.isfinite(kwh)
     who = np.repeat(seen.numbers([nmi]), count)
-    at = day + (np.arange(count) + 1) * (DAY_MINUTES // count * 60)
+    seconds = DAY_MINUTES // count * 60
+    at = day + (np.arange(count) + 1) * seconds
     return MeterRows(
         who[known], at[known], {"kwh": kwh[known], "status": status[known]}
     )

@@ -54,7 +54,8 @@ def history(
     order = np.lexsort((who, at))
     columns = {}
     for column in meter_rows[0].columns:
-        values = np.concatenate([rows.columns[column] for rows in meter_rows], axis=-1)
+        parts = [rows.columns[column] for rows in meter_rows]
+        values = np.concatenate(parts, axis=-1)
         columns[column] = values[..., order]
     readings = Readings.build(
         names, who[order], [area], np.zeros(len(order)), at[order], **columns
@@ -112,4 +113,5 @@ def day_and_hour(sheet: Sheet, day: str, hour: str, order: str) -> pa.ChunkedArr
 
 def one_phase(values: NDArray[Any]) -> NDArray[np.float32]:
     """The values as phase A, the only phase of a single-phase meter."""
-    return np.stack([values, *np.full((2, len(values)), np.nan)]).astype(np.float32)
+    others = np.full((2, len(values)), np.nan)
+    return np.stack([values, *others]).astype(np.float32)

@@ -134,8 +134,11 @@ def _client_rows(path: tables.File, seen: Names, tally: Tally) -> Iterator[Meter
 
     for name in filter(None, header):
         kwh = sheet.numbers(name).astype(np.float64) / 4
-        there = keep & np.isfinite(kwh) & (np.cumsum(np.nan_to_num(kwh) > 0) > 0)
-        who = np.full(there.sum(), seen.numbers([name])[0], np.int32)
+        is_used = np.nan_to_num(kwh) > 0
+        has_begun = np.cumsum(is_used) > 0
+        there = keep & np.isfinite(kwh) & has_begun
+        number = seen.numbers([name])[0]
+        who = np.full(there.sum(), number, np.int32)
         yield MeterRows(who, at[there].astype(np.int64), {"kwh": kwh[there]})
 
 

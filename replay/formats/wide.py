@@ -119,7 +119,8 @@ def _columns(path: tables.File, seen: Names, tally: Tally) -> Iterator[MeterRows
 
     for name in filter(None, others):
         if found := OF_METER.fullmatch(name):
-            kwh = sheet.numbers(name).astype(np.float64) * _factor(found[2], step)
+            values = sheet.numbers(name).astype(np.float64)
+            kwh = values * _factor(found[2], step)
             there = keep & np.isfinite(kwh)
             number = seen.numbers([found[1].strip()])[0]
             who = np.full(there.sum(), number, np.int32)
@@ -151,7 +152,8 @@ def _days(path: tables.File, seen: Names, tally: Tally) -> Iterator[MeterRows]:
 def _factors(sheet: tables.Sheet, column: str, step: float) -> NDArray[np.float64]:
     """The factor to kWh of each row, by its unit; NaN where the unit is none."""
     words, cells = sheet.words(column)
-    return np.array([*(_factor(word.strip(), step) for word in words), np.nan])[cells]
+    factors = [_factor(word.strip(), step) for word in words]
+    return np.array([*factors, np.nan])[cells]
 
 
 def _needed(header: Sequence[str], path: tables.File) -> tuple[str, str, str]:
@@ -183,13 +185,17 @@ def _ends(begins: Sequence[int], path: object) -> list[int]:
             f"{path} has columns of times that are in no order, or not equally far apart"
         )
     step = steps.pop()
-    return [second + step for second in named] if named[0] == 0 else named
+    if named[0] == 0:
+        return [second + step for second in named]
+    return named
 
 
 def _seconds(name: str) -> int:
     """The seconds after midnight that a column names, -1 where it is no time."""
     found = TIME_PATTERN.fullmatch(name)
-    return 3600 * int(found[1]) + 60 * int(found[2]) if found else -1
+    if found:
+        return 3600 * int(found[1]) + 60 * int(found[2])
+    return -1
 
 
 def _factor(unit: str, step: float) -> float:

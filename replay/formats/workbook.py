@@ -61,7 +61,8 @@ def sheets(
         ) from error
 
     _check(path)
-    found, others = [], []
+    found = []
+    others = []
     try:
         with (
             path.open("rb") as file,
@@ -157,7 +158,8 @@ def _embedded_table(
     while header and not header[-1]:
         header = header[:-1]
 
-    tables, chunk = [], []
+    tables = []
+    chunk = []
     for row in rows:
         missing = len(header) - len(row)
         chunk.append([*row[: len(header)], *[None] * missing])

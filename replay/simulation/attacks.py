@@ -37,7 +37,8 @@ class Flow:
 
 def _share_always(flow: Flow, low: float, high: float) -> Values:
     """The same share always."""
-    return np.full(len(flow.kw), flow.rng().uniform(low, high), np.float32)
+    share = flow.rng().uniform(low, high)
+    return np.full(len(flow.kw), share, np.float32)
 
 
 def _nothing_for(flow: Flow, hours: int) -> Values:
@@ -60,13 +61,16 @@ def _share_of_mean(flow: Flow, low: float, high: float) -> Values:
 
 def _shares_h5(flow: Flow) -> Values:
     """The mean, whatever flows: only the peaks are missing."""
-    return np.asarray(flow.mean_kw / np.maximum(flow.kw, 1e-3), np.float32)
+    drawn = np.maximum(flow.kw, 1e-3)
+    return np.asarray(flow.mean_kw / drawn, np.float32)
 
 
 def _shares_h6(flow: Flow) -> Values:
     """The day turned round: only energy of dear hours is missing."""
     slots = (flow.first + np.arange(len(flow.kw))) % len(flow.day_kw)
-    return np.asarray(flow.day_kw[::-1][slots] / flow.day_kw[slots], np.float32)
+    usual = flow.day_kw[slots]
+    turned = flow.day_kw[::-1][slots]
+    return np.asarray(turned / usual, np.float32)
 
 
 def _shares_fdi2(flow: Flow) -> Values:
@@ -187,7 +191,8 @@ def attacked(
     grid: Grid, kind: str, row: int, span: tuple[int, int], seed: int
 ) -> Happening:
     """One customer registers less than it uses; the gateway meter counts all of it."""
-    attack, (start, end) = ALL_ATTACKS[kind], span
+    attack = ALL_ATTACKS[kind]
+    (start, end) = span
 
     def after(block: Block) -> None:
         _registered(row, attack.shares(flow_of(grid, row, seed, block)), block)

@@ -8,42 +8,47 @@ from functools import partial
 import numpy as np
 from msgspec.structs import replace
 
-from replay.simulation.faults import (
-    OUTAGE_HOURS,
+from replay.simulation.area_faults import OUTAGE_HOURS, outage_events
+from replay.simulation.changes import (
     connected,
     goes_out,
-    outage_events,
+    load,
+    loads,
     shines,
     transformed,
-    works,
+    unread,
 )
-from replay.simulation.happenings import Block, Happening, Notice, load, loads, unread
+from replay.simulation.customers import home, office, works
+from replay.simulation.happenings import Block, Happening, Notice
 from replay.simulation.network import (
     COMMERCIAL_SEGMENT,
     INDUSTRIAL_SEGMENT,
     RESIDENTIAL_SEGMENT,
     Grid,
 )
-from replay.simulation.planted import Fault, Kinds, Plan, home, office
+from replay.simulation.plan import Fault, Kinds, Plan
 from schemas.columns import Event
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 
 def _local_hour(block: Block) -> int:
     """The hour of the day in Shanghai."""
-    return (block.start + 8 * HOUR_SECONDS) // HOUR_SECONDS % 24
+    local = block.start + 8 * HOUR_SECONDS
+    return local // HOUR_SECONDS % 24
 
 
 def _stands_empty(row: int, share: float, grid: Grid, block: Block) -> None:
     """Nobody is at home: a share of the calmest hour's load, at all hours."""
     shape = grid.shapes[grid.segment[row], 0]
-    block.scale[row] = share * shape.min() / shape[4 * _local_hour(block)]
+    usual = shape[4 * _local_hour(block)]
+    block.scale[row] = share * shape.min() / usual
 
 
 def _charges_car(row: int, kw: float, grid: Grid, block: Block) -> None:
     """A car that charges from eleven to two at night."""
     if (hour := _local_hour(block)) in {23, 0, 1}:
-        usual = grid.mean_kw[row] * grid.shapes[grid.segment[row], 0, 4 * hour]
+        shape = grid.shapes[grid.segment[row], 0]
+        usual = grid.mean_kw[row] * shape[4 * hour]
         block.scale[row] += kw / usual
         block.cap_kw[row] += kw
 
@@ -56,7 +61,8 @@ def _cold_days(plan: Plan, area: int) -> Iterator[Happening]:
         & ~plan.grid.gateway
     )
     at = plan.when(4.5, min(30, plan.days / 2))
-    yield Happening(at, at + 4 * DAY_SECONDS, before=partial(loads, homes, 1.7))
+    end = at + 4 * DAY_SECONDS
+    yield Happening(at, end, before=partial(loads, homes, 1.7))
 
 
 def _outage(plan: Plan, area: int) -> Iterator[Happening]:
@@ -76,8 +82,10 @@ def _outage(plan: Plan, area: int) -> Iterator[Happening]:
 
 def _campaign(plan: Plan, area: int) -> Iterator[Happening]:
     """New tariffs are set in every meter of an area, on one order."""
-    at, name = plan.when(3), plan.grid.areas[area]
-    meters = [plan.grid.names[row] for row in np.flatnonzero(plan.grid.area == area)]
+    at = plan.when(3)
+    name = plan.grid.areas[area]
+    rows = np.flatnonzero(plan.grid.area == area)
+    meters = [plan.grid.names[row] for row in rows]
     order = Notice(at, name, "", Event.WORK_ORDER, at + DAY_SECONDS)
     changes = [
         Notice(at + 60 * n, name, meter, Event.PARAM_CHANGE)
@@ -94,7 +102,8 @@ def spring_festival(grid: Grid, seed: int, new_year: int) -> Iterator[Happening]
     homes = np.random.default_rng([seed, 9]).permutation(
         np.flatnonzero(users & (grid.segment == RESIDENTIAL_SEGMENT))
     )
-    away, hosts = homes[: len(homes) // 3], homes[len(homes) // 3 : len(homes) // 2]
+    away = homes[: len(homes) // 3]
+    hosts = homes[len(away) : len(homes) // 2]
 
     # rows, the first and last day after new year, and times the usual load
     for rows, first, last, times in (

@@ -8,11 +8,43 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.simulation.network import Rows, Values
+from replay.simulation.network import SLOT_SECONDS, Values
 from schemas.alert import Alert
-from schemas.columns import Codes, Event, Flag, Mask
+from schemas.columns import Codes, Event, Mask
 from schemas.master import Meter
 from schemas.units import DAY_SECONDS
+
+BLOCK_SLOTS = 4  # slots
+BLOCK_SECONDS = BLOCK_SLOTS * SLOT_SECONDS
+SLOT_HOURS = np.float32(SLOT_SECONDS / 3600)
+# rules that find energy which a meter no longer counts
+LOSS_RULES = ("area_loss_high", "area_loss_correlation", "voltage_current_decoupling")
+# rules that find lost energy where a terminal measures beside the meter
+TERMINAL_LOSS_RULES = ("power_differential", *LOSS_RULES)
+HIGH_LOAD_RULES = (
+    "over_contract_capacity",
+    "capacity_expansion",
+    "customer_transformer_overload",
+    "meter_overcurrent",
+    "demand_over_contract",
+    "usage_fluctuation",
+)
+# rules that may raise when less energy is registered than before
+LOW_USE_RULES = (
+    *LOSS_RULES,
+    "step_drop",
+    "usage_fluctuation",
+    "low_usage",
+    "peer_shortfall",
+    "zero_usage",
+    "near_zero_usage",
+)
+MISCOUNT_RULES = (
+    *LOSS_RULES,
+    "energy_ratio_error",
+    "usage_fluctuation",
+    "register_interval_sum",
+)
 
 
 @dataclass(frozen=True)
@@ -83,8 +115,6 @@ class Block:
 
 
 Change = Callable[[Block], None]
-# rules that find energy which a meter no longer counts
-LOSS_RULES = ("area_loss_high", "area_loss_correlation", "voltage_current_decoupling")
 
 
 @dataclass(frozen=True)
@@ -126,122 +156,3 @@ class Happening:
     def during(self, block: Block) -> bool:
         """True if the block starts within the span."""
         return self.start <= block.start < self.end
-
-
-def load(row: int, times: float, block: Block) -> None:
-    """Multiplies a customer's load; the fuses let 60 % more through than before."""
-    block.scale[row] *= times
-    block.cap_kw[row] *= 1.6
-
-
-def loads(rows: Rows, times: float, block: Block) -> None:
-    """Multiplies the load of many customers."""
-    block.scale[rows] *= times
-
-
-def uneven(row: int, shares: tuple[float, float, float], block: Block) -> None:
-    """Spreads a three-phase customer's load unevenly."""
-    block.share[:, row] = shares
-
-
-def hung(rows: int | Rows, phase: int, block: Block) -> None:
-    """Hangs single-phase customers on another phase."""
-    block.phase[rows] = phase
-
-
-def lost_phase(row: int, phase: int, block: Block) -> None:
-    """A blown fuse: the load on that phase is gone."""
-    block.scale[row] *= 1 - block.share[phase, row]
-    block.share[phase, row] = 0
-    block.share[:, row] /= block.share[:, row].sum()
-
-
-def voltage(row: int, phase: int, times: float, block: Block) -> None:
-    """The meter sees less voltage on a phase, and so less power."""
-    for column in (block.U, block.P, block.Q):
-        column[phase, :, row] *= times
-
-
-def current(rows: int | Rows, phases: slice, times: float, block: Block) -> None:
-    """The meter sees only a share of the current, all of it backwards when `times` is negative.
-
-    Current that goes around a whole meter goes around its neutral and its terminal too.
-    """
-    if phases == slice(None):
-        block.neutral[:, rows] *= abs(times)
-        block.terminal[:, rows] *= times
-    block.I[phases, :, rows] *= abs(times)
-    block.P[phases, :, rows] *= times
-    block.Q[phases, :, rows] *= times
-
-
-def voltages(row: int, times: tuple[float, float, float], block: Block) -> None:
-    """The meter sees other voltages, and so other powers."""
-    for phase in range(3):
-        voltage(row, phase, times[phase], block)
-
-
-def crossed(row: int, block: Block) -> None:
-    """The currents of phases A and B go through each other's element."""
-    both, exchanged = slice(0, 2), slice(1, None, -1)
-    turns = np.exp(2j * np.pi / 3 * np.array([[1], [-1]]))
-    power = (block.P[exchanged, :, row] + 1j * block.Q[exchanged, :, row]) * turns
-    block.I[both, :, row] = block.I[exchanged, :, row]
-    block.P[both, :, row] = power.real
-    block.Q[both, :, row] = power.imag
-
-
-def flagged(row: int, flag: Flag, block: Block) -> None:
-    """A bit of the status word is set."""
-    block.flags[row] |= flag
-
-
-def third_harmonics(row: int, amps: float, block: Block) -> None:
-    """Currents of the third order of all phases add up in the neutral, secondary amperes."""
-    block.neutral[:, row] = np.hypot(block.neutral[:, row], amps)
-
-
-def bridged(row: int, seen: float, block: Block) -> None:
-    """A link or a burden beside a meter's elements, which see only a share of the current."""
-    for column in (block.I, block.P, block.Q):
-        column[:, :, row] *= seen
-
-
-def sagged(row: int, volts: float, block: Block) -> None:
-    """A bad contact in the service line takes some volts."""
-    block.U[0, :, row] -= volts
-
-
-def stands_still(row: int, block: Block) -> None:
-    """The register no longer moves."""
-    block.counts[row] = 0
-
-
-def miscounts(row: int, share: float, block: Block) -> None:
-    """The meter counts a share of what flows."""
-    block.counts[row] = share
-
-
-def register_falls(row: int, kwh: float, block: Block) -> None:
-    """The register shows less than before, once."""
-    block.register[row] -= kwh
-
-
-def register_starts(row: int, block: Block) -> None:
-    """A new meter's register."""
-    block.register[row] = 0.2
-
-
-def distorted(row: int, percent: float, block: Block) -> None:
-    """Harmonics of the customer's currents add to the distortion of the supply's voltage."""
-    block.thd[:, :, row] += percent
-
-
-def unread(rows: int | Rows, block: Block) -> None:
-    """No reading arrives."""
-    block.read[:, rows] = False
-
-
-def clock_ahead(row: int, start: int, block: Block) -> None:
-    """The meter's clock gains a minute an hour, twenty at most."""
-    block.clock[row] = min(1200, (block.start - start) / 60)

@@ -18,6 +18,8 @@ RESIDENTIAL_SEGMENT, COMMERCIAL_SEGMENT, INDUSTRIAL_SEGMENT = range(3)
 SLOT_SECONDS = 900
 DAY_SLOTS = 96
 NOMINAL_VOLTS = 220.0
+# reactive over active power of homes, shops and works, from and to
+TAN_SPANS = ((0.14, 0.3, 0.35), (0.3, 0.46, 0.48))
 AREA_RATINGS = np.array(  # kVA
     [100, 160, 200, 250, 315, 400, 500, 630, 800, 1000, 1250, 1600, 2000, 2500.0]
 )
@@ -28,6 +30,7 @@ CURRENT_TRANSFORMER_RATIOS = np.array(  # of primary amperes to 5 A
 )
 
 TOWN_ZONE = "Asia/Shanghai"
+START_TIME = 1_772_380_800  # Monday 2026-03-02, midnight in Shanghai
 SEGMENT_TARIFFS = {  # by segment
     "residential": Tariff(
         tariff="residential",
@@ -53,7 +56,14 @@ Rows = NDArray[np.intp]
 def _bell(
     hour: NDArray[np.float64], middle: float, width: float
 ) -> NDArray[np.float64]:
-    return np.exp(-0.5 * ((hour - middle) / width) ** 2)
+    distance = (hour - middle) / width
+    return np.exp(-0.5 * distance**2)
+
+
+def _step(
+    hour: NDArray[np.float64], middle: float, steepness: float
+) -> NDArray[np.float64]:
+    return 1 + np.exp((hour - middle) * steepness)
 
 
 def daily_shapes() -> Values:
@@ -64,8 +74,8 @@ def daily_shapes() -> Values:
     """
     # a business's day and a factory's shift rise and fall as logistic steps
     hour = (np.arange(DAY_SLOTS) + 0.5) / 4
-    day = 1 / (1 + np.exp(-(hour - 8.5) * 2.5)) / (1 + np.exp((hour - 21) * 2))
-    shift = 1 / (1 + np.exp(-(hour - 7.5) * 3)) / (1 + np.exp((hour - 19.5) * 2))
+    day = 1 / _step(hour, 8.5, -2.5) / _step(hour, 21, 2)
+    shift = 1 / _step(hour, 7.5, -3) / _step(hour, 19.5, 2)
     home = (
         0.5
         + 0.5 * _bell(hour, 7.5, 1)
@@ -86,7 +96,9 @@ def daily_shapes() -> Values:
             [0.35 + shift, 0.33 + 0.35 * shift],
         ]
     )
-    return np.asarray(shapes / shapes[:, :1].mean(axis=2, keepdims=True), np.float32)
+    weekdays = shapes[:, :1]
+    mean = weekdays.mean(axis=2, keepdims=True)
+    return np.asarray(shapes / mean, np.float32)
 
 
 @dataclass(frozen=True)
@@ -127,7 +139,8 @@ class Grid:
     def expected_kw(self, rows: Any, weekend: int = 0) -> NDArray[np.float64]:
         """Mean load of the rows together in each slot of a day."""
         rows = np.arange(len(self))[rows]
-        segment, shift = self.segment[rows], self.shift[rows]
+        segment = self.segment[rows]
+        shift = self.shift[rows]
         loads = [
             self.mean_kw[rows]
             * self.shapes[segment, weekend, (slot - shift) % DAY_SLOTS]
@@ -198,7 +211,8 @@ def _next_step(steps: NDArray[np.float64], least: NDArray[Any]) -> Values:
     >>> _next_step(AREA_RATINGS, np.array([161.0, 9e9])).tolist()
     [200.0, 2500.0]
     """
-    found = np.minimum(np.searchsorted(steps, least), len(steps) - 1)
+    enough = np.searchsorted(steps, least)
+    found = np.minimum(enough, len(steps) - 1)
     return np.asarray(steps[found], np.float32)
 
 
@@ -225,7 +239,7 @@ def build_grid(meters: int, seed: int) -> Grid:
 
     mean_kw = _mean_loads(segment, place, three, rng)
     highest = mean_kw * np.array([3.5, 2.2, 2.0])[segment]
-    tan = rng.uniform(*np.array([[0.14, 0.3, 0.35], [0.3, 0.46, 0.48]])[:, segment])
+    tan = rng.uniform(*np.array(TAN_SPANS)[:, segment])
     contract = np.where(
         segment == RESIDENTIAL_SEGMENT, 8, np.ceil(highest * np.hypot(1, tan) * 1.05)
     )
@@ -244,7 +258,8 @@ def _segments(
     area: Codes, place: NDArray[np.intp], count: int, rng: np.random.Generator
 ) -> NDArray[np.int8]:
     """Every row's segment; an area has 8 or 18 % of businesses."""
-    business = np.where(rng.random(count) < 0.7, 0.08, 0.18)[area]
+    is_usual = rng.random(count) < 0.7
+    business = np.where(is_usual, 0.08, 0.18)[area]
     draw = rng.random(len(area))
     segment = np.where(draw < business, COMMERCIAL_SEGMENT, RESIDENTIAL_SEGMENT).astype(
         np.int8
@@ -275,10 +290,11 @@ def _mean_loads(
 ) -> NDArray[np.float64]:
     """Every row's mean load in kW, log-normal by kind of user; a gateway meter has none."""
     normal = rng.standard_normal(len(segment))
-    industrial = np.clip(22 * np.exp(0.35 * normal), 12, 40)
-    polyphase = np.clip(np.where(place < 6, 9, 4) * np.exp(0.3 * normal), 2, 18)
-    shop = np.clip(0.9 * np.exp(0.4 * normal), 0.3, 2)
-    home = np.clip(0.33 * np.exp(0.45 * normal), 0.1, 1.2)
+    industrial = _log_normal(normal, 22, 0.35, (12, 40))
+    middle = np.where(place < 6, 9, 4)
+    polyphase = _log_normal(normal, middle, 0.3, (2, 18))
+    shop = _log_normal(normal, 0.9, 0.4, (0.3, 2))
+    home = _log_normal(normal, 0.33, 0.45, (0.1, 1.2))
 
     return np.select(
         [
@@ -290,6 +306,17 @@ def _mean_loads(
         [0, industrial, polyphase, shop],
         home,
     )
+
+
+def _log_normal(
+    normal: NDArray[np.float64],
+    middle: float | NDArray[np.float64],
+    spread: float,
+    span: tuple[float, float],
+) -> NDArray[np.float64]:
+    """Log-normal draws about a middle, in a span, by standard normal ones."""
+    least, most = span
+    return np.clip(middle * np.exp(spread * normal), least, most)
 
 
 def _drawn_grid(
@@ -304,7 +331,8 @@ def _drawn_grid(
     rng: np.random.Generator,
 ) -> Grid:
     """The grid with everything that is drawn at random, before its transformers are chosen."""
-    rows, count = len(area), int(area[-1]) + 1
+    rows = len(area)
+    count = int(area[-1]) + 1
     share = rng.uniform(0.94, 1.06, (3, rows))
     homes = (segment == RESIDENTIAL_SEGMENT) & ~gateway
 
@@ -343,8 +371,10 @@ def _drawn_grid(
 def _with_transformers(grid: Grid, ratio: NDArray[np.float64]) -> Grid:
     """The grid with transformers for each area's peak, and current transformers at the gateway."""
     count = len(grid.areas)
-    peaks = [grid.expected_kw(grid.area == k).max() for k in range(count)]
-    rating = _next_step(AREA_RATINGS, 1.05 * np.array(peaks) / 0.55)
+    loads = [grid.expected_kw(grid.area == k) for k in range(count)]
+    peaks = [load.max() for load in loads]
+    least = 1.05 * np.array(peaks) / 0.55
+    rating = _next_step(AREA_RATINGS, least)
     ratio[grid.gateway] = _next_step(
         CURRENT_TRANSFORMER_RATIOS, rating * 1000 / 3 / NOMINAL_VOLTS / 5
     )
@@ -362,5 +392,6 @@ def _balanced(area: Codes, load: NDArray[np.float64]) -> Codes:
     deal = np.array([0, 1, 2, 2, 1, 0], np.int32)
     for k in range(int(area[-1]) + 1):
         rows = np.flatnonzero((area == k) & (load > 0))
-        phase[rows[np.argsort(-load[rows], kind="stable")]] = np.resize(deal, len(rows))
+        by_load = np.argsort(-load[rows], kind="stable")
+        phase[rows[by_load]] = np.resize(deal, len(rows))
     return phase

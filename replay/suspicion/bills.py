@@ -46,14 +46,16 @@ class BillNotes:
     def add(self, batch: Payments) -> None:
         """Keeps the bills of a batch; one that is issued again replaces the earlier."""
         for row in np.flatnonzero(batch.payment == Payment.BILL).tolist():
-            place = batch.areas[batch.area[row]], batch.names[batch.subject[row]]
+            area = batch.areas[batch.area[row]]
+            customer = batch.names[batch.subject[row]]
             name = batch.bills[batch.bill[row]]
             billed = _Billed(
                 int(batch.read_at[row] or batch.at[row]),
                 float(batch.billed_kwh[row]),
                 float(batch.read_register[row]),
             )
-            kept = self._bills[place]
+
+            kept = self._bills[area, customer]
             known = [number for number, (other, _) in enumerate(kept) if other == name]
             if name and known:
                 kept[known[0]] = name, billed
@@ -78,14 +80,16 @@ class BillNotes:
         facts["estimated_bills"] = float(np.isnan(register).mean())
         facts["index_jumps"] = float(_jumps(kwh, moved))
         if len(at) > 1:
-            facts["reading_gap"] = float(gaps[1:].mean() / MONTH_DAYS)
+            mean_gap = gaps[1:].mean()
+            facts["reading_gap"] = float(mean_gap / MONTH_DAYS)
         return facts
 
 
 def _use_facts(at: Column, daily: Column) -> dict[str, float]:
     """The facts of billed use, kWh a day, at times in days."""
     known = np.isfinite(daily)
-    at, daily = at[known], np.maximum(daily[known], 0)
+    at = at[known]
+    daily = np.maximum(daily[known], 0)
     if len(daily) < LEAST_BILLS:
         return {}
     level = float(daily[-RECENT_BILLS:].mean())
@@ -101,28 +105,36 @@ def _use_facts(at: Column, daily: Column) -> dict[str, float]:
     if len(daily) >= RECENT_BILLS + LEAST_BILLS:
         earlier = float(daily[:-RECENT_BILLS].mean())
         facts["bill_change"] = ratio(level, earlier)
-        facts["bill_trend"] = float(np.polyfit(np.arange(len(logs)), logs, 1)[0])
-    year_before = np.abs(at[:, None] - (at[-RECENT_BILLS:] - YEAR_DAYS))
-    seasonal = (year_before <= SAME_SEASON_DAYS).any(axis=1)
+        numbers = np.arange(len(logs))
+        slope, _ = np.polyfit(numbers, logs, 1)
+        facts["bill_trend"] = float(slope)
+    year_before = at[-RECENT_BILLS:] - YEAR_DAYS
+    apart = np.abs(at[:, None] - year_before)
+    seasonal = (apart <= SAME_SEASON_DAYS).any(axis=1)
     if seasonal.sum() >= LEAST_BILLS:
-        facts["bill_year"] = ratio(level, float(daily[seasonal].mean()))
+        then = float(daily[seasonal].mean())
+        facts["bill_year"] = ratio(level, then)
     return facts
 
 
 def _jumps(kwh: Column, moved: Column) -> int:
     """How often a register fell, or moved otherwise than was billed, by the customer's usual ratio of the two."""
     known = np.isfinite(kwh) & np.isfinite(moved)
-    kwh, moved = kwh[known], moved[known]
+    kwh = kwh[known]
+    moved = moved[known]
     falls = int((moved < 0).sum())
     both = (kwh > 0) & (moved > 0)
     if not both.any():
         return falls
     ratios = kwh[both] / moved[both]
-    off = np.abs(ratios / np.median(ratios) - 1) > JUMP_SHARE
+    beside_usual = ratios / np.median(ratios)
+    off = np.abs(beside_usual - 1) > JUMP_SHARE
     return falls + int(off.sum())
 
 
 def _longest_run(truths: Mask) -> int:
     """The most true values in a row."""
-    bounds = np.flatnonzero(np.diff(np.concatenate([[0], truths, [0]])))
-    return int((bounds[1::2] - bounds[::2]).max(initial=0))
+    framed = np.concatenate([[0], truths, [0]])
+    bounds = np.flatnonzero(np.diff(framed))
+    lengths = bounds[1::2] - bounds[::2]
+    return int(lengths.max(initial=0))

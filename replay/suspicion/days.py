@@ -52,7 +52,8 @@ class DayNotes(Feature):
         days = day_of(columns["at"], self._zone)
         places = days % KEPT_DAYS
         fresh = days >= self._day[slots, places]
-        rows, where = slots[fresh], places[fresh]
+        rows = slots[fresh]
+        where = places[fresh]
 
         self._day[rows, where] = days[fresh]
         for number, name in enumerate(NOTED_COLUMNS):
@@ -64,7 +65,8 @@ class DayNotes(Feature):
         if more := max(count - len(self._day), 0):
             more = max(more, len(self._day))
             day = np.full((more, KEPT_DAYS), -1, np.int32)
-            facts = np.full((more, KEPT_DAYS, len(NOTED_COLUMNS)), np.nan, np.float32)
+            shape = (more, KEPT_DAYS, len(NOTED_COLUMNS))
+            facts = np.full(shape, np.nan, np.float32)
             self._day = np.concatenate([self._day, day])
             self._facts = np.concatenate([self._facts, facts])
 
@@ -83,10 +85,12 @@ class DayNotes(Feature):
         slides = [_latest(facts[:, 3]) for facts in known]
 
         facts = _use_facts(used)
-        missing = 1 - np.nan_to_num(coverage[_first_known(coverage) :])
+        since_known = coverage[_first_known(coverage) :]
+        missing = 1 - np.nan_to_num(since_known)
         facts["missing_share"] = float(missing.mean())
-        if np.isfinite(excess[-RECENT_DAYS:]).any():
-            facts["beyond_peers"] = float(np.nanmean(excess[-RECENT_DAYS:]))
+        recent = excess[-RECENT_DAYS:]
+        if np.isfinite(recent).any():
+            facts["beyond_peers"] = float(np.nanmean(recent))
         facts["slide"] = float(np.log1p(max(slides)))
         falls = (_falls(facts[:, 4]) for facts in known)
         facts["register_falls"] = float(sum(falls))
@@ -98,19 +102,24 @@ class DayNotes(Feature):
         if slot >= len(self._day):
             return rows
         days = self._day[slot]
-        picked = (days >= max(since, day - KEPT_DAYS)) & (days < day)
-        rows[days[picked] - (day - KEPT_DAYS)] = self._facts[slot, picked]
+        oldest = day - KEPT_DAYS
+        picked = (days >= max(since, oldest)) & (days < day)
+        places = days[picked] - oldest
+        rows[places] = self._facts[slot, picked]
         return rows
 
 
 def _use_facts(used: Column) -> dict[str, float]:
     """The facts of the daily use, kWh."""
-    recent, earlier = used[-RECENT_DAYS:], used[:-RECENT_DAYS]
+    recent = used[-RECENT_DAYS:]
+    earlier = used[:-RECENT_DAYS]
     known = used[np.isfinite(used)]
     facts = {}
     if len(known) >= LEAST_DAYS:
-        facts["zero_days"] = float((known < SMALL_KWH).mean())
-        facts["day_spread"] = float(np.std(np.log(np.maximum(known, 0) + SMALL_KWH)))
+        is_zero = known < SMALL_KWH
+        logs = np.log(np.maximum(known, 0) + SMALL_KWH)
+        facts["zero_days"] = float(is_zero.mean())
+        facts["day_spread"] = float(np.std(logs))
     if np.isfinite(recent).sum() < LEAST_DAYS:
         return facts
 
@@ -131,9 +140,11 @@ def _sum_of(columns: Sequence[Column]) -> Column:
 
 def _mean_of(columns: Sequence[Column]) -> Column:
     """The means by day, NaN where none is known."""
-    counts = np.isfinite(np.stack(columns)).sum(axis=0)
-    sums = np.nansum(np.stack(columns), axis=0)
-    return np.where(counts, sums / np.maximum(counts, 1), np.nan)
+    stacked = np.stack(columns)
+    counts = np.isfinite(stacked).sum(axis=0)
+    sums = np.nansum(stacked, axis=0)
+    means = sums / np.maximum(counts, 1)
+    return np.where(counts, means, np.nan)
 
 
 def _first_known(column: Column) -> int:
@@ -144,7 +155,9 @@ def _first_known(column: Column) -> int:
 def _latest(column: Column) -> float:
     """The last known value, at least 0; 0 if there is none."""
     known = column[np.isfinite(column)]
-    return max(float(known[-1]), 0.0) if len(known) else 0.0
+    if len(known):
+        return max(float(known[-1]), 0.0)
+    return 0.0
 
 
 def _falls(register: Column) -> int:

@@ -91,4 +91,5 @@ def facts_row(values: Mapping[str, float]) -> Column:
 
 def ratio(part: float, whole: float) -> float:
     """The log of one use over another, kWh a day each."""
-    return float(np.log((part + SMALL_KWH) / (whole + SMALL_KWH)))
+    share = (part + SMALL_KWH) / (whole + SMALL_KWH)
+    return float(np.log(share))

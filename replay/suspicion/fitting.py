@@ -76,7 +76,8 @@ def learn(visits: Visits, name: str) -> SuspicionLesson:
     """Fits a model to visits of a history, and measures its like on visits that are left out."""
     measured_on, parts = split(visits)
     rest = np.concatenate([part.rest for part in parts])
-    found, weights = visits.found[rest], visits.weights[rest]
+    found = visits.found[rest]
+    weights = visits.weights[rest]
 
     with threadpool_limits(1):
         chances = _left_out(visits, parts, FACT_NAMES)
@@ -109,7 +110,8 @@ def split(visits: Visits) -> tuple[MeasuredOn, list[LeftOut]]:
     No customer is on both sides.
     """
     days = np.sort(visits.days)
-    begin = days[int((1 - LATER_SHARE) * len(days))]
+    earlier = int((1 - LATER_SHARE) * len(days))
+    begin = days[earlier]
     rest = np.flatnonzero(visits.days >= begin)
     is_earlier = visits.days < begin
     is_other = ~np.isin(visits.customers, visits.customers[rest])
@@ -179,7 +181,8 @@ def _regressed(
 ) -> SuspicionModel:
     """A logistic regression on standardised facts, in numbers of six digits; a fact that never varies is left out."""
     facts = visits.facts[rows]
-    varies = [len(np.unique(fact[np.isfinite(fact)])) > 1 for fact in facts.T]
+    known = [fact[np.isfinite(fact)] for fact in facts.T]
+    varies = [len(np.unique(values)) > 1 for values in known]
     is_used = np.isin(FACT_NAMES, list(names)) & varies
     facts = facts[:, is_used]
     weights = visits.weights[rows] / visits.weights[rows].mean()

@@ -51,13 +51,15 @@ def lift(found: Mask, scores: Column, weights: Column) -> float:
     >>> lift(np.arange(10) == 3, np.arange(10) == 3, np.ones(10))
     10.0
     """
-    _, group = np.unique(-np.asarray(scores, np.float64), return_inverse=True)
+    falling = -np.asarray(scores, np.float64)
+    _, group = np.unique(falling, return_inverse=True)
     weight = np.bincount(group, weights)
     thefts = np.bincount(group, weights * found)
     room = TOP_SHARE * weight.sum()
     before = np.cumsum(weight) - weight
     taken = np.clip((room - before) / weight, 0, 1)
-    return float((taken * thefts).sum() / (TOP_SHARE * thefts.sum()))
+    found = (taken * thefts).sum()
+    return float(found / (TOP_SHARE * thefts.sum()))
 
 
 def brier(found: Mask, chances: Column, weights: Column) -> float:

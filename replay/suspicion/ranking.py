@@ -48,7 +48,8 @@ def contributions(model: SuspicionModel, facts: Column) -> Column:
     mean = np.array([each.mean for each in model.features])
     scale = np.array([each.scale for each in model.features])
     weight = np.array([each.weight for each in model.features])
-    standard = np.nan_to_num((facts[:, columns] - mean) / scale)
+    deviation = facts[:, columns] - mean
+    standard = np.nan_to_num(deviation / scale)
     added: Column = standard.clip(-MOST_DEVIATIONS, MOST_DEVIATIONS) * weight
     return added
 

@@ -85,7 +85,8 @@ def visits_of(
     numbers: dict[tuple[str, str], int] = {}
     customers = [numbers.setdefault(known.place, len(numbers)) for _, known in rows]
     found = [_found_theft(label) for label, _ in rows]
-    thefts, others = sum(found), len(found) - sum(found)
+    thefts = sum(found)
+    others = len(found) - sum(found)
     if min(thefts, others) < LEAST_VISITS:
         why = "; ".join(tally.reasons(tally.rejected))
         raise TooFewVisitsError(

@@ -76,7 +76,8 @@ class WatchedCustomers:
 
 def visit_day(label: Label, zone: str) -> int:
     """The midnight that begins the day of a visit, on which the trouble ended or nothing was found."""
-    return int(midnights(zone)[day_of(np.array([label.until]), zone)][0])
+    days = day_of(np.array([label.until]), zone)
+    return int(midnights(zone)[days[0]])
 
 
 def watch(
@@ -99,11 +100,13 @@ def watch(
             began = int(arrivals(rows)[0])
             while frozen < len(days) and days[frozen] <= began:
                 label = coming[frozen]
-                watched.visited.append((label, memory.visited(label, days[frozen])))
+                known = memory.visited(label, days[frozen])
+                watched.visited.append((label, known))
                 frozen += 1
             memory.add(rows)
             watched.first = min(watched.first or began, began)
-            watched.last = max(watched.last, int(arrivals(rows)[-1]))
+            ended = int(arrivals(rows)[-1])
+            watched.last = max(watched.last, ended)
 
     if not watched.last:
         raise nothing_read(source.name, source.tally)
@@ -172,9 +175,10 @@ class _Memory:
         """Counts the device events that facts are made of."""
         counted = np.isin(batch.event, list(EVENT_FACTS))
         for row in np.flatnonzero(counted).tolist():
-            place = batch.areas[batch.area[row]], batch.names[batch.subject[row]]
+            area = batch.areas[batch.area[row]]
+            meter = batch.names[batch.subject[row]]
             fact = EVENT_FACTS[Event(batch.event[row])]
-            self._events[place].append((fact, int(batch.at[row])))
+            self._events[area, meter].append((fact, int(batch.at[row])))
 
     def visited(self, label: Label, day: int) -> Known | None:
         """The customer of a label at the beginning of a day; None if nothing is known of it."""
@@ -220,7 +224,8 @@ class _Memory:
 
     def _counts(self, area: str, subjects: Iterable[str], at: int) -> Counter[str]:
         """The facts that count alerts and device events of some subjects in the time before."""
-        counts = Counter(dict.fromkeys((*COUNTED_ALERTS, *EVENT_FACTS.values()), 0))
+        names = (*COUNTED_ALERTS, *EVENT_FACTS.values())
+        counts = Counter(dict.fromkeys(names, 0))
         for subject in subjects:
             counts.update(self._counted(area, subject, at))
         return counts
@@ -242,5 +247,7 @@ class _Memory:
 
     def _day_of(self, at: int) -> int:
         """The number of a local day."""
-        at = max(at, int(midnights(self._zone)[0]) + 1)
-        return int(day_of(np.array([at]), self._zone)[0])
+        first_midnight = int(midnights(self._zone)[0])
+        at = max(at, first_midnight + 1)
+        days = day_of(np.array([at]), self._zone)
+        return int(days[0])

@@ -15,7 +15,7 @@ from schemas.columns.batch import (
     declared,
 )
 from schemas.columns.enumerations import AREA_SEGMENTS, METER_SEGMENTS, Event
-from schemas.declarations import Unit, primary, secondary
+from schemas.declarations import MadeOf, Unit, primary, secondary
 
 
 @declared
@@ -223,15 +223,19 @@ class Days(Batch):
     kwh: Annotated[
         Float32, secondary("kWh"), "Energy imported; NaN below half coverage"
     ]
-    coverage: Annotated[Float32, "Share of the day's intervals that were read"]
+    coverage: Annotated[
+        Float32, MadeOf("kwh"), "Share of the day's intervals that were read"
+    ]
     reads: Annotated[Float32, "Readings of any kind in the day"]
     live: Annotated[
         Float32,
+        MadeOf("u"),
         "Share of the day's readings with voltage on some phase, NaN if none has a voltage",
     ]
     curve: Annotated[
         Curve32,
         secondary("kWh"),
+        MadeOf("kwh"),
         "Energy of each interval since midnight; NaN if it was not read",
     ]
     register: Annotated[
@@ -246,7 +250,10 @@ class Days(Batch):
     ]
     tariffs: Annotated[Float32, "How many registers of tariffs that reading has"]
     mean_kw: Annotated[
-        Float32, secondary("kW"), "Mean power drawn; NaN below half coverage"
+        Float32,
+        secondary("kW"),
+        MadeOf("p"),
+        "Mean power drawn; NaN below half coverage",
     ]
     mean_kw_error: Annotated[
         Float32, secondary("kW"), "Its standard error, if power is read at moments"
@@ -254,6 +261,7 @@ class Days(Batch):
     mean_kvar: Annotated[
         Float32,
         secondary("kvar"),
+        MadeOf("q"),
         "Mean unsigned reactive power, if read beside all power",
     ]
     power_coverage: Annotated[Float32, "Share of the day's intervals with power"]
@@ -263,6 +271,7 @@ class Days(Batch):
     top_kw: Annotated[
         Float32,
         secondary("kW"),
+        MadeOf("kwh"),
         "Highest mean power of an interval, of the intervals that follow one that was read",
     ]
     demand: Annotated[
@@ -275,26 +284,34 @@ class Days(Batch):
     kva_p99: Annotated[
         Float32,
         primary("kVA"),
+        MadeOf("p and q, or i"),
         "Below which 99 % of the readings lie, the second highest at a quarter-hour; NaN below 90 % coverage",
     ]
     kva_2h: Annotated[
         Float32,
         primary("kVA"),
+        MadeOf("p and q, or i"),
         "Reached for two hours of the day in all; NaN below 90 % coverage",
     ]
     unbalance_p95: Annotated[
         Float32,
+        MadeOf("u of three phases"),
         "Of the voltages, below which 95 % of the readings lie; NaN below 90 % coverage",
     ]
     unbalance_top: Annotated[
-        Float32, "Of the voltages, the highest; NaN below 90 % coverage"
+        Float32,
+        MadeOf("u of three phases"),
+        "Of the voltages, the highest; NaN below 90 % coverage",
     ]
     by_magnitude: Annotated[
-        Float32, "Share of them that come from magnitudes, for lack of angles"
+        Float32,
+        MadeOf("u of three phases"),
+        "Share of them that come from magnitudes, for lack of angles",
     ]
     voltage_apart: Annotated[
         Curve32,
         Unit("V"),
+        MadeOf("u, and of a gateway meter"),
         "That an hour changed the voltage more than the gateway's A, B and C: 3 x hours",
     ]
     temperature: Annotated[
@@ -314,12 +331,16 @@ class Intervals(Batch):
     segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
     current: Annotated[
-        Phases32, primary("A"), "Of the gateway meter, else the sum of the users'"
+        Phases32,
+        primary("A"),
+        MadeOf("i"),
+        "Of the gateway meter, else the sum of the users'",
     ]
-    kva: Annotated[Float32, primary("kVA"), "Apparent power"]
+    kva: Annotated[Float32, primary("kVA"), MadeOf("p and q, or i"), "Apparent power"]
     neutral: Annotated[
         Float32,
         primary("A"),
+        MadeOf("neutral of a gateway meter"),
         "Through the transformer's neutral, by the gateway meter",
     ]
     gateway: Annotated[
@@ -328,11 +349,13 @@ class Intervals(Batch):
     hz_above: Annotated[
         Float32,
         Unit("Hz"),
+        MadeOf("frequency"),
         "Above nominal, by at least three of the area's meters; NaN if fewer show it",
     ]
     hz_below: Annotated[
         Float32,
         Unit("Hz"),
+        MadeOf("frequency"),
         "Below nominal, by at least three of the area's meters; NaN if fewer show it",
     ]
     temperature: Annotated[
@@ -350,7 +373,12 @@ class AreaDays(Batch):
     made_of: ClassVar[str] = "a gateway meter"
     segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
-    energy_in: Annotated[Float64, primary("kWh"), "Through the gateway meter"]
+    energy_in: Annotated[
+        Float64,
+        primary("kWh"),
+        MadeOf("kwh of a gateway meter"),
+        "Through the gateway meter",
+    ]
     energy_out: Annotated[Float64, primary("kWh"), "Of all users"]
     unread_in: Annotated[
         Float64, primary("kWh"), "Likely came in besides, in intervals not read"
@@ -371,6 +399,7 @@ class AreaDays(Batch):
     hourly_kva: Annotated[
         Curve32,
         primary("kVA"),
+        MadeOf("p and q, or i"),
         "Mean load of each hour since midnight, 24; NaN if it is not known",
     ]
     temperature: Annotated[

@@ -7,13 +7,11 @@ from dataclasses import replace
 from itertools import chain, groupby, pairwise
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import msgspec
 import numpy as np
-from msgspec import Raw, Struct, json
+from msgspec import Raw
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from schemas.alert import Alert, renamed_fields
 from schemas.columns import (
     EARLIEST_TIME,
     LATEST_TIME,
@@ -25,71 +23,21 @@ from schemas.columns import (
     Readings,
     Stages,
 )
-from schemas.inspection import OUTCOME_CODES, Inspection
-from schemas.master import Area, texts
 from schemas.wire.assembly import coded, column, events, faults, subjects
 from schemas.wire.frame import pack, stack, unpack
-from schemas.wire.records import (
-    FRAME_CONTENT_TYPE,
-    JSON_CONTENT_TYPE,
-    LONGEST_ID,
-    RECORD_TYPES,
-    FrameHead,
-    UsualReadingRecord,
-)
-from schemas.wire.rejection import Reason, RejectedError, Rejection, rejected_error
+from schemas.wire.ids import agreed, area_of_key
+from schemas.wire.record_decoders import ARRAY_DECODER, RECORD_DECODERS, of_one_type
+from schemas.wire.records import FrameHead
+from schemas.wire.rejection import Reason, RejectedError, Rejection, rejection_of
+from schemas.wire.shapes import LARGEST_VALUE_BYTES, Message, shapes_of
 
-Message = tuple[bytes | None, bytes | None, str, int]
-"""Key, value, content type ("" if unknown), and when the broker received it in Unix seconds (0 if unknown)."""
-
-LARGEST_VALUE_BYTES = 4 << 20  # bytes of a value
 # Elements of an array that are decoded one by one.
 LARGEST_MIXED_ARRAY = LARGEST_VALUE_BYTES // 32
 DECODED_BYTES = 1 << 16  # bytes of values that are decoded at once
 # Seconds that payments and stage events may be ahead of the broker: their times move watermarks.
 FUTURE_TOLERANCE_SECONDS = 86_400
 OBJECT_START = b"{"
-PACKED_BYTES = [*range(0x80, 0x90), 0xDE, 0xDF]
-SHAPES_BY_BYTE = {ord("{"): "single", ord("["): "array"} | dict.fromkeys(
-    PACKED_BYTES, "packed"
-)
-"""The shape of a value by its first byte; a msgpack map begins with 0x80 to 0x8f, 0xde or 0xdf."""
-
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
-
-
-class _RecordDecoders(NamedTuple):
-    """Decoders of JSON records: one record, an array, and an array of the usual type, which is tried first."""
-
-    one: json.Decoder[Any]
-    many: json.Decoder[list[Any]]
-    usual: json.Decoder[list[Any]]
-
-    def array(self, value: bytes) -> list[Any]:
-        """The records of an array, all of one type. Raises ValueError or RecursionError if it is no such array."""
-        try:
-            return self.usual.decode(value)
-        except ValueError:
-            if self.usual is self.many:
-                raise
-            return self.many.decode(value)
-
-
-def _decoders(record: Any, usual: Any) -> _RecordDecoders:
-    many = json.Decoder(list[record])
-    first = json.Decoder(list[usual]) if usual else many
-    return _RecordDecoders(json.Decoder(record), many, first)
-
-
-USUAL_RECORDS: dict[type[Batch], type[Struct]] = {Readings: UsualReadingRecord}
-RECORD_DECODERS = {
-    kind: _decoders(record, USUAL_RECORDS.get(kind))
-    for kind, record in RECORD_TYPES.items()
-}
-AREA_DECODER = json.Decoder(Area)
-INSPECTION_DECODER = json.Decoder(Inspection)
-ALERT_DECODER = json.Decoder(Alert)
-ARRAY_DECODER = json.Decoder(list[Raw])
 
 
 def decode(
@@ -106,184 +54,6 @@ def decode(
             batches.append(batch)
     rejections = sorted(decoder.rejections, key=lambda rejection: rejection.index)
     return kind.join(batches) if batches else None, rejections
-
-
-def decode_areas(messages: Sequence[Message]) -> tuple[list[Area], list[Rejection]]:
-    """Areas in the order of their messages, and the rejections. A tombstone (no value) is neither."""
-    areas: list[Area] = []
-    rejections: list[Rejection] = []
-    for index, (key, value, content_type, _) in enumerate(messages):
-        if value is None:
-            continue
-
-        try:
-            shape = _shape(value, content_type)
-            if isinstance(shape, RejectedError):
-                raise shape
-            area = AREA_DECODER.decode(value)
-            check_texts(area)
-            _agreed(area.area, _area(key))
-        except (ValueError, RecursionError) as error:
-            rejections.append(_rejection(value, error, index))
-        else:
-            areas.append(area)
-    return areas, rejections
-
-
-def decode_inspections(
-    messages: Sequence[Message],
-) -> tuple[dict[str, Inspection | None], list[Rejection]]:
-    """The newest inspection of each id, None if a tombstone (no value) withdraws it; and the rejections."""
-    newest: dict[str, Inspection | None] = {}
-    rejections: list[Rejection] = []
-
-    for index, (key, value, content_type, _) in enumerate(messages):
-        try:
-            name = _area(key)
-            found = None if value is None else _inspection(value, content_type)
-            if not name and found is None:
-                raise RejectedError(Reason.NO_KEY, "withdraws nothing: it has no key")
-            if found and name not in {"", found.inspection}:
-                raise RejectedError(
-                    Reason.BAD_ID, f"key {name}, value {found.inspection}"
-                )
-        except (ValueError, RecursionError) as error:
-            rejections.append(_rejection(value, error, index))
-        else:
-            newest[found.inspection if found else name] = found
-    return newest, rejections
-
-
-def _inspection(value: bytes, content_type: str) -> Inspection:
-    """The inspection of a value. Raises ValueError or RecursionError."""
-    shape = _shape(value, content_type)
-    if isinstance(shape, RejectedError):
-        raise shape
-    found = INSPECTION_DECODER.decode(value)
-    for name in (found.inspection, found.subject, *found.rules, *found.echoes):
-        _check_id(name)
-    for text in filter(None, (found.area, found.source)):
-        _check_id(text)
-    if found.outcome not in OUTCOME_CODES:
-        raise RejectedError(Reason.UNKNOWN_VALUE, f"outcome {found.outcome}")
-    if 0 < found.until < found.since:
-        raise RejectedError(Reason.BAD_TIME, "until is before since")
-    return found
-
-
-def decode_alert(value: bytes) -> Alert:
-    """The alert of a value. Raises RejectedError."""
-    is_older = b'"held":' in value
-    try:
-        alert = _older_alert(value) if is_older else ALERT_DECODER.decode(value)
-    except (ValueError, RecursionError) as error:
-        raise rejected_error(error) from error
-    if not all(0 <= at < LATEST_TIME for at in (alert.since, alert.raised, alert.at)):
-        raise RejectedError(
-            Reason.BAD_TIME,
-            "since, raised or at is not within 1970 to 2100 in Unix seconds",
-        )
-    return alert
-
-
-def _older_alert(value: bytes) -> Alert:
-    """An alert published under older names of fields. Raises ValueError."""
-    fields = msgspec.json.decode(value, type=dict[str, Any])
-    if "held" in fields:
-        fields = renamed_fields(fields)
-    return msgspec.convert(fields, Alert)
-
-
-def _shape(value: bytes | None, content_type: str) -> str | RejectedError:
-    """The shape by the first byte, after blanks if it is JSON; an error if it cannot be."""
-    if not value:
-        return RejectedError(Reason.EMPTY, "no value")
-    if len(value) > LARGEST_VALUE_BYTES:
-        return RejectedError(
-            Reason.TOO_LARGE, f"{len(value)} bytes, more than {LARGEST_VALUE_BYTES}"
-        )
-
-    shape = SHAPES_BY_BYTE.get(value[0], "")
-    if not shape:
-        first = (value[:64].lstrip() or b" ")[0]
-        shape = SHAPES_BY_BYTE.get(first, "")
-    if content_type == FRAME_CONTENT_TYPE and shape != "packed":
-        return RejectedError(
-            Reason.NOT_FRAME, "announced as a frame, but begins no msgpack map"
-        )
-    if not shape or (content_type == JSON_CONTENT_TYPE and shape == "packed"):
-        return RejectedError(Reason.NOT_JSON, "begins neither an object nor an array")
-    return shape
-
-
-def _shapes(
-    values: Sequence[bytes | None], content_types: Sequence[str]
-) -> list[str | RejectedError]:
-    """The shape of each value; found once if all begin alike and have one content type."""
-    begin = {value and value[:1] for value in values}
-    is_alike = len(begin) == 1 == len(set(content_types))
-    if is_alike and max(len(value or b"") for value in values) <= LARGEST_VALUE_BYTES:
-        first = values[0]
-        if first and first[0] in SHAPES_BY_BYTE:
-            return [_shape(first, content_types[0])] * len(values)
-    return list(map(_shape, values, content_types))
-
-
-def _area(key: bytes | None) -> str:
-    """The area that a message key names, "" without a key. Raises RejectedError."""
-    if not key:
-        return ""
-    try:
-        text = key.decode()
-    except UnicodeDecodeError as error:
-        raise RejectedError(Reason.NOT_UTF8, f"key: {error}") from error
-    _check_id(text)
-    return text
-
-
-def check_texts(area: Area) -> None:
-    """Raises RejectedError if a text of a record is longer than an id or not printable."""
-    for name in (area.area, *(meter.meter for meter in area.meters)):
-        _check_id(name)
-    for text in filter(None, texts(area)):
-        _check_id(text)
-
-
-def _check_id(text: str) -> None:
-    if not (0 < len(text) <= LONGEST_ID and text.isprintable()):
-        raise RejectedError(
-            Reason.BAD_ID, f"an id is not 1 to {LONGEST_ID} printable characters"
-        )
-
-
-def _agreed(in_value: str, key: str) -> str:
-    """The area that value and key agree on. Raises RejectedError."""
-    if not (in_value or key):
-        raise RejectedError(Reason.NO_AREA, "no area in key or value")
-    if in_value and key and in_value != key:
-        raise RejectedError(Reason.AREA_MISMATCH, f"key {key}, value {in_value}")
-    return in_value or key
-
-
-def _rejection(value: bytes | None, error: Exception, index: int) -> Rejection:
-    cause = rejected_error(error)
-    return Rejection(value or b"", cause.reason, str(cause), index)
-
-
-def _of_one_type(records: list[Any]) -> list[Any]:
-    """The records as of one type, the one with most fields."""
-    kinds: set[Any] = set(map(type, records))
-    if len(kinds) < 2:
-        return records
-    widest = max(kinds, key=lambda kind: len(kind.__struct_fields__))
-    return [_widened(record, widest) for record in records]
-
-
-def _widened(record: Any, widest: Any) -> Any:
-    """A record as of a type that has all its fields."""
-    if type(record) is widest:
-        return record
-    return widest(**{name: getattr(record, name) for name in record.__struct_fields__})
 
 
 class _Rows(NamedTuple, Generic[AnyBatch]):
@@ -309,7 +79,7 @@ class _BatchDecoder(Generic[AnyBatch]):
         unreadable: dict[bytes | None, RejectedError] = {}
         for key in set(keys):
             try:
-                named[key] = _area(key)
+                named[key] = area_of_key(key)
             except RejectedError as error:
                 named[key] = ""
                 unreadable[key] = error
@@ -323,7 +93,7 @@ class _BatchDecoder(Generic[AnyBatch]):
         self._broker_times = received
 
         # The shape of each message, or why it is rejected.
-        self._verdicts = _shapes(self._values, [message[2] for message in messages])
+        self._verdicts = shapes_of(self._values, [message[2] for message in messages])
         if unreadable:
             verdicts = zip(keys, self._verdicts, strict=True)
             self._verdicts = [unreadable.get(key, verdict) for key, verdict in verdicts]
@@ -357,7 +127,7 @@ class _BatchDecoder(Generic[AnyBatch]):
         return None if rows is None else self._without_faults(rows, shape)
 
     def _reject(self, value: bytes | None, error: Exception, index: int) -> None:
-        self.rejections.append(_rejection(value, error, index))
+        self.rejections.append(rejection_of(value, error, index))
 
     def _single_rows(self, chunk: list[int]) -> _Rows[AnyBatch] | None:
         """The rows of messages of one record each."""
@@ -385,7 +155,7 @@ class _BatchDecoder(Generic[AnyBatch]):
 
         rows = list(map(len, positions))
         return self._rows_of(
-            _of_one_type(records),
+            of_one_type(records),
             np.repeat(np.array(messages, np.intp), rows),
             positions,
         )
@@ -479,7 +249,7 @@ class _BatchDecoder(Generic[AnyBatch]):
         pairs = zip(record_areas, areas, strict=True)
         for row, (by_record, by_key) in enumerate(pairs):
             try:
-                areas[row] = _agreed(by_record, by_key)
+                areas[row] = agreed(by_record, by_key)
             except RejectedError as error:
                 faulty[row] = error
         return (*coded(areas), faulty)
@@ -495,7 +265,7 @@ class _BatchDecoder(Generic[AnyBatch]):
                 if self._kind is not Readings:
                     raise RejectedError(Reason.NOT_JSON, "only readings come in frames")
                 frame, columns = unpack(self._values[index])
-                areas.append(_agreed(frame.area, self._area_names[self._areas[index]]))
+                areas.append(agreed(frame.area, self._area_names[self._areas[index]]))
             except RejectedError as error:
                 self._reject(self._values[index], error, index)
             else:

@@ -17,6 +17,7 @@ from schemas.alert import Alert
 from schemas.columns import KIND_COLUMNS, Batch, Column, Readings
 from schemas.declarations import Declaration
 from schemas.master import Area
+from schemas.scores import MeterScores
 from schemas.wire.frame import pack
 from schemas.wire.records import (
     FRAME_CONTENT_TYPE,
@@ -77,6 +78,12 @@ def encode_alert(alert: Alert) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
     }
     encoded_headers = [(name, text.encode()) for name, text in headers.items()]
     return alert.id.encode(), value, encoded_headers
+
+
+def encode_scores(row: MeterScores) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
+    """Key, value and headers of a meter's daily scores."""
+    headers = [("content-type", JSON_CONTENT_TYPE.encode())]
+    return row.area.encode(), JSON_ENCODER.encode(row), headers
 
 
 def _single(batch: Batch) -> Iterator[Encoded]:

@@ -83,6 +83,12 @@ def rejected_error(error: Exception) -> RejectedError:
     return RejectedError(next(reasons), detail)
 
 
+def rejection_of(value: bytes | None, error: Exception, index: int) -> Rejection:
+    """The rejection of a value by the error of its decoder."""
+    cause = rejected_error(error)
+    return Rejection(value or b"", cause.reason, str(cause), index)
+
+
 ERROR_OPENINGS = (
     ("Input data was truncated", Reason.TRUNCATED),
     ("JSON is malformed", Reason.NOT_JSON),

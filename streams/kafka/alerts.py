@@ -33,12 +33,18 @@ def alert_of(record: ConsumerRecord) -> Alert | None:
         return decode_alert(record.value or b"")
     except RejectedError as error:
         reason = repr(str(error)) if record.value is not None else "it has no value"
+
         log.warning(
             "offset %d of `%s`, partition %d, is passed over: %s",
             record.offset,
             record.topic,
             record.partition,
             reason,
+            extra={
+                "topic": record.topic,
+                "partition": record.partition,
+                "offset": record.offset,
+            },
         )
         return None
 

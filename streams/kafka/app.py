@@ -17,9 +17,10 @@ from faust.tables import TableManager
 from faust.types import TP, EventT, StreamT
 
 from schemas.topics import REGISTRY_TOPIC
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.slices import Consumer, InOrder, SliceSchema, Transport
+from streams.kafka.status_server import HEALTH_PATH, READY_PATH, serve
 from streams.kafka.worker import Worker
 from streams.settings import Settings
 
@@ -94,6 +95,14 @@ class App(faust.App):
         self.on_partitions_revoked.connect(self._hand_over)
         self.on_before_shutdown.connect(self._stop)
 
+    def health_fault(self) -> str:
+        """Why this process should be restarted, "" if it is well."""
+        return self._worker.health_fault()
+
+    def readiness_fault(self) -> str:
+        """Why this process does not judge yet, "" if it does."""
+        return self._worker.readiness_fault()
+
     def next_offset(self, tp: TP) -> int | None:
         """The offset to fetch next."""
         return self._worker.next_offset(tp)
@@ -116,13 +125,17 @@ class App(faust.App):
         try:
             await self._worker.start()
         except KafkaError as error:
-            fatal(f"no answer from the brokers: {error}")
+            fatal(f"no answer from the brokers: {error}", ExitCode.BROKERS)
 
     async def on_stop(self) -> None:
         """Ends within STOP_SECONDS and LEAVE_SECONDS, whatever the brokers do."""
         self._deadline = _after(
             STOP_SECONDS,
-            partial(fatal, f"the hand-over did not end within {STOP_SECONDS:g} s"),
+            partial(
+                fatal,
+                f"the hand-over did not end within {STOP_SECONDS:g} s",
+                ExitCode.STALLED,
+            ),
         )
         await super().on_stop()
 
@@ -144,7 +157,8 @@ class App(faust.App):
         self._member = cast(Consumer, self.consumer).member
         if self._instance and before not in ("", self._member):
             fatal(
-                f"another worker is called {self._instance}, or this one was away for longer than its session"
+                f"another worker is called {self._instance}, or this one was away for longer than its session",
+                ExitCode.GROUP,
             )
         try:
             await self._worker.take_over(
@@ -152,7 +166,7 @@ class App(faust.App):
             )
         except Exception:
             log.exception("the partitions could not be taken over")
-            fatal("no state to go on from")
+            fatal("no state to go on from", ExitCode.STATE)
 
     async def _hand_over(self, *_: Any, **__: Any) -> None:
         await self._worker.hand_over()
@@ -194,10 +208,15 @@ def _after(seconds: float, end: Callable[[], object]) -> threading.Timer:
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then exits with code 0; exits with code 1 on a failure."""
     metrics = Metrics()
-    if settings.metrics:
-        port = metrics.serve(settings.metrics_host, settings.metrics_port)
-        log.info("metrics on http://%s:%d/metrics", settings.metrics_host, port)
     app = App(settings, metrics)
+    if settings.metrics:
+        port = serve(
+            metrics.registry,
+            {HEALTH_PATH: app.health_fault, READY_PATH: app.readiness_fault},
+            settings.metrics_host,
+            settings.metrics_port,
+        )
+        log.info("metrics on http://%s:%d/metrics", settings.metrics_host, port)
     worker = _Process(app, quiet=True, override_logging=False, redirect_stdouts=False)
     worker.spinner = None
     worker.execute_from_commandline()

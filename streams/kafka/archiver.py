@@ -179,6 +179,7 @@ def _warn_of_deleted(tp: TopicPartition, due: int, first: int) -> None:
         tp.partition,
         due,
         first - 1,
+        extra={"topic": tp.topic, "partition": tp.partition, "offset": due},
     )
 
 

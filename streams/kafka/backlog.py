@@ -83,6 +83,18 @@ class PartitionBacklog:
         self._waiting[topic].append(arrival)
         self.waiting_bytes[topic] += arrival.size
 
+    @property
+    def size(self) -> int:
+        """The bytes of all that waits."""
+        return sum(self.waiting_bytes.values())
+
+    def oldest(self, topic: str) -> float:
+        """The receipt time of a topic's first record, Unix seconds; 0 if none waits, or it is unknown."""
+        for arrival in self._waiting[topic]:
+            if arrival.records:
+                return receipt_ms(arrival.records[0]) / 1000
+        return 0.0
+
     def waits(self, topic: str) -> bool:
         """True if anything of a topic waits."""
         return bool(self._waiting[topic])

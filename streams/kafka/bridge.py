@@ -17,7 +17,6 @@ import numpy as np
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 from numpy.typing import NDArray
-from prometheus_client import start_http_server
 
 from replay.mapping.column_mapping import ColumnMapping
 from schemas.columns import Batch
@@ -40,6 +39,7 @@ from streams.kafka.readers import FETCH_WAIT_MS, UnansweredError, reader
 from streams.kafka.records import FetchedRange, Record
 from streams.kafka.registry_follower import RegistryFollower
 from streams.kafka.slices import Table
+from streams.kafka.status_server import HEALTH_PATH, READY_PATH, serve
 from streams.kafka.topics import TopicError
 from streams.settings import Settings
 
@@ -57,31 +57,28 @@ async def bridge(settings: Settings, mapping: ColumnMapping) -> None:
         loop.add_signal_handler(number, stopped.set)
 
     metrics = BridgeMetrics()
-    if settings.metrics:
-        _serve(settings, metrics)
     async with reader(settings) as registry_consumer:
         registry = RegistryFollower(settings, registry_consumer)
         await registry.load()
         running = Bridge(settings, mapping, registry, metrics)
+        if settings.metrics:
+            _serve(settings, metrics, running)
         try:
             await running.start()
-            log.info(
-                "bridges `%s` with %d meters known", mapping.topic, len(registry.lookup)
-            )
+            known = len(registry.lookup)
+            log.info("bridges `%s` with %d meters known", mapping.topic, known)
             while not stopped.is_set():
                 await running.step()
         finally:
             await running.stop()
 
 
-def _serve(settings: Settings, metrics: BridgeMetrics) -> None:
-    """Serves the metrics, and logs where."""
-    host, port = settings.metrics_host, settings.metrics_port
-    try:
-        server, _ = start_http_server(port, host, metrics.registry)
-    except OSError as error:
-        raise OSError(f"metrics_host, metrics_port: {host}:{port}: {error}") from None
-    log.info("metrics on http://%s:%d/metrics", host, server.server_port)
+def _serve(settings: Settings, metrics: BridgeMetrics, running: Bridge) -> None:
+    """Serves metrics and health, and logs where. Raises OSError."""
+    host = settings.metrics_host
+    probes = {HEALTH_PATH: running.fault, READY_PATH: running.fault}
+    port = serve(metrics.registry, probes, host, settings.metrics_port)
+    log.info("metrics on http://%s:%d/metrics", host, port)
 
 
 class Bridge:
@@ -104,6 +101,7 @@ class Bridge:
         self._read_to: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._pending: list[asyncio.Future[Any]] = []
+        self._stepped_at = time.monotonic()  # when a step last ended
         # Held while records are on their way, so that partitions change between two steps.
         self._step = asyncio.Lock()
         self._producer: Producer = producer(settings)
@@ -146,7 +144,15 @@ class Bridge:
             await self._give_up()
             await self._settle()
             await self._commit()
+        self._stepped_at = time.monotonic()
         self._observe()
+
+    def fault(self) -> str:
+        """Why nothing goes on, "" if all is well; brokers away are a reason too."""
+        silence = time.monotonic() - self._stepped_at
+        if silence > self._settings.stall_seconds:
+            return f"no step has ended for {silence:.0f} s"
+        return ""
 
     async def _rows(self, tp: TopicPartition, span: FetchedRange) -> list[Batch]:
         """The rows of a fetch whose area is known, as a batch if there are any; the other rows wait."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
@@ -15,9 +16,10 @@ from streams.kafka import checkpoints
 from streams.kafka.checkpoints import Mark
 from streams.kafka.deliveries import Deliveries, Producer
 from streams.kafka.engine_thread import EngineThread
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.liveness import Liveness
 from streams.kafka.memory import give_back
+from streams.kafka.metrics import CHECKPOINT_STAGE, Metrics
 from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import Partition
 from streams.settings import Settings
@@ -43,12 +45,14 @@ class CheckpointWriter:
     def __init__(
         self,
         settings: Settings,
+        metrics: Metrics,
         deliveries: Deliveries,
         engines: EngineThread,
         outbox: Outbox,
         liveness: Liveness,
     ) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._deliveries = deliveries
         self._engines = engines
         self._outbox = outbox
@@ -89,6 +93,7 @@ class CheckpointWriter:
 
     async def write(self, partition: Partition, captured: CapturedCheckpoint) -> None:
         """Writes a checkpoint after all that was published before it, then acknowledges."""
+        began = time.monotonic()
         state = await asyncio.to_thread(pack_snapshot, captured.state)
         await self._outbox.settle(partition.number)
         self._liveness.check_awake()
@@ -110,8 +115,13 @@ class CheckpointWriter:
                 epoch=partition.epoch,
             )
         except KafkaError as error:
-            fatal(f"`{tp.topic}` does not take a checkpoint: {error!r}")
+            fatal(
+                f"`{tp.topic}` does not take a checkpoint: {error!r}", ExitCode.BROKERS
+            )
 
+        seconds = time.monotonic() - began
+        self._metrics.checkpoint_write.observe(seconds)
+        self._metrics.busy(CHECKPOINT_STAGE, seconds)
         partition.note_checkpoint(written, captured.offsets, captured.begun)
         for event in captured.events.values():
             event.ack()

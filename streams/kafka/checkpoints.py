@@ -29,6 +29,7 @@ from aiokafka.structs import ConsumerRecord
 
 from detectors.rulebook import EMPTY_RULEBOOK
 from schemas.rules import Rulebook
+from streams.kafka.exits import ExitCode
 from streams.kafka.readers import read_to_end
 
 log = logging.getLogger("meterwatch")
@@ -45,6 +46,14 @@ WRITER_ID = os.urandom(6).hex()  # of this process among all that write checkpoi
 
 class CheckpointError(Exception):
     """This version, or these topics, cannot go on from a checkpoint; says what to do."""
+
+    exit_code = ExitCode.STATE
+
+
+class TopicChangedError(CheckpointError):
+    """A source topic is not the one that a checkpoint was taken of."""
+
+    exit_code = ExitCode.TOPIC
 
 
 class _ManifestError(ValueError):

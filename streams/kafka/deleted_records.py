@@ -13,7 +13,7 @@ from schemas.topics import REGISTRY_TOPIC, TOPIC_KINDS
 from streams.kafka.answers import answered
 from streams.kafka.backlog import GapError
 from streams.kafka.engine_thread import EngineThread
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.holdings import Holdings
 from streams.kafka.liveness import BEAT_SECONDS
 from streams.kafka.metrics import Metrics
@@ -54,6 +54,7 @@ class DeletedRecords:
             partition.number,
             due,
             first - 1,
+            extra={"topic": name, "partition": partition.number, "offset": due},
         )
 
         deleted = self._metrics.deleted_offsets.labels(name, str(partition.number))
@@ -101,5 +102,5 @@ class DeletedRecords:
                 await asyncio.sleep(BEAT_SECONDS)
 
         if first < begins:
-            fatal(f"{gap}, and {first} exists")
+            fatal(f"{gap}, and {first} exists", ExitCode.TOPIC)
         log.warning("%s: the brokers have no record between", gap)

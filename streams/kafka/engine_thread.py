@@ -6,23 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
-from streams.kafka.metrics import Metrics
+from streams.kafka.metrics import Cause, Metrics
 
-Cause = Literal[
-    "decode", "step", "tick", "enroll", "adopt", "reconcile", "snapshot", "restore"
-]
-CALL_CAUSES: tuple[Cause, ...] = (
-    "decode",
-    "step",
-    "tick",
-    "enroll",
-    "adopt",
-    "reconcile",
-    "snapshot",
-    "restore",
-)
 HUNG_SHARE = 0.1  # of a core: a call that uses less for too long hangs
 
 Given = ParamSpec("Given")
@@ -86,9 +73,10 @@ class EngineThread:
     def _timed(self, cause: Cause, call: Callable[[], Value]) -> Value:
         """Runs a call in the thread and measures its CPU."""
         self._call = _Call(cause, time.process_time())
-        began = time.thread_time()
+        began, began_cpu = time.monotonic(), time.thread_time()
         try:
             return call()
         finally:
             self._call = None
-            self._metrics.called(cause, time.thread_time() - began)
+            cpu = time.thread_time() - began_cpu
+            self._metrics.called(cause, cpu, time.monotonic() - began)

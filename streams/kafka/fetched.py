@@ -196,6 +196,11 @@ class Fetch:
                         topic,
                         partition,
                         record.detail,
+                        extra={
+                            "topic": topic,
+                            "partition": partition,
+                            "offset": record.offset,
+                        },
                     )
                     continue
 

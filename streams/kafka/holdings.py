@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from aiokafka import TopicPartition
 
 from schemas.topics import REGISTRY_TOPIC, SOURCE_TOPICS
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.partitions import Partition
 from streams.settings import Settings
 
@@ -43,15 +43,18 @@ class Holdings:
         self._assigned = assigned
         self._changed_at = time.monotonic()
 
+    @property
+    def settled(self) -> bool:
+        """True while this worker holds the partitions that the group assigns it."""
+        return self._assigned == set(self.partitions)
+
     def check_assignment(self) -> None:
         """Ends the process when it does not get the partitions it is assigned."""
         waited = time.monotonic() - self._changed_at
-        if (
-            self._assigned != set(self.partitions)
-            and waited > self._settings.stall_seconds
-        ):
+        if not self.settled and waited > self._settings.stall_seconds:
             fatal(
-                f"after {waited:.0f} s this worker holds partitions {sorted(self.partitions)} and not {self._assigned}"
+                f"after {waited:.0f} s this worker holds partitions {sorted(self.partitions)} and not {self._assigned}",
+                ExitCode.GROUP,
             )
 
     def offsets_of(

@@ -204,7 +204,13 @@ class Intake:
         now = time.monotonic()
         if now - self._warned_at.get((number, reason), -inf) >= silence:
             self._warned_at[number, reason] = now
-            log.warning("partition %d, %s: %s", number, reason, detail)
+            log.warning(
+                "partition %d, %s: %s",
+                number,
+                reason,
+                detail,
+                extra={"partition": number, "reason": reason},
+            )
 
 
 @lru_cache(maxsize=KNOWN_AREAS)

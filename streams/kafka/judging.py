@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -16,8 +17,8 @@ from streams.kafka.engine_thread import EngineThread
 from streams.kafka.holdings import Holdings
 from streams.kafka.intake import Intake, rejections_of, split_damage
 from streams.kafka.liveness import BEAT_SECONDS, Liveness
-from streams.kafka.metrics import Metrics
-from streams.kafka.outbox import Outbox
+from streams.kafka.metrics import PUBLISH_STAGE, Metrics
+from streams.kafka.outbox import Outbox, Outgoing
 from streams.kafka.partitions import Partition
 from streams.kafka.records import Record
 from streams.settings import Settings
@@ -141,7 +142,19 @@ class Judging:
         self._liveness.check_awake()
         if not partition.reconciled:
             partition.published.update(alert.id for alert in alerts)
+        began = time.monotonic()
         await self._outbox.publish_alerts(partition.number, alerts, evidence)
+        self._metrics.busy(PUBLISH_STAGE, time.monotonic() - began)
+
+    async def publish_scores(
+        self, partition: Partition, messages: Sequence[Outgoing]
+    ) -> None:
+        """Publishes daily scores of a partition."""
+        if not messages:
+            return
+        self._liveness.check_awake()
+        await self._outbox.publish_scores(partition.number, messages)
+        self._metrics.score_rows.inc(len(messages))
 
     async def enroll(self, partition: Partition, records: Sequence[Record]) -> None:
         """Enrolls master data in the engine of a partition; publishes rejected records."""

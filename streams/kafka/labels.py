@@ -80,6 +80,12 @@ def suppressed() -> Iterator[tuple[str, str]]:
                 yield name, reason
 
 
+def families() -> Iterator[tuple[str]]:
+    """The families of rules."""
+    for family in sorted({rule.family for rule in ALL_RULES.values()}):
+        yield (family,)
+
+
 def owners() -> Iterator[tuple[str]]:
     """The owners of state that may start afresh, by name."""
     for name, owner in Engine().state.owners().items():

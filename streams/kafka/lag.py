@@ -15,11 +15,14 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from detectors.figures import EngineFigures, figures_of
+from detectors.section_figures import section_figures_of
+from schemas.rules import digest_of
 from schemas.topics import RULES_TOPIC
 from streams.kafka.answers import answered
 from streams.kafka.deleted_records import DeletedRecords
 from streams.kafka.engine_thread import EngineThread
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.holdings import Holdings
 from streams.kafka.intake import Intake
 from streams.kafka.liveness import BEAT_SECONDS, Liveness
@@ -56,6 +59,8 @@ class LagMonitor:
         self._deleted = deleted
         # Partitions with a topic that may have been created anew since it was judged.
         self._suspects: set[int] = set()
+        self._beat = 0
+        self._figures: dict[int, EngineFigures] = {}  # by partition
 
     def begun_again(self, tp: TP, due: int, begins: int) -> None:
         """Suspects that a topic was created anew: it has no record at the offset that was due."""
@@ -65,6 +70,7 @@ class LagMonitor:
             tp.partition,
             begins,
             due,
+            extra={"topic": tp.topic, "partition": tp.partition, "offset": due},
         )
         self._suspects.add(tp.partition)
 
@@ -114,6 +120,7 @@ class LagMonitor:
                     await self._deleted.skip_stranded(
                         partition, self._holdings.offsets_of(partition, first)
                     )
+                self._count_held()
 
     async def _check_suspects(
         self, first: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
@@ -136,7 +143,7 @@ class LagMonitor:
                 self._settings, self._holdings.topics, suspects, first, suspect_ends
             )
             for change in changes.values():
-                fatal(change)
+                fatal(change, ExitCode.TOPIC)
 
     def check_progress(
         self,
@@ -147,23 +154,50 @@ class LagMonitor:
         """Notes where a partition's topics end, as committed and as written; ends the process if it is stuck."""
         if partition not in self._holdings:
             return
+
         still = partition.note_ends(ends, high_watermarks, busy=self._engines.busy)
         if still > self._settings.stall_seconds:
             waiting = sum(partition.lags.values())
             fatal(
                 f"partition {partition.number} has {waiting} records waiting and has not moved for {still:.0f} s: "
-                f"{partition.lags}"
+                f"{partition.lags}",
+                ExitCode.STALLED,
             )
-        self._metrics.measured(
+
+        topic = self._settings.topic
+        oldest = partition.oldest_waiting()
+        self._metrics.partitions.measured(
             partition.number,
-            {self._settings.topic(name): lag for name, lag in partition.lags.items()},
+            {topic(name): lag for name, lag in partition.lags.items()},
+            {topic(name): came for name, came in oldest.items()},
         )
         self.count(partition)
 
+    def _count_held(self) -> None:
+        """Brings the metrics of all partitions together up to date."""
+        held = self._holdings.partitions
+        opened: Counter[tuple[str, int]] = Counter()
+        ages: Counter[str] = Counter()
+        for number in held.keys() & self._figures.keys():
+            opened += self._figures[number].open_alerts
+            ages += self._figures[number].open_ages
+        self._metrics.opened(opened, ages)
+        waiting = sum(partition.backlog.size for partition in held.values())
+        self._metrics.waiting_bytes.set(waiting)
+        if held:
+            # One partition a beat: the cost goes with its areas.
+            self._beat += 1
+            number = sorted(held)[self._beat % len(held)]
+            self.count_sections(held[number])
+
+    def count_sections(self, partition: Partition) -> None:
+        """Brings the figures of a partition's sections up to date."""
+        figures = section_figures_of(partition.engine)
+        self._metrics.sections.note(partition.number, figures)
+
     def count(self, partition: Partition) -> None:
         """Brings the metrics up to the counts of the engine."""
-        engine = partition.engine
-        number = str(partition.number)
+        engine, number = partition.engine, partition.number
         # Copied once, for the engine's thread counts on.
         counted_rows = Counter(engine.counts)
         counted_alerts = Counter(engine.alert_counts)
@@ -172,11 +206,16 @@ class LagMonitor:
         partition.counted_rows = counted_rows
         partition.counted_alerts = counted_alerts
 
-        self._metrics.meters.labels(number).set(len(engine.indexes.meters))
-        unknown = self._intake.unknown_meters(partition.number, engine)
-        self._metrics.unknown_meters.labels(number).set(unknown)
+        figures = figures_of(engine)
+        self._metrics.count_rules(figures.rules.since(partition.counted_rules))
+        partition.counted_rules = figures.rules
+        self._figures[number] = figures
+
+        gauges = self._metrics.partitions
+        unknown = self._intake.unknown_meters(number, engine)
+        gauges.contains(number, figures, unknown)
         for name, model in engine.judges.models().items():
-            self._metrics.drifted.labels(number, name).set(model.drifted)
-        self._metrics.saved(
-            partition.number, partition.written.taken, partition.written.size
-        )
+            gauges.drifted(number, name, model.drifted)
+        gauges.in_force(number, digest_of(partition.rulebook))
+        written = partition.written
+        gauges.saved(number, written.taken, written.size, has_unsaved=partition.unsaved)

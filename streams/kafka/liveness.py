@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from streams.kafka.deliveries import Deliveries
 from streams.kafka.engine_thread import EngineThread
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
 from streams.settings import Settings
@@ -37,6 +37,7 @@ class Liveness:
         self._deliveries = deliveries
         self._engines = engines
         self._outage = Outage()
+        self.brokers_fault = ""  # what the brokers fail to do, "" if nothing
         self._awake = time.monotonic()
         self._unanswered = 0.0  # seconds since the brokers last gave their offsets
 
@@ -44,6 +45,13 @@ class Liveness:
     def _silence(self) -> float:
         """Seconds for which the brokers have taken or answered nothing."""
         return max(self._deliveries.silence, self._unanswered)
+
+    def fault(self) -> str:
+        """Why this process hangs, "" if it does not; may be asked by any thread."""
+        still = time.monotonic() - self._awake
+        if still > self._settings.stall_seconds:
+            return f"the event loop has not moved for {still:.0f} s"
+        return ""
 
     def note_answer(self) -> None:
         """Notes that the brokers have given their offsets."""
@@ -62,7 +70,8 @@ class Liveness:
             self._deliveries.beat()
             if min(self._silence, time.monotonic() - began) > SILENT_SECONDS:
                 fatal(
-                    "no broker takes the last checkpoint; the next worker goes on from the one before"
+                    "no broker takes the last checkpoint; the next worker goes on from the one before",
+                    ExitCode.BROKERS,
                 )
         await task
 
@@ -71,7 +80,7 @@ class Liveness:
         while True:
             due = time.monotonic() + PULSE_SECONDS
             await asyncio.sleep(PULSE_SECONDS)
-            self._metrics.pause.observe(time.monotonic() - due)
+            self._metrics.paused(time.monotonic() - due)
             self.check_awake()
             self._awake = time.monotonic()
             self._check_brokers()
@@ -81,13 +90,9 @@ class Liveness:
         while True:
             time.sleep(BEAT_SECONDS)
             stall = self._settings.stall_seconds
-            still = time.monotonic() - self._awake
-            if still > stall:
+            if fault := self.fault() or self._engines.wedged(BEAT_SECONDS, stall):
                 faulthandler.dump_traceback()
-                fatal(f"the event loop has not moved for {still:.0f} s")
-            if wedged := self._engines.wedged(BEAT_SECONDS, stall):
-                faulthandler.dump_traceback()
-                fatal(wedged)
+                fatal(fault, ExitCode.STALLED)
 
     def check_awake(self) -> None:
         """Ends the process when it slept through its session: others have its partitions, and its state is old."""
@@ -96,7 +101,8 @@ class Liveness:
         if asleep > SLEEP_SHARE * session:
             fatal(
                 f"this process stood still for {asleep:.1f} s; `session_seconds` is {session:g}, of which it may miss "
-                f"{SLEEP_SHARE * session:g} before others take its partitions: give it more CPU, or a longer session"
+                f"{SLEEP_SHARE * session:g} before others take its partitions: give it more CPU, or a longer session",
+                ExitCode.STARVED,
             )
 
     def _check_brokers(self) -> None:
@@ -106,12 +112,15 @@ class Liveness:
         stall = self._settings.stall_seconds
         if oldest > stall:
             fatal(
-                f"what was published {oldest:.0f} s ago is on no broker yet (`stall_seconds` is {stall:g})"
+                f"what was published {oldest:.0f} s ago is on no broker yet (`stall_seconds` is {stall:g})",
+                ExitCode.BROKERS,
             )
         fault = ""
         if self._unanswered > SILENT_SECONDS:
             fault = f"at {self._settings.brokers} do not answer"
         elif self._deliveries.silence > SILENT_SECONDS:
             fault = f"at {self._settings.brokers} take nothing"
+
+        self.brokers_fault = fault and f"the brokers {fault}"
         self._outage.note_fault(fault, self._silence)
         self._metrics.brokers_answer.set(not fault)

@@ -1,4 +1,4 @@
-"""The upkeep of partitions beside judging: time that passes, alerts of killed workers, rulebooks, checkpoints."""
+"""The upkeep of partitions beside judging: time, alerts of killed workers, daily scores, rulebooks, checkpoints."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from detectors.rulebook import applied, rules_of
+from detectors.score_feed import ScoreFeed
 from schemas.alert import Alert
+from schemas.wire import encode_scores
 from streams.kafka.alerts import alert_of, alert_partition
 from streams.kafka.checkpoint_writer import CheckpointWriter
 from streams.kafka.engine_thread import EngineThread
 from streams.kafka.holdings import Holdings
 from streams.kafka.judging import Judging
 from streams.kafka.liveness import BEAT_SECONDS
+from streams.kafka.outbox import Outgoing
 from streams.kafka.partitions import Partition
 from streams.kafka.readers import UnansweredError, read_to_end, reader
 from streams.kafka.rulebooks import PublishedRulebook
 from streams.settings import Settings
 
+PORTION_ROWS = 1000  # days of meters whose scores are published at once
 log = logging.getLogger("meterwatch")
 
 
 class Maintenance:
-    """Ticks, reconciles, adopts rulebooks and takes checkpoints."""
+    """Ticks, reconciles, publishes daily scores, adopts rulebooks and takes checkpoints."""
 
     def __init__(
         self,
@@ -48,7 +52,7 @@ class Maintenance:
         self._rules = rules_of(settings.voltage_limits)
 
     async def maintain(self) -> NoReturn:
-        """Ticks, reconciles and takes checkpoints when they are due."""
+        """Ticks, reconciles, publishes scores and takes checkpoints when they are due."""
         behind = False
         while True:
             await asyncio.sleep(0 if behind else BEAT_SECONDS)
@@ -56,6 +60,8 @@ class Maintenance:
             for partition in list(self._holdings.partitions.values()):
                 if self._settings.clock == "wall":
                     behind |= await self._tick(partition)
+                if feed := partition.engine.scores:
+                    behind |= await self._publish_scores(partition, feed)
                 if not partition.reconciled and partition.settled:
                     await self._reconcile(partition)
 
@@ -80,6 +86,18 @@ class Maintenance:
             await self._judging.publish(partition, alerts, None)
             return partition.ticked < now
 
+    async def _publish_scores(self, partition: Partition, feed: ScoreFeed) -> bool:
+        """Publishes a portion of the days whose scores can no longer change; True while more may be due.
+
+        A checkpoint forgets only days that were published before it.
+        """
+        async with self._holdings.engine_lock:
+            if partition not in self._holdings:
+                return False
+            messages = await self._engines.run("scores", _score_messages, feed)
+            await self._judging.publish_scores(partition, messages)
+            return len(messages) == PORTION_ROWS
+
     async def _reconcile(self, partition: Partition) -> None:
         """Corrects the alerts that another worker published and this engine does not confirm.
 
@@ -102,6 +120,7 @@ class Maintenance:
                     "partition %d: the alerts published before cannot be read yet: %r",
                     partition.number,
                     error,
+                    extra={"partition": partition.number},
                 )
                 return
 
@@ -121,6 +140,7 @@ class Maintenance:
                     partition.number,
                     len(alerts),
                     len(earlier),
+                    extra={"partition": partition.number},
                 )
 
     async def _adopt(self, partition: Partition) -> None:
@@ -137,7 +157,11 @@ class Maintenance:
 
             await self._judging.publish(partition, alerts, None)
             await self._checkpoints.take(partition)
-            log.info("partition %d adopts another rulebook", partition.number)
+            log.info(
+                "partition %d adopts another rulebook",
+                partition.number,
+                extra={"partition": partition.number},
+            )
 
     async def _save(self, partition: Partition) -> None:
         """Takes a checkpoint; the partition goes on being judged while it is written."""
@@ -147,6 +171,11 @@ class Maintenance:
                     return
                 captured = await self._checkpoints.capture(partition)
             await self._checkpoints.write(partition, captured)
+
+
+def _score_messages(feed: ScoreFeed) -> list[Outgoing]:
+    """A portion of the scores that are settled, as messages."""
+    return [encode_scores(row) for row in feed.settled(PORTION_ROWS)]
 
 
 def _alerts_of(records: Sequence[ConsumerRecord]) -> list[Alert]:

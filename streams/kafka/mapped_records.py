@@ -16,7 +16,7 @@ from replay.mapping.rows import RowMapper, joined_phases
 from replay.tables import Sheet
 from schemas.columns import Batch
 from schemas.wire import Message, Reason, RejectedError, Rejection
-from schemas.wire.decoding import LARGEST_VALUE_BYTES
+from schemas.wire.shapes import LARGEST_VALUE_BYTES
 from streams.kafka.foreign_records import record_decoder
 
 LARGEST_ROWS = 100_000  # of one record

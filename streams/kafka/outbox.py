@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from schemas.alert import Alert
 from schemas.columns import Readings
-from schemas.topics import ALERTS_TOPIC, LARGEST_REJECT, REJECTS_TOPIC
+from schemas.topics import (
+    ALERTS_TOPIC,
+    LARGEST_REJECT,
+    REJECTS_TOPIC,
+    SCORES_TOPIC,
+)
 from schemas.wire import Rejection, encode, encode_alert
 from streams.kafka.deliveries import Deliveries, Producer
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.records import Damage, Record
 from streams.settings import Settings
@@ -37,14 +43,13 @@ class Outbox:
         settings: Settings,
         metrics: Metrics,
         deliveries: Deliveries,
-        failed: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._deliveries = deliveries
         self._alerts = settings.topic(ALERTS_TOPIC)
+        self._scores = settings.topic(SCORES_TOPIC)
         self._rejects = settings.topic(REJECTS_TOPIC)
         self._metrics = metrics
-        self._failed = failed
         self._pending: defaultdict[int, set[asyncio.Future[Any]]] = defaultdict(set)
         # By partition, the offset of the last batch of its alerts on their topic.
         self.alert_offsets: dict[int, int] = {}
@@ -72,6 +77,10 @@ class Outbox:
         for sent, count in batches:
             if evidence is not None:
                 sent.add_done_callback(partial(self._on_topic, evidence, count))
+
+    async def publish_scores(self, number: int, messages: Iterable[Outgoing]) -> None:
+        """Publishes daily scores of a partition, to the partition of the same number."""
+        await self._publish(self._scores, number, messages, number)
 
     async def reject_records(
         self,
@@ -148,7 +157,10 @@ class Outbox:
         """Notes a delivery, and the offset of alerts; ends the worker if it failed."""
         self._pending[number].discard(future)
         if not future.cancelled() and (error := future.exception()):
-            self._failed(f"`{topic}` does not take what is published: {error!r}")
+            fatal(
+                f"`{topic}` does not take what is published: {error!r}",
+                ExitCode.BROKERS,
+            )
         elif topic == self._alerts and not future.cancelled():
             self.alert_offsets[number] = future.result().offset
 

@@ -9,6 +9,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from detectors.engine import Engine
+from detectors.rule_counts import no_counts
 from detectors.rulebook import EMPTY_RULEBOOK
 from schemas.alert import Alert
 from schemas.columns import Batch, Mask, Readings
@@ -88,6 +89,8 @@ class Partition:
         self._ends: Mapping[str, int] = {}
         self._latest_ends: dict[str, int] = {}
         self.lags: Mapping[str, int] = {}  # records not judged; empty before a look
+        # Since when, by topic, records are known to wait, Unix seconds.
+        self._waiting_since: dict[str, float] = {}
         # Since when the next offset is deleted, and since when the backlog is empty although more is there.
         self._stranded: dict[str, float] = {}
         self._missed: dict[str, float] = {}
@@ -108,6 +111,8 @@ class Partition:
 
         self.counted_rows = Counter(engine.counts)  # as in the metrics
         self.counted_alerts = Counter(engine.alert_counts)
+        self.counted_rules = no_counts()
+        engine.judges.measure_by(time.perf_counter)
         # `judged` and `begun` of the last checkpoint.
         self._saved = (dict(contained), dict(progress.begun))
         self._saved_at = self._moved_at = time.monotonic()
@@ -261,7 +266,7 @@ class Partition:
         batch = in_hand.batch
         if first > 0 or rows < len(batch):
             batch = batch.select(slice(first, first + rows))
-        affordable = self.engine.rows_within_cost(batch)
+        affordable = self.engine.cost.affordable_rows(batch)
         if affordable < len(batch):
             batch = batch.select(slice(0, affordable))
         accepted = batch
@@ -347,6 +352,11 @@ class Partition:
             for topic, end in (high_watermarks or ends).items()
         }
 
+        waiting = [topic for topic, lag in self.lags.items() if lag]
+        since = self._waiting_since
+        self._waiting_since = {
+            topic: since.get(topic, time.time()) for topic in waiting
+        }
         still = self._position == self._last_position and any(
             self.judged[topic] < end for topic, end in ends.items()
         )
@@ -354,6 +364,19 @@ class Partition:
             self._moved_at = now
             self._last_position = self._position
         return now - self._moved_at
+
+    def oldest_waiting(self) -> dict[str, float]:
+        """When the oldest record of each topic came that is not judged yet, Unix seconds.
+
+        A record that is not fetched yet counts from when it was first known to wait.
+        """
+        oldest: dict[str, float] = {}
+        for topic, since in self._waiting_since.items():
+            came = self.backlog.oldest(topic)
+            if self.in_hand and self.in_hand.chunk.topic == topic:
+                came = self.in_hand.chunk.oldest_receipt or came
+            oldest[topic] = came or since
+        return oldest
 
     def time_bound(self, now: int) -> int:
         """How far time may pass without records: up to the receipt times of topics that lag; 0 for not at all."""

@@ -18,6 +18,7 @@ from streams.kafka.alerts import alert_partition
 from streams.kafka.checkpoints import (
     CheckpointError,
     PartitionProgress,
+    TopicChangedError,
     WrittenCheckpoint,
 )
 from streams.kafka.deleted_records import DeletedRecords
@@ -147,7 +148,7 @@ class Restoring:
                 partition.start(topic, first[tp])
             elif change := changes.get(tp):
                 if self._settings.topic_changed == "stop":
-                    raise CheckpointError(change)
+                    raise TopicChangedError(change)
                 log.warning("%s; it is judged from its beginning", change)
                 partition.start_anew(topic, first[tp])
             else:
@@ -165,6 +166,7 @@ class Restoring:
             applied(rulebook, self._rules),
             zone=self._settings.zone,
             interval=self._settings.interval,
+            keeps_scores=self._settings.scores,
         )
         if checkpoint is None:
             return Partition(number, engine, {}, WrittenCheckpoint(), rulebook)
@@ -174,6 +176,7 @@ class Restoring:
                 "partition %d: this version has other rules, and judges as in code: %s",
                 number,
                 fault,
+                extra={"partition": number},
             )
 
         try:
@@ -191,6 +194,7 @@ class Restoring:
                 "for them cannot tell yet: %s",
                 number,
                 ", ".join(afresh),
+                extra={"partition": number},
             )
 
         manifest = checkpoint.manifest

@@ -123,6 +123,7 @@ class PublishedRulebook:
                 offset,
                 self._settings.topic(RULES_TOPIC),
                 error,
+                extra={"topic": self._settings.topic(RULES_TOPIC), "offset": offset},
             )
             return
 
@@ -132,5 +133,6 @@ class PublishedRulebook:
                 name,
                 rulebook.rules[name].version,
                 ", ".join(lines),
+                extra={"rule": name},
             )
         self.rulebook = rulebook

@@ -24,7 +24,7 @@ from streams.kafka.checkpoints import CheckpointError
 from streams.kafka.deleted_records import DeletedRecords
 from streams.kafka.deliveries import Deliveries
 from streams.kafka.engine_thread import EngineThread
-from streams.kafka.exits import fatal
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.holdings import Holdings
 from streams.kafka.intake import Intake
 from streams.kafka.judging import Judging
@@ -38,6 +38,7 @@ from streams.kafka.readers import UnansweredError, reader
 from streams.kafka.records import FetchedRange
 from streams.kafka.restoring import Restoring
 from streams.kafka.rulebooks import PublishedRulebook
+from streams.kafka.verdicts import VerdictCounts
 from streams.settings import Settings
 
 WAITING_BYTES = 32 << 20  # bytes of backlog at which a worker stops fetching
@@ -52,6 +53,7 @@ class Worker:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
+        metrics.configure(settings.partitions, settings.session_seconds, WAITING_BYTES)
         self._stopping = False
         self._tasks: list[asyncio.Task[NoReturn]] = []
 
@@ -63,11 +65,12 @@ class Worker:
         deliveries = Deliveries()
         engines = EngineThread(metrics)
         intake = Intake(settings, metrics)
-        self._outbox = Outbox(settings, metrics, deliveries, fatal)
+        self._outbox = Outbox(settings, metrics, deliveries)
         self._liveness = Liveness(settings, metrics, deliveries, engines)
         self._published = PublishedRulebook(settings, metrics)
+        self._verdicts = VerdictCounts(settings, metrics)
         self._checkpoints = CheckpointWriter(
-            settings, deliveries, engines, self._outbox, self._liveness
+            settings, metrics, deliveries, engines, self._outbox, self._liveness
         )
 
         self._judging = Judging(
@@ -114,6 +117,7 @@ class Worker:
 
         tasks = (
             self._published.follow_rules,
+            self._verdicts.follow_inspections,
             self._judging.judge_loop,
             self._maintenance.maintain,
             self._lag.monitor_lag,
@@ -138,6 +142,16 @@ class Worker:
         with contextlib.suppress(KafkaError):
             await asyncio.gather(self._outbox.stop(), self._checkpoints.stop())
         log.info("ended; the last checkpoint is taken")
+
+    def health_fault(self) -> str:
+        """Why this process should be restarted, "" if it is well."""
+        return self._liveness.fault()
+
+    def readiness_fault(self) -> str:
+        """Why this process does not judge yet, "" if it does: also if the group gave it no partition."""
+        if self.generation < 0 or not self.holdings.settled:
+            return "no partitions are taken over yet"
+        return self._liveness.fault() or self._liveness.brokers_fault
 
     def next_offset(self, tp: TP) -> int | None:
         """The offset to fetch next; None if this worker does not have the partition."""
@@ -198,7 +212,8 @@ class Worker:
         }:
             missing = sorted(set(self.holdings.topics) - {tp.topic for tp in tps})
             fatal(
-                f"partitions of one number come apart: do all workers read the same topics, and is {missing} there?"
+                f"partitions of one number come apart: do all workers read the same topics, and is {missing} there?",
+                ExitCode.GROUP,
             )
 
         await self._published.known.wait()
@@ -215,7 +230,7 @@ class Worker:
                         )
                     break
                 except CheckpointError as error:
-                    fatal(str(error))
+                    fatal(str(error), error.exit_code)
                 except (KafkaError, UnansweredError) as error:
                     log.warning(
                         "partitions %s cannot be taken over yet: %s",
@@ -240,11 +255,15 @@ class Worker:
                 len(partition.engine.indexes.meters)
                 for partition in self.holdings.partitions.values()
             )
+            for partition in self.holdings.partitions.values():
+                self._lag.count_sections(partition)
+            seconds = time.monotonic() - started
+            self._metrics.take_over.observe(seconds)
             log.info(
                 "holds partitions %s with %d meters after %.1f s",
                 numbers,
                 meters,
-                time.monotonic() - started,
+                seconds,
             )
 
     async def hand_over(self) -> None:
@@ -262,7 +281,8 @@ class Worker:
             for partition in self._handed_over.values():
                 self._lag.count(partition)
                 partition.drop()
-                self._metrics.forget(self.holdings.topics, partition.number)
+                self._metrics.partitions.forget(self.holdings.topics, partition.number)
+                self._metrics.sections.forget(partition.number)
             self.holdings.expect(None)
             self._judging.capacity_freed.set()
 
@@ -283,7 +303,7 @@ class Worker:
             if self._stopping:
                 raise
         except (KafkaError, UnansweredError) as error:
-            fatal(f"{task.__name__}: {error}")
+            fatal(f"{task.__name__}: {error}", ExitCode.BROKERS)
         except Exception:
             log.exception("%s has failed", task.__name__)
-        fatal("a task has ended")
+        fatal("a task has ended", ExitCode.FAILED)

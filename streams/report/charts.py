@@ -11,6 +11,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from rich.cells import cell_len
 
 from detectors.curves.contract import TimelineChart, TimelineSpan
 from schemas.alert import Alert
@@ -128,7 +129,7 @@ class _Axes:
         anchors = ("middle",) if len(marks) == 1 else ("end", "start")
         for (name, at), anchor in zip(marks, anchors, strict=True):
             place = self.x(at)
-            half_width = 3.2 * len(name)
+            half_width = 3.2 * cell_len(name)
             if len(marks) == 1:
                 highest = CHART_WIDTH - half_width
                 name_place = min(max(place, names_begin + half_width), highest)
@@ -271,7 +272,7 @@ def _color(name: str, k: int) -> str:
 
 def _legend(curve: CurveChart) -> tuple[str, float]:
     """The names of the series right of the unit, and where they end."""
-    place = LEFT_MARGIN + 8 + 6.4 * len(curve.unit)
+    place = LEFT_MARGIN + 8 + 6.4 * cell_len(curve.unit)
     if len(curve.series) < 2:
         return "", place
     place += 14
@@ -280,7 +281,7 @@ def _legend(curve: CurveChart) -> tuple[str, float]:
         names.append(
             f'<text class="{_color(name, k)}" x="{place:.0f}" y="{TOP_MARGIN - 9}">{escape(name)}</text>'
         )
-        place += 7 * len(name) + 12
+        place += 7 * cell_len(name) + 12
     return "".join(names), place
 
 

@@ -86,7 +86,8 @@ def example_sections(
         for example in examples:
             name = example.alert.rule
             rules = rules_a[name], rules_b[name]
-            picture = picture_by_both(evidence, example.alert, rules)
+            alert = example.alert
+            picture = picture_by_both(evidence, alert, rules, chinese=chinese)
             chart = ""
             if picture is not None:
                 shaded = example.shaded(chinese=chinese)
@@ -101,10 +102,10 @@ def example_sections(
 
 
 def picture_by_both(
-    evidence: Evidence, alert: Alert, rules: tuple[Rule, Rule]
+    evidence: Evidence, alert: Alert, rules: tuple[Rule, Rule], *, chinese: bool
 ) -> CurveChart | TimelineChart | None:
     """The values near an alert, with the limits of A and of B by name where they differ."""
-    by_a, by_b = (evidence.picture(alert, rule) for rule in rules)
+    by_a, by_b = (evidence.picture(alert, rule, chinese=chinese) for rule in rules)
     if not isinstance(by_a, CurveChart) or not isinstance(by_b, CurveChart):
         return by_b
 

@@ -19,6 +19,7 @@ from detectors.curves.contract import (
     OfficeTimeline,
     TimelineChart,
 )
+from detectors.curves.names import shown_name
 from detectors.rule import Rule
 from models.master.calendar import day_of, midnights
 from models.state.runs import grouped
@@ -171,7 +172,7 @@ class Evidence:
         return self._subjects.settings(alert, rule)
 
     def picture(
-        self, alert: Alert, rule: Rule | None = None
+        self, alert: Alert, rule: Rule | None = None, *, chinese: bool = False
     ) -> CurveChart | TimelineChart | None:
         """The values the alert was judged on; None if none were kept.
 
@@ -190,14 +191,18 @@ class Evidence:
         drawn = rule.curve.drawn(values, self._subjects.settings(alert, rule))
         if not any(np.isfinite(series).any() for series in drawn.series.values()):
             return None
+        series = {
+            shown_name(name, chinese=chinese): values
+            for name, values in drawn.series.items()
+        }
         lines = {
-            name: float(level)
+            shown_name(name, chinese=chinese): float(level)
             for name, level in drawn.lines.items()
             if np.isfinite(level)
         }
+        unit = shown_name(rule.curve.unit, chinese=chinese)
         is_daily = rule.curve.kind is not Readings
-        at = columns["at"]
-        return CurveChart(rule.curve.unit, at, drawn.series, lines, daily=is_daily)
+        return CurveChart(unit, columns["at"], series, lines, daily=is_daily)
 
     def _timeline(self, timeline: OfficeTimeline, alert: Alert) -> TimelineChart:
         """The timeline of an alert, from the rows of its area."""

@@ -79,7 +79,7 @@ def _charts(
     alert = _as_alert(answer)
     evidence = Evidence([alert], judged_by)
     evidence.gather(history)
-    if (picture := evidence.picture(alert)) is not None:
+    if (picture := evidence.picture(alert, chinese=chinese)) is not None:
         drawn.append(chart_of(picture, shaded, judged_by.zone, end))
     return drawn
 

@@ -31,8 +31,8 @@ from schemas.wire import (
     encode_alert,
     encode_area,
 )
-from schemas.wire.decoding import ARRAY_DECODER
 from schemas.wire.frame import unpack
+from schemas.wire.record_decoders import ARRAY_DECODER
 from schemas.wire.records import RECORD_TYPES
 from streams.kafka.rulebooks import published
 from tests.casebook import casebook

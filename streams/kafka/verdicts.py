@@ -1,0 +1,74 @@
+"""How often inspections found a rule right or wrong, for the metrics."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import NoReturn
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from detectors.rule import ALL_RULES
+from schemas.inspection import Inspection
+from schemas.topics import INSPECTIONS_TOPIC
+from schemas.wire import decode_inspections
+from streams.kafka.intake import messages_of
+from streams.kafka.metrics import Metrics
+from streams.kafka.readers import reader
+from streams.settings import Settings
+
+WAIT_MS = 5_000  # that a broker holds a request back: nobody waits for a verdict
+Verdicts = Counter[tuple[str, str]]  # by rule and verdict
+
+log = logging.getLogger("meterwatch")
+
+
+class VerdictCounts:
+    """Counts the verdicts of the newest record of each inspection, on the rules that it names."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._found: dict[str, Verdicts] = {}  # by inspection
+        self._counts: Verdicts = Counter()
+
+    async def follow_inspections(self) -> NoReturn:
+        """Follows the inspections that are published."""
+        topic = self._settings.topic(INSPECTIONS_TOPIC)
+        tps = [TopicPartition(topic, n) for n in range(self._settings.partitions)]
+        async with reader(self._settings, wait_ms=WAIT_MS) as consumer:
+            consumer.assign(tps)
+            await consumer.seek_to_beginning(*tps)
+            while True:
+                self.note(await _fetched(consumer))
+                self._metrics.inspected(self._counts)
+
+    def note(self, records: Sequence[ConsumerRecord]) -> None:
+        """Notes inspections in order; logs how many cannot be read."""
+        newest, rejections = decode_inspections(messages_of(records))
+        for name, inspection in newest.items():
+            verdicts = _verdicts_of(inspection)
+            self._counts += verdicts
+            self._counts -= self._found.pop(name, Counter())
+            if verdicts:
+                self._found[name] = verdicts
+        if rejections:
+            log.warning(
+                "%d inspections are not counted: %s", len(rejections), rejections[0]
+            )
+
+
+async def _fetched(consumer: AIOKafkaConsumer) -> list[ConsumerRecord]:
+    """The next records, by partition; none if none came for WAIT_MS."""
+    fetched = await consumer.getmany(timeout_ms=WAIT_MS)
+    return [record for records in fetched.values() for record in records]
+
+
+def _verdicts_of(inspection: Inspection | None) -> Verdicts:
+    """The verdict of an inspection on each rule that it names; none if it was withdrawn."""
+    if inspection is None:
+        return Counter()
+    rules = ALL_RULES.keys() & set(inspection.rules)
+    return Counter((rule, inspection.verdict) for rule in rules)
