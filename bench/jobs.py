@@ -1,7 +1,7 @@
-"""How much faster several jobs are than one: `python -m bench.jobs [--jobs N] [--meters N] [--days N]`.
+"""How much faster several jobs are than one: `python -m bench.jobs [--jobs N] [--meters N] [--days N] [--runs N]`.
 
-A simulated town and the same history as Parquet are scored with one job and with several. CPU is that of all processes,
-their start included. Wall time counts only on a machine with as many free cores as jobs.
+A simulated town and the same history as Parquet are scored with one job and with several, in turns; medians count.
+CPU is that of all processes, their start included. Wall time counts only on a machine with as many free cores as jobs.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import os
 import subprocess
 import sys
 import time
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -52,18 +53,25 @@ def score(history: str, jobs: int) -> Spent:
     return Spent(wall, cpu, json.loads(output)["rows"], output)
 
 
-def show(name: str, history: str, jobs: int) -> None:
-    """Prints what one job and several take. Raises RuntimeError if their results differ."""
-    spent = {count: score(history, count) for count in (1, jobs)}
-    if any(one.output != other.output for one, other in pairwise(spent.values())):
+def show(name: str, history: str, jobs: int, runs: int) -> None:
+    """Prints what one job and several take in turns. Raises RuntimeError if their results differ."""
+    spent = [(score(history, 1), score(history, jobs)) for _ in range(runs)]
+    if len({each.output for pair in spent for each in pair}) > 1:
         raise RuntimeError(f"{jobs} jobs give another result than one")
-    for count, (wall, cpu, rows, _) in spent.items():
-        times = spent[1].wall / wall
-        more = cpu / spent[1].cpu
+
+    one, several = (_median(each) for each in zip(*spent, strict=True))
+    for count, (wall, cpu, rows, _) in ((1, one), (jobs, several)):
         print(
-            f"{name:8} jobs {count}: {wall:6.1f} s, {times:.2f} times as fast;"
-            f" {cpu:6.1f} s of CPU, {more:.2f} of one job's; {rows / wall:10,.0f} rows/s"
+            f"{name:8} jobs {count}: {wall:6.1f} s, {one.wall / wall:.2f} times as fast;"
+            f" {cpu:6.1f} s of CPU, {cpu / one.cpu:.2f} of one job's; {rows / wall:10,.0f} rows/s"
         )
+
+
+def _median(spent: Sequence[Spent]) -> Spent:
+    """The median times of runs with the same result."""
+    wall = median(each.wall for each in spent)
+    cpu = median(each.cpu for each in spent)
+    return spent[0]._replace(wall=wall, cpu=cpu)
 
 
 def main() -> None:
@@ -71,13 +79,14 @@ def main() -> None:
     arguments.add_argument("--jobs", type=int, default=2)
     arguments.add_argument("--meters", type=int, default=3000)
     arguments.add_argument("--days", type=int, default=12)
+    arguments.add_argument("--runs", type=int, default=3)
     chosen = arguments.parse_args()
     with TemporaryDirectory() as folder:
         town = Town(chosen.meters, chosen.days)
         parquet = Path(folder) / "history"
         write(parquet, town.areas, town.batches())
-        show("town", town.name, chosen.jobs)
-        show("Parquet", str(parquet), chosen.jobs)
+        show("town", town.name, chosen.jobs, chosen.runs)
+        show("Parquet", str(parquet), chosen.jobs, chosen.runs)
 
 
 if __name__ == "__main__":

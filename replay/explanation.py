@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from detectors.episode_alerts import evidence_of
 from detectors.episodes import LULL_SECONDS
 from detectors.judge import Judge
 from detectors.pipelines import Pipeline
+from detectors.policy import braked
 from detectors.revisable import RevisableJudge
 from detectors.rule import Rule
 from models.feature import Feature
@@ -156,6 +158,57 @@ class ExplainedRow:
         """True if the score came close to the raise line and raised nothing."""
         return self.outcome == "quiet" and self.row.score >= NEAR_SCORE
 
+    def marked(self, alerts: Mapping[str, Alert]) -> ExplainedRow:
+        """The same with alerts as policy has them in the end, by id."""
+        alert = self.alert and alerts.get(self.alert.id, self.alert)
+        episodes = [alerts.get(each.id, each) for each in self.episodes]
+        outcome = self.outcome
+        if alert and outcome in ("raised", "suppressed"):
+            outcome = "suppressed" if alert.suppressed_by else "raised"
+        return replace(self, outcome=outcome, alert=alert, episodes=episodes)
+
+
+@dataclass(frozen=True)
+class FoundSubject:
+    """What a history, or a shard of one, shows of a subject until a time."""
+
+    name: str
+    rows: Mapping[str, ExplainedRow | None]  # by area: the last row until the time
+    near: Sequence[str]  # names like it, if no area has it
+    times: Sequence[int]  # the first and the last, none without rows
+    alerts: Sequence[Alert]  # of all subjects, that stand
+
+    @classmethod
+    def joined(
+        cls, parts: Sequence[FoundSubject], section: Callable[[str], str]
+    ) -> FoundSubject:
+        """What the shards of a history show, with storm brake and budget, which span areas."""
+        alerts = braked(chain.from_iterable(part.alerts for part in parts), section)
+        by_id = {alert.id: alert for alert in alerts}
+        rows = {
+            area: row and row.marked(by_id)
+            for part in parts
+            for area, row in part.rows.items()
+        }
+        near = sorted(chain.from_iterable(part.near for part in parts))
+        times = list(chain.from_iterable(part.times for part in parts))
+        return cls(parts[0].name, rows, near, times, alerts)
+
+    def area(self, rule: Rule) -> str:
+        """The area of the subject that a rule judges. Raises ValueError if it is in none or in several."""
+        areas = sorted(self.rows)
+        if len(areas) == 1:
+            return areas[0]
+        if areas:
+            raise ValueError(
+                f"{self.name} is in the areas {', '.join(areas)}: choose one by --area"
+            )
+        near = get_close_matches(self.name, self.near, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(
+            f"{rule.name} judges {rule.kind.kind}, and none is of {self.name}{hint}"
+        )
+
 
 class ExplainedHistory:
     """A history judged by all rules, with notes on one rule and subject.
@@ -187,42 +240,27 @@ class ExplainedHistory:
             self._times.append(int(batch.at.min()))
             self._times.append(int(batch.at.max()))
             for alert in [*self._engine.step(batch), *self._engine.shadowed]:
-                if (alert.rule, alert.subject) == (self._rule.name, self._subject):
-                    self._alerts[alert.id] = alert
+                self._alerts[alert.id] = alert
 
-    @property
-    def has_rows(self) -> bool:
-        """True if the history has a row."""
-        return bool(self._times)
+    def found(self, at: int) -> FoundSubject:
+        """What the history shows of the subject until a time."""
+        rows = {area: self._row(area, at) for area in self._notes.places()}
+        own_times = [at for rows in self._notes.rows.values() for at in rows]
+        times = [*self._times, *own_times]
+        span = [min(times), max(times)] if self._times else []
+        near = [] if rows else self._near_names()
+        standing = [each for each in self._alerts.values() if each.state != "withdrawn"]
+        return FoundSubject(self._name, rows, near, span, standing)
 
-    def area(self) -> str:
-        """The area of the subject. Raises ValueError if it is in none or in several."""
-        areas = sorted(self._notes.places())
-        if len(areas) == 1:
-            return areas[0]
-        if areas:
-            raise ValueError(
-                f"{self._name} is in the areas {', '.join(areas)}: choose one by --area"
-            )
-
+    def _near_names(self) -> list[str]:
+        """The name that is most like the subject's, if any is like it."""
         names = set(self._index.known)
         if not self._is_of_areas:
             names = {name for known in self._index.known.values() for name in known}
-        near = get_close_matches(self._name, sorted(names), 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(
-            f"{self._rule.name} judges {self._rule.kind.kind}, and none is of {self._name}{hint}"
-        )
+        return get_close_matches(self._name, sorted(names), 1)
 
-    def span(self) -> tuple[int, int]:
-        """The first and the last time of a history that has rows."""
-        own_times = [at for rows in self._notes.rows.values() for at in rows]
-        times = [*self._times, *own_times]
-        return min(times), max(times)
-
-    def at(self, at: int) -> ExplainedRow | None:
-        """The explanation of the last row until a time; None if there is no such row."""
-        area = self.area()
+    def _row(self, area: str, at: int) -> ExplainedRow | None:
+        """The explanation of the last row in an area until a time; None if there is no such row."""
         by_time = self._notes.rows.get(area, {})
         rows = [by_time[each] for each in sorted(by_time)]
         times = [row.at for row in rows]
@@ -237,7 +275,12 @@ class ExplainedHistory:
         near_first = max(min(near_first, place - NEAR_ROWS), 0)
         near_end = max(near_end, place + NEAR_ROWS + 1)
         near = rows[near_first:near_end]
-        alerts = [alert for alert in self._alerts.values() if alert.area == area]
+        own = self._rule.name, area, self._subject
+        alerts = [
+            alert
+            for alert in self._alerts.values()
+            if (alert.rule, alert.area, alert.subject) == own
+        ]
         return _explanation(self._rule, rows[: place + 1], around, near, alerts)
 
 

@@ -119,7 +119,7 @@ def _steps(batches: Sequence[Readings]) -> dict[tuple[str, str], int]:
 
 
 def _first(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches until they have LOOKED_AT rows."""
+    """The first batches, until they have LOOKED_AT rows."""
     rows = 0
     for batch in batches:
         yield batch
@@ -262,7 +262,10 @@ def _read(path: tables.File, tally: Tally) -> Iterator[Batch]:
         and (order := reading_order(path))
     ):
         batches = (decoder.batch(sheet) for sheet in sheets_of(path, wanted, tally))
-        yield from read_ahead(batches if order == "arrival" else map(arranged, batches))
+        ordered = batches if order == "arrival" else map(arranged, batches)
+        # a thread begins after the rows that opening the file reads: jobs are forked then
+        yield from _first(ordered)
+        yield from read_ahead(ordered)
         return
     batch = decoder.batch(tables.read(path, wanted, tally))
     yield from split_batch(arranged(batch))

@@ -7,7 +7,7 @@ number of shards.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,20 @@ def claim(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty: name another folder for --scores")
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def packed_parts(folder: Path) -> dict[str, bytes]:
+    """The parts in a folder, by their names in it."""
+    files = sorted(folder.rglob("*.parquet"))
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def unpack_parts(parts: Mapping[str, bytes], folder: Path) -> None:
+    """Writes parts into a folder."""
+    for name, content in parts.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
 
 
 def join_parts(parts: Path, folder: Path) -> None:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -66,12 +65,21 @@ class Division:
         return self.places[area]
 
 
-class WholeHistory(NamedTuple):
+@dataclass
+class WholeHistory:
     """What a shard knows of the history that it is of."""
 
     places: Mapping[str, int]  # the shard of each area; more as they come
     first: int  # when its first row arrived; 0 if it has none
     began: int  # time of its first row
+    last: int = 0  # when the last of the rows arrived that have been read
+
+    def note(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches, with their arrival noted."""
+        for batch in batches:
+            if len(batch):
+                self.last = max(self.last, int(arrivals(batch).max()))
+            yield batch
 
 
 def sharded(
@@ -86,15 +94,16 @@ def sharded(
             rows[area] += count
 
     division = Division(shard.count, +rows, known)
-    batches = _filled(_selected(chain(head, source.batches), shard, division))
     areas = [
         area for area in source.areas if division.shard_of(area.area) == shard.number
     ]
     first, began = 0, 0
     if head:
         first, began = int(arrivals(head[0])[0]), int(head[0].at[0])
-    own = replace(source, areas=areas, batches=batches)
-    return own, WholeHistory(division.places, first, began)
+    whole = WholeHistory(division.places, first, began)
+    rows_of_all = whole.note(chain(head, source.batches))
+    batches = _filled(_selected(rows_of_all, shard, division))
+    return replace(source, areas=areas, batches=batches), whole
 
 
 def joined_source(parts: Sequence[Source]) -> Source:

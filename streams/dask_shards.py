@@ -23,7 +23,7 @@ CONNECT_SECONDS = 5
 def asked_on_cluster(
     question: ShardQuestion[Answer], jobs: Jobs, on_passed: OnPassed
 ) -> list[Answer]:
-    """The answers of all shards, one for each thread of the workers unless more jobs are asked for. Raises JobError.
+    """The answers of all shards, as many as `shards_of_cluster` says. Raises JobError.
 
     The workers open the history themselves, by the same paths.
     """
@@ -35,9 +35,7 @@ def asked_on_cluster(
         passed.note(number, Passed(*fields))
 
     with _client(jobs.scheduler) as client:
-        count = max(jobs.count, sum(client.nthreads().values()))
-        if not client.nthreads():
-            raise JobError(f"the scheduler {jobs.scheduler} has no workers: start some")
+        count = _shards_of(client, jobs)
         client.subscribe_topic(topic, note)
         futures = [
             client.submit(_judge, question, Shard(number, count), topic, pure=False)
@@ -51,6 +49,20 @@ def asked_on_cluster(
             ) from error
         finally:
             client.cancel(futures)
+
+
+def shards_of_cluster(jobs: Jobs) -> int:
+    """As many shards as jobs are asked for, else one for each thread of the workers. Raises JobError."""
+    with _client(jobs.scheduler) as client:
+        return _shards_of(client, jobs)
+
+
+def _shards_of(client: Any, jobs: Jobs) -> int:
+    """As `shards_of_cluster`, of a client."""
+    threads = sum(client.nthreads().values())
+    if not threads:
+        raise JobError(f"the scheduler {jobs.scheduler} has no workers: start some")
+    return jobs.count if jobs.count > 1 else int(threads)
 
 
 def _judge(question: ShardQuestion[Answer], shard: Shard, topic: str) -> Answer:

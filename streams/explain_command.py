@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,17 +14,18 @@ from zoneinfo import ZoneInfo
 from detectors.engine import Engine
 from detectors.rule import Rule
 from detectors.rulebook import applied, rules_of
-from replay.explanation import ExplainedHistory
+from replay.explanation import ExplainedHistory, FoundSubject
 from replay.history import Source, nothing_read
+from replay.shards import Shard, joined_source
 from schemas.rules import Rulebook
 from streams.explained_answer import ExplainedAnswer
-from streams.histories import opened, read_again
+from streams.histories import opened_for_jobs, opened_shard, read_again, section_of
 from streams.json_output import show_json
 from streams.judged_history import judged
 from streams.report.explanation_page import explanation_page
 from streams.report.subjects import JudgedBy
 from streams.settings import Settings
-from streams.shards import ONE_JOB
+from streams.shards import ONE_JOB, Jobs, OnPassed, asked
 from streams.terminal import plain_output
 from streams.times import local_time
 
@@ -73,6 +75,7 @@ def explain_history(
     as_json: bool,
     chinese: bool,
     report: Path | None = None,
+    jobs: Jobs = ONE_JOB,
 ) -> None:
     """Judges a history and explains a rule's answer about a subject at a time.
 
@@ -83,11 +86,12 @@ def explain_history(
         raise ValueError("name the history: files, folders, an archive or a town")
     rules = applied(rulebook, rules_of(settings.voltage_limits))
     if question.alert:
-        question = _of_alert(question.alert, paths, rulebook, settings, as_json)
+        question = _of_alert(question.alert, paths, rulebook, settings, jobs, as_json)
 
-    source = opened(paths, settings)
-    shown, end = _answered(question, rules, source)
+    rule = _chosen(rules, question.rule)
+    shown, end = _answered(question, rule, paths, rulebook, settings, jobs)
     if report:
+        source = shown.source
         judged_by = JudgedBy(source.areas, rules, source.zone, source.interval)
         page = explanation_page(
             shown, read_again(paths), judged_by, end, chinese=chinese
@@ -99,27 +103,68 @@ def explain_history(
     shown.show(plain_output(), chinese=chinese)
 
 
+class _Explained(NamedTuple):
+    """A source, or a shard of one, that was read to its end, and what it shows."""
+
+    source: Source
+    found: FoundSubject
+
+
+@dataclass(frozen=True)
+class _ExplainQuestion:
+    """Asks what a history shows of the subject of a question."""
+
+    paths: tuple[str, ...]
+    settings: Settings
+    rulebook: Rulebook
+    question: Question
+    source: Source | None  # opened already; None if each shard opens its own
+
+    def __call__(self, shard: Shard, on_passed: OnPassed) -> _Explained:
+        """What a shard shows of the subject. Raises ValueError, with advice, for a time that is none."""
+        source, _ = opened_shard(self.paths, self.settings, shard, source=self.source)
+        rules = applied(self.rulebook, rules_of(self.settings.voltage_limits))
+        rule = _chosen(rules, self.question.rule)
+        last = _asked_times(self.question.at, source.zone)[1]
+        engine = Engine(
+            rules, zone=source.zone, interval=source.interval, has_brakes=False
+        )
+        areas = {area.area: area for area in source.areas}
+        engine.enroll(areas[name] for name in sorted(areas))
+        history = ExplainedHistory(
+            engine, rule, self.question.subject, self.question.area
+        )
+        history.judge(source.batches)
+        return _Explained(replace(source, batches=iter(())), history.found(last))
+
+
 def _answered(
-    question: Question, rules: Sequence[Rule], source: Source
+    question: Question,
+    rule: Rule,
+    paths: Sequence[str],
+    rulebook: Rulebook,
+    settings: Settings,
+    jobs: Jobs,
 ) -> tuple[ExplainedAnswer, int]:
     """The answer of a rule, and the last time of the history. Raises ValueError, with advice, if there is none."""
-    rule = _chosen(rules, question.rule)
-    first, last = _asked_times(question.at, source.zone)
-    engine = Engine(rules, zone=source.zone, interval=source.interval)
-    areas = {area.area: area for area in source.areas}
-    engine.enroll(areas[name] for name in sorted(areas))
-    history = ExplainedHistory(engine, rule, question.subject, question.area)
-    history.judge(source.batches)
-    if not history.has_rows:
+    ready = opened_for_jobs(paths, settings, jobs)
+    asking = _ExplainQuestion(tuple(paths), settings, rulebook, question, ready)
+    parts = asked(asking, jobs, lambda _: None)
+    source = joined_source([part.source for part in parts])
+    found = FoundSubject.joined(
+        [part.found for part in parts], section_of(source.areas)
+    )
+    if not found.times:
         raise nothing_read(source.name, source.tally)
 
-    area = history.area()
+    first, last = _asked_times(question.at, source.zone)
+    area = found.area(rule)
     subject = question.subject or area
-    begin, end = history.span()
+    begin, end = min(found.times), max(found.times)
     if last < begin or first > end:
         span = " to ".join(local_time(at, source.zone) for at in (begin, end))
         raise ValueError(f"--at {question.at} is outside the history, {span}")
-    explained = history.at(last)
+    explained = found.rows[area]
     if explained is None:
         raise ValueError(
             f"{rule.name} has judged no {rule.kind.kind} of {subject} until {question.at}: "
@@ -133,10 +178,11 @@ def _of_alert(
     paths: Sequence[str],
     rulebook: Rulebook,
     settings: Settings,
+    jobs: Jobs,
     quiet: bool,
 ) -> Question:
     """The question after the evidence that raised an alert. Raises ValueError if the history has no such alert."""
-    history = judged(paths, [rulebook], settings, ONE_JOB, quiet=quiet)
+    history = judged(paths, [rulebook], settings, jobs, quiet=quiet)
     (alerts,) = history.alerts
     alert = next((each for each in alerts if each.id == key), None)
     if alert is None:

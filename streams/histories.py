@@ -15,7 +15,7 @@ from schemas.columns import Batch
 from schemas.master import Area
 from streams.local.progress import Passed, Progress
 from streams.settings import Settings
-from streams.shards import OnPassed
+from streams.shards import Jobs, OnPassed
 
 NO_PLACES: Mapping[str, int] = MappingProxyType({})
 
@@ -42,14 +42,27 @@ def read_again(paths: Sequence[str]) -> Iterable[Batch] | ArchivedRows:
     return ArchivedRows(archive) if archive else open_sources(paths).batches
 
 
+def opened_for_jobs(
+    paths: Sequence[str], settings: Settings, jobs: Jobs
+) -> Source | None:
+    """The source of the paths, opened once for all jobs of this machine, which share its memory.
+
+    None if each shard opens it: for a single job, on a cluster, and of archives, whose stores no other process can use.
+    """
+    if jobs.count == 1 or jobs.scheduler or any(map(archive_at, paths)):
+        return None
+    return opened(paths, settings)
+
+
 def opened_shard(
     paths: Sequence[str],
     settings: Settings,
     shard: Shard,
     known: Mapping[str, int] = NO_PLACES,
+    source: Source | None = None,
 ) -> tuple[Source, WholeHistory | None]:
-    """A shard of the source of the paths, and what it knows of the whole if it is not the whole."""
-    source = opened(paths, settings)
+    """A shard of the source, else of that of the paths, and what it knows of the whole if it is not the whole."""
+    source = source or opened(paths, settings)
     if shard.count == 1:
         return source, None
     return sharded(source, shard, known)

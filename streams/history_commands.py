@@ -57,6 +57,7 @@ def run(
         typer.Option(help="Where to write a page with the alerts and their curves."),
     ] = None,
     jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
 ) -> None:
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
@@ -70,7 +71,7 @@ def run(
         rulebook=load_for_run(rules_file),
         top=top,
         report=report,
-        jobs=jobs,
+        jobs=Jobs(jobs, scheduler),
     )
 
 
@@ -234,6 +235,7 @@ def rank(
         Path | None, typer.Option(help="Where to write a page of the ranking.")
     ] = None,
     jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
     chinese: Chinese = False,
 ) -> None:
@@ -250,7 +252,7 @@ def rank(
         chinese=chinese,
         scores=scores,
         report=report,
-        jobs=Jobs(jobs),
+        jobs=Jobs(jobs, scheduler),
     )
 
 
@@ -280,6 +282,8 @@ def explain(
     report: Annotated[
         Path | None, typer.Option(help="Where to write a page with the curves.")
     ] = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
     chinese: Chinese = False,
 ) -> None:
@@ -299,6 +303,7 @@ def explain(
         as_json=json,
         chinese=chinese,
         report=report,
+        jobs=Jobs(jobs, scheduler),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from rich.console import Console
@@ -21,11 +22,11 @@ from replay.labels import Label, archived_labels, known_labels, read_labels
 from replay.near_misses import NearMiss, note_near_rows
 from replay.near_scores import NearScore, NearScores, never_raised
 from replay.observed import Observed
-from replay.score_files import ScoreParts
+from replay.score_files import ScoreParts, packed_parts, unpack_parts
 from replay.shards import Shard, joined_source
 from schemas.alert import Alert
 from schemas.rules import Rulebook
-from streams.histories import opened_shard, passed_of, section_of
+from streams.histories import opened_for_jobs, opened_shard, passed_of, section_of
 from streams.local.follow import judged_steps
 from streams.local.progress import Progress, joined_progress
 from streams.local.progress_display import ProgressDisplay
@@ -102,6 +103,8 @@ class JudgedHistory:
     highest: list[NearScore] = field(default_factory=list)
     # by the first rule set
     withdrawn: list[Alert] = field(default_factory=list)
+    # parts of daily scores, if the question packs them
+    packed: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,14 @@ class HistoryQuestion:
     near: str = ""  # the rule whose near misses by the first rulebook are noted
     highest: int = 0  # scores of each rule that are kept where it raised no alert
     scores: str = ""  # a folder for the parts of daily scores; "" for none
+    packs_scores: bool = False  # True if the parts come with the answer instead
+    source: Source | None = None  # opened already; None if each shard opens its own
 
     def __call__(self, shard: Shard, on_passed: OnPassed) -> JudgedHistory:
         """A shard as the rule sets judge it, without storm brake and budget."""
-        source, whole = opened_shard(self.paths, self.settings, shard)
+        source, whole = opened_shard(
+            self.paths, self.settings, shard, source=self.source
+        )
         observed = Observed(source.areas)
         variants = self._variants(source)
         by_set: list[dict[str, Alert]] = [{} for _ in self.rulebooks]
@@ -150,6 +157,7 @@ class HistoryQuestion:
             misses,
             highest,
             _withdrawn(by_set[0].values()),
+            kept.packed(),
         )
 
     def _variants(self, source: Source) -> Variants:
@@ -177,7 +185,8 @@ class _KeptScores:
     def __init__(self, question: HistoryQuestion, engine: Engine, shard: Shard) -> None:
         self._count = question.highest
         self._near = NearScores() if question.highest else None
-        folder = question.scores
+        self._own_folder = TemporaryDirectory() if question.packs_scores else None
+        folder = self._own_folder.name if self._own_folder else question.scores
         self._parts = ScoreParts(Path(folder), shard.number) if folder else None
         wanted = self._near or self._parts
         self._scores = DayScores(engine) if wanted else None
@@ -195,6 +204,13 @@ class _KeptScores:
         if not self._near:
             return []
         return self._near.highest(self._count, alerts, self._scores)
+
+    def packed(self) -> dict[str, bytes]:
+        """The parts of daily scores, if they come with the answer; forgets them."""
+        if not self._own_folder:
+            return {}
+        with self._own_folder as folder:
+            return packed_parts(Path(folder))
 
     def _take(self, of_days: Iterable[RuleDay]) -> None:
         """Keeps the scores of days."""
@@ -226,11 +242,22 @@ def judged(
     in a folder all `scores`, by the first rulebook. Raises ValueError, with advice, for a source that cannot be used.
     """
     question = HistoryQuestion(
-        tuple(paths), settings, tuple(rulebooks), near, highest, scores
+        tuple(paths),
+        settings,
+        tuple(rulebooks),
+        near,
+        highest,
+        scores,
+        # the workers of a cluster share no folder
+        packs_scores=bool(scores and jobs.scheduler),
+        source=opened_for_jobs(paths, settings, jobs),
     )
     err = Console(stderr=True, highlight=False)
     with ProgressDisplay(err, quiet=quiet) as bar:
-        whole = joined(asked(question, jobs, bar), highest)
+        parts = asked(question, jobs, bar)
+    for part in parts:
+        unpack_parts(part.packed, Path(scores))
+    whole = joined(parts, highest)
     if not whole.progress.rows:
         raise nothing_read(whole.source.name, whole.source.tally)
     return whole

@@ -11,16 +11,19 @@ import typer
 
 from streams.command_options import (
     Chinese,
+    JobCount,
     Json,
     LabelsFile,
     Report,
     RulesFile,
+    Scheduler,
     Sources,
     TopCustomers,
     load_settings,
 )
 from streams.json_output import show_json
 from streams.rulebook_files import load_as_it_stands
+from streams.shards import Jobs
 from streams.terminal import plain_output
 
 app = typer.Typer()
@@ -90,6 +93,8 @@ def learn_suspicion(
     rules_file: RulesFile = None,
     top: TopCustomers = 20,
     report: Report = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
     chinese: Chinese = False,
 ) -> None:
@@ -106,6 +111,7 @@ def learn_suspicion(
         as_json=json,
         chinese=chinese,
         report=report,
+        jobs=Jobs(jobs, scheduler),
     )
 
 
@@ -119,6 +125,8 @@ def suspects(
     rules_file: RulesFile = None,
     top: TopCustomers = 20,
     report: Report = None,
+    jobs: JobCount = 1,
+    scheduler: Scheduler = "",
     json: Json = False,
     chinese: Chinese = False,
 ) -> None:
@@ -134,4 +142,5 @@ def suspects(
         as_json=json,
         chinese=chinese,
         report=report,
+        jobs=Jobs(jobs, scheduler),
     )

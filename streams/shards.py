@@ -7,7 +7,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
@@ -56,6 +56,15 @@ def asked(
     if jobs.count == 1:
         return [question(WHOLE_HISTORY, on_passed)]
     return _asked_in_processes(question, jobs.count, on_passed)
+
+
+def with_count(jobs: Jobs) -> Jobs:
+    """The same jobs, with as many shards as there will be. Raises JobError."""
+    if not jobs.scheduler:
+        return jobs
+    from streams.dask_shards import shards_of_cluster  # noqa: PLC0415 - dask is an extra
+
+    return replace(jobs, count=shards_of_cluster(jobs))
 
 
 class PassedOfShards:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from detectors.rule import Rule
 from detectors.rulebook import applied, rules_of
 from replay.history import Source
+from replay.labels import Label
+from replay.shards import Shard
 from replay.suspicion.features import ALL_FACTS, GROUP_NAMES, FactGroup
 from replay.suspicion.fitting import SuspicionLesson, learn
 from replay.suspicion.measures import CalibrationBin, RankingQuality
 from replay.suspicion.ranking import Suspect, SuspicionReason, ranked, unknown_facts
 from replay.suspicion.visits import labels_of_visits, visits_of
-from replay.suspicion.watch import WatchedCustomers, watch
+from replay.suspicion.watch import (
+    WatchedCustomers,
+    WatchedShard,
+    joined,
+    watch_shard,
+)
 from schemas.rules import Rulebook
 from schemas.suspicion import SuspicionModel
-from streams.histories import opened
+from streams.histories import opened_for_jobs, opened_shard
 from streams.json_output import show_json
 from streams.judged_history import LabelFile, refusal_lines, refusals
 from streams.lines import visible
 from streams.report.score_page import PageSection, html_table, score_page
 from streams.settings import Settings
+from streams.shards import Jobs, OnPassed, asked
 from streams.terminal import plain_output
 from streams.text_tables import percent, show_table
 from streams.times import local_time
@@ -77,15 +85,16 @@ def learn_suspicion(
     as_json: bool,
     chinese: bool,
     report: Path | None,
+    jobs: Jobs,
 ) -> None:
     """Learns a model from a history and labels, writes it, and prints how good it is and whom it suspects most.
 
     Raises ValueError, with advice, for a source or labels that cannot be used.
     """
     file = LabelFile.read(labels, paths)
-    source = opened(paths, settings)
     file.labels = labels_of_visits(file.labels, file.tally)
-    watched = watch(source, file.labels, _rules(rulebook, settings))
+    watched = _watched(paths, file.labels, rulebook, settings, jobs)
+    source = watched.source
     file.keep_known(watched.observed)
     visits = visits_of(watched, file.labels, file.tally)
     dates = [local_time(int(day), source.zone)[:10] for day in sorted(visits.days)]
@@ -120,11 +129,12 @@ def show_suspects(
     as_json: bool,
     chinese: bool,
     report: Path | None,
+    jobs: Jobs,
 ) -> None:
     """Ranks the customers of a history by a model. Raises ValueError, with advice, for what cannot be used."""
     model = _read_model(path)
-    source = opened(paths, settings)
-    watched = watch(source, (), _rules(rulebook, settings))
+    watched = _watched(paths, (), rulebook, settings, jobs)
+    source = watched.source
     suspects = ranked(model, watched.customers)
     lede = _ranking_sentence(model, watched, chinese=chinese)
     notes = [*source.tally.reasons(source.rejected), *source.tally.notes]
@@ -136,9 +146,36 @@ def show_suspects(
     _print(lede, suspects[:top], notes, (), chinese=chinese)
 
 
-def _rules(rulebook: Rulebook, settings: Settings) -> list[Rule]:
-    """The rules of a rulebook, by the law of the country."""
-    return applied(rulebook, rules_of(settings.voltage_limits))
+@dataclass(frozen=True)
+class _WatchQuestion:
+    """Asks what a history shows of its customers, on the days of visits and at its end."""
+
+    paths: tuple[str, ...]
+    settings: Settings
+    rulebook: Rulebook
+    labels: tuple[Label, ...]
+    source: Source | None  # opened already; None if each shard opens its own
+
+    def __call__(self, shard: Shard, on_passed: OnPassed) -> WatchedShard:
+        """What a shard shows of its customers."""
+        source, whole = opened_shard(
+            self.paths, self.settings, shard, source=self.source
+        )
+        rules = applied(self.rulebook, rules_of(self.settings.voltage_limits))
+        return watch_shard(source, self.labels, rules, whole)
+
+
+def _watched(
+    paths: Sequence[str],
+    labels: Sequence[Label],
+    rulebook: Rulebook,
+    settings: Settings,
+    jobs: Jobs,
+) -> WatchedCustomers:
+    """What a history shows of its customers; the same for any number of jobs."""
+    ready = opened_for_jobs(paths, settings, jobs)
+    question = _WatchQuestion(tuple(paths), settings, rulebook, tuple(labels), ready)
+    return joined(asked(question, jobs, lambda _: None), labels)
 
 
 def _read_model(path: Path) -> SuspicionModel:

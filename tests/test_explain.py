@@ -67,6 +67,11 @@ def current_history(tmp_path):
     return judged
 
 
+def row_of(history, at):
+    """The explanation of the last row of M1 until a time."""
+    return history.found(at).rows["A1"]
+
+
 def test_values_of_a_raised_alert_are_its_evidence(command, explain):
     code, output, error = command("run", TOWN_NAME, "--json", "--store", "town.db")
     assert code == 0, error
@@ -126,11 +131,11 @@ def test_a_score_close_to_the_line_is_a_near_miss(current_history):
 
 def test_trouble_shorter_than_the_hold_is_no_alert(current_history):
     history = current_history(3)
-    short, raised = (history.at(START_TIME + n * STEP_SECONDS) for n in (7, 9))
+    short, raised = (row_of(history, START_TIME + n * STEP_SECONDS) for n in (7, 9))
     assert (short.outcome, short.trouble, short.hold) == ("held", 1800, 3600)
     assert raised.outcome == "raised"
     assert raised.alert.raised == START_TIME + 9 * STEP_SECONDS
-    assert history.at(START_TIME - 1) is None
+    assert row_of(history, START_TIME - 1) is None
 
 
 def test_the_answer_is_printed_for_people(command):
@@ -159,6 +164,8 @@ def test_an_id_means_the_evidence_that_raised_the_alert(command, tmp_path):
         options = ("--json", "--report", "page.html")
         code, output, error = command("explain", alert["id"], TOWN_NAME, *options)
         assert code == 0, error
+        in_three = command("explain", alert["id"], TOWN_NAME, "--json", "--jobs", "3")
+        assert in_three[1] == output
         found = json.loads(output)
         assert (found["outcome"], found["subject"]) == (outcome, alert["subject"])
         assert found["at"] == asked(alert["raised"])[:16].replace("T", " ")
@@ -236,3 +243,4 @@ def test_bad_questions_are_errors_of_one_line(
     assert (code, output) == (2, "")
     assert error.count("\n") == 1
     assert message in error
+    assert command(*question, "--jobs", "2") == (2, "", error)

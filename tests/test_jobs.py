@@ -215,6 +215,23 @@ def test_labels_in_parquet_are_read_before_the_jobs_begin(
     assert printed(monkeypatch, capsys, *arguments, "--jobs", 2) == one
 
 
+def test_a_file_that_streams_is_read_on_by_every_job(monkeypatch, capsys, tmp_path):
+    """The jobs begin when the file is open and its first rows are read."""
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(layout, "LOOKED_AT", 5_000)
+    monkeypatch.setattr(layout, "CHUNK_ROWS", 8_000)
+    town = Town(600, 1, 4)
+    layout.write(tmp_path, town.areas, town.batches())
+    path = tmp_path / "readings.parquet"
+    order = [("received", "ascending"), ("at", "ascending")]
+    pq.write_table(pq.read_table(path).sort_by(order), path)
+
+    arguments = ["score", tmp_path, "--json"]
+    one = printed(monkeypatch, capsys, *arguments)
+    assert printed(monkeypatch, capsys, *arguments, "--jobs", 2) == one
+
+
 # ---- What spans areas ----
 
 
@@ -333,7 +350,7 @@ def is_running(pid):
 
 def watched(path, capsys, jobs, paths=(TOWN_NAME,), **more):
     """The result of a run."""
-    run(list(paths), path, Settings(), as_json=True, jobs=jobs, **more)
+    run(list(paths), path, Settings(), as_json=True, jobs=Jobs(jobs), **more)
     return timeless(capsys.readouterr().out)
 
 
@@ -341,8 +358,8 @@ def test_a_killed_run_of_two_jobs_goes_on_and_ends_with_the_same(tmp_path, capsy
     path = tmp_path / "killed.db"
     program = (
         "import sys; from pathlib import Path; from streams.local.runner import run;"
-        "from streams.settings import Settings;"
-        f"run([{TOWN_NAME!r}], Path(sys.argv[1]), Settings(), every=0.0, jobs=2)"
+        "from streams.settings import Settings; from streams.shards import Jobs;"
+        f"run([{TOWN_NAME!r}], Path(sys.argv[1]), Settings(), every=0.0, jobs=Jobs(2))"
     )
     for reached in (4, 16):
         process = subprocess.Popen(
@@ -382,7 +399,7 @@ def test_a_store_of_another_number_of_jobs_is_refused(tmp_path, capsys):
         StoreError, match=r"two\.db was written with --jobs 2: go on with --jobs 2, or"
     ):
         watched(tmp_path / "two.db", capsys, 3)
-    run([TOWN_NAME], tmp_path / "two.db", Settings(), jobs=2)
+    run([TOWN_NAME], tmp_path / "two.db", Settings(), jobs=Jobs(2))
     assert "nothing new to read" in capsys.readouterr().err
 
 
@@ -419,7 +436,7 @@ def test_jobs_of_one_store_wait_for_each_other(tmp_path):
 # ---- A cluster ----
 
 
-def test_a_dask_cluster_gives_the_same(monkeypatch, capsys):
+def test_a_dask_cluster_gives_the_same(monkeypatch, capsys, tmp_path):
     from distributed import LocalCluster
 
     arguments = ["score", TOWN_NAME, "--json"]
@@ -432,12 +449,43 @@ def test_a_dask_cluster_gives_the_same(monkeypatch, capsys):
             monkeypatch, capsys, *arguments, "--scheduler", address, "--jobs", 3
         )
         assert on_cluster == one
+        assert_same_on_cluster(monkeypatch, capsys, address, tmp_path)
+
         passed: list[Passed] = []
         question = HistoryQuestion((TOWN_NAME,), Settings(), (EMPTY_RULEBOOK,))
         parts = asked(question, Jobs(1, address), passed.append)
         assert len(parts) == 2
         with pytest.raises(StoreError, match="nothing is as"):
             asked(Obedient(("refuse", "answer")), Jobs(1, address), passed.append)
+
+
+def assert_same_on_cluster(monkeypatch, capsys, address, folder):
+    """Other commands on a cluster give what one job gives."""
+    rank = ["rank", TOWN_NAME, "--top", "5", "--json", "--scores"]
+    one = printed(monkeypatch, capsys, *rank, folder / "one")
+    cluster = ["--scheduler", address]
+    assert printed(monkeypatch, capsys, *rank, folder / "two", *cluster) == one
+    files = sorted((folder / "one").rglob("*.parquet"))
+    assert files
+    for file in files:
+        other = folder / "two" / file.relative_to(folder / "one")
+        assert other.read_bytes() == file.read_bytes()
+
+    explain = ["explain", TOWN_NAME, "--rule", "voltage_loss", "--meter", "M000090"]
+    explain += ["--at", "2026-03-02T11:45", "--json"]
+    one = printed(monkeypatch, capsys, *explain)
+    assert printed(monkeypatch, capsys, *explain, *cluster) == one
+
+    # a store goes to the workers and comes back, from source to source
+    stores = [(folder / "one.db", []), (folder / "two.db", cluster)]
+    for town in (TOWN_NAME, "town:600x1:5"):
+        results = []
+        for store, options in stores:
+            run = ["run", town, "--json", "--store", store, *options]
+            results.append(timeless(printed(monkeypatch, capsys, *run)))
+        assert results[0] == results[1]
+    with Store(folder / "two.db") as store:
+        assert set(store.divided(2).values()) == {0, 1}
 
 
 def test_a_scheduler_that_does_not_answer_is_named():

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -301,7 +302,7 @@ def test_pace_adapts_to_the_source(tmp_path, monkeypatch):
     (tmp_path / "daily.csv").write_text("meter,area,at,kwh\n" + rows)
     row_counts: list[int] = []
     with Store(tmp_path / "a.db") as store:
-        monkeypatch.setattr(Pace, "__init__", lambda pace: setattr(pace, "rows", 50))
+        monkeypatch.setattr("streams.local.follow.Pace", partial(Pace, 50))
         source = replace(
             open_sources([tmp_path / "daily.csv"]), zone="UTC", interval=86_400
         )

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from bench.suspicion import lesson_of, visit, visited_bills, visited_town
 from detectors.rule import ALL_RULES
 from models.state.index import Index
-from replay.history import Tally
+from replay.history import Tally, merge
 from replay.labels import write_labels
+from replay.shards import Shard, sharded
 from replay.simulation.network import START_TIME
 from replay.suspicion.bills import BillNotes
 from replay.suspicion.customers import Customers
@@ -30,7 +31,7 @@ from replay.suspicion.visits import (
     labels_of_visits,
     visits_of,
 )
-from replay.suspicion.watch import Known, visit_day, watch
+from replay.suspicion.watch import Known, joined, visit_day, watch, watch_shard
 from schemas.columns import LATEST_TIME, Payment, Payments
 from schemas.master import Area, Meter
 from schemas.suspicion import SuspicionModel
@@ -250,6 +251,66 @@ def test_curves_of_a_town_are_frozen_too():
         np.testing.assert_array_equal(known.facts, facts[where].facts)
 
 
+def test_shards_of_towns_give_what_the_whole_gives():
+    source, labels, hushed = two_towns()
+    batches = list(source.batches)
+    whole = watch(replace(source, batches=iter(batches)), labels, ALL_THE_RULES)
+    parts = []
+    for number in range(2):
+        again = replace(source, batches=iter(batches))
+        own, known = sharded(again, Shard(number, 2), {})
+        parts.append(watch_shard(own, labels, ALL_THE_RULES, known))
+    found = joined(parts, labels)
+
+    assert (found.first, found.last) == (whole.first, whole.last)
+    assert found.observed.meter_days() == whole.observed.meter_days()
+    of_labels, visited = zip(*whole.visited, strict=True)
+    of_labels_found, visited_found = zip(*found.visited, strict=True)
+    assert of_labels_found == of_labels
+    assert any(each.place[0] == hushed for each in visited if each)
+    assert_same_customers(filter(None, visited_found), filter(None, visited))
+    assert_same_customers(found.customers, whole.customers)
+
+
+def two_towns():
+    """A history of two towns with visits, and the area that has no rows of the last days, on which it is visited."""
+    one, labels = visited_town(50, 17, 1)
+    hushed = one.areas[0].area
+    other, others = moved_town(*visited_town(50, 17, 2))
+    early = (without_late_rows(batch, hushed) for batch in one.batches)
+    batches = merge([filter(len, early), other.batches])
+    areas = [*one.areas, *other.areas]
+    return replace(one, areas=areas, batches=batches), [*labels, *others], hushed
+
+
+def moved_town(town, labels):
+    """A town and its labels, in areas of other names."""
+    moved = [
+        msgspec.structs.replace(area, area=f"B {area.area}") for area in town.areas
+    ]
+    batches = (
+        replace(batch, areas=tuple(f"B {area}" for area in batch.areas))
+        for batch in town.batches
+    )
+    labels = [replace(label, area=f"B {label.area}") for label in labels]
+    return replace(town, areas=moved, batches=batches), labels
+
+
+def assert_same_customers(found, expected):
+    """Each customer is that of the other list, with the same facts."""
+    columns = [zip(*customers, strict=True) for customers in (found, expected)]
+    (places, facts, alerts), (own_places, own_facts, own_alerts) = columns
+    assert (places, alerts) == (own_places, own_alerts)
+    np.testing.assert_array_equal(np.stack(facts), np.stack(own_facts))
+
+
+def without_late_rows(batch, area):
+    """A batch without the rows of an area from the sixteenth day on."""
+    is_late = batch.at >= START_TIME + 15 * DAY_SECONDS
+    is_own = np.array(batch.areas)[batch.area] == area
+    return batch.select(np.flatnonzero(~(is_late & is_own)))
+
+
 # ---- Learning ----
 
 
@@ -464,6 +525,8 @@ def test_command_learns_prints_and_writes(command, history, tmp_path):  # noqa: 
     code, output, _ = command("suspects", str(folder), "--json")
     assert code == 0
     assert json.loads(output)["customers"] == found["customers"]
+    code, in_two, _ = command("suspects", str(folder), "--json", "--jobs", "2")
+    assert (code, in_two) == (0, output)
     code, output, _ = command("suspects", str(folder), "--top", "3")
     assert (code, output.count("(usual")) == (0, 9)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from replay.explanation import note_rows
 from replay.history import Source, arranged, arrivals, nothing_read
 from replay.labels import Label
 from replay.observed import Observed
+from replay.shards import WholeHistory, joined_source
 from replay.suspicion.bills import BillNotes
 from replay.suspicion.customers import Customers, Held, Place
 from replay.suspicion.days import KEPT_DAYS, DayNotes
@@ -80,37 +81,87 @@ def visit_day(label: Label, zone: str) -> int:
     return int(midnights(zone)[days[0]])
 
 
-def watch(
-    source: Source, labels: Iterable[Label], rules: Sequence[Rule]
-) -> WatchedCustomers:
-    """Watches a history to its end. A visit's facts are frozen when the first row of its day arrives.
+@dataclass
+class WatchedShard:
+    """What a history, or a shard of one, shows of its customers."""
 
-    Raises SourceError if nothing could be read.
-    """
-    memory = _Memory(source, rules)
-    watched = WatchedCustomers(source, memory.observed)
-    coming = sorted(
+    source: Source  # read to its end
+    observed: Observed
+    first: int = 0  # of the rows' times
+    last: int = 0  # of those of all shards
+    # for each visit, in order, the customers whom it may mean
+    visited: list[list[Known]] = field(default_factory=list)
+    customers: list[Known] = field(default_factory=list)  # at the history's end
+
+
+def watch(
+    source: Source, labels: Sequence[Label], rules: Sequence[Rule]
+) -> WatchedCustomers:
+    """Watches a history to its end. Raises SourceError if nothing could be read."""
+    return joined([watch_shard(source, labels, rules)], labels)
+
+
+def joined(parts: Sequence[WatchedShard], labels: Sequence[Label]) -> WatchedCustomers:
+    """The whole history of all its shards. Raises SourceError if nothing could be read."""
+    source = joined_source([part.source for part in parts])
+    last = max(part.last for part in parts)
+    if not last:
+        raise nothing_read(source.name, source.tally)
+
+    found = zip(*(part.visited for part in parts), strict=True)
+    known = (list(chain.from_iterable(each)) for each in found)
+    visited = [
+        (label, each[0] if len(each) == 1 else None)
+        for label, each in zip(_visits(labels), known, strict=True)
+    ]
+    customers = chain.from_iterable(part.customers for part in parts)
+    return WatchedCustomers(
+        source,
+        Observed.joined([part.observed for part in parts]),
+        min(part.first for part in parts if part.first),
+        last,
+        visited,
+        sorted(customers, key=lambda each: each.place),
+    )
+
+
+def _visits(labels: Iterable[Label]) -> list[Label]:
+    """The labels of visits, in the order of their days."""
+    return sorted(
         (label for label in labels if label.until < LATEST_TIME),
         key=lambda label: (label.until, label.where, label.subject),
     )
+
+
+def watch_shard(
+    source: Source,
+    labels: Iterable[Label],
+    rules: Sequence[Rule],
+    whole: WholeHistory | None = None,
+) -> WatchedShard:
+    """Watches a shard to its end. A visit's facts are frozen when the first row of its day arrives."""
+    memory = _Memory(source, rules)
+    watched = WatchedShard(replace(source, batches=iter(())), memory.observed)
+    coming = _visits(labels)
     days = [visit_day(label, source.zone) for label in coming]
     frozen = 0
     for batch in source.batches:
         for rows in _cut(batch, days[frozen:]):
             began = int(arrivals(rows)[0])
             while frozen < len(days) and days[frozen] <= began:
-                label = coming[frozen]
-                known = memory.visited(label, days[frozen])
-                watched.visited.append((label, known))
+                watched.visited.append(memory.visited(coming[frozen], days[frozen]))
                 frozen += 1
             memory.add(rows)
             watched.first = min(watched.first or began, began)
             ended = int(arrivals(rows)[-1])
             watched.last = max(watched.last, ended)
 
-    if not watched.last:
-        raise nothing_read(source.name, source.tally)
-    watched.visited += [(label, None) for label in coming[frozen:]]
+    # rows of other shards may have come later
+    watched.last = whole.last if whole else watched.last
+    watched.visited += [
+        memory.visited(label, day) if day <= watched.last else []
+        for label, day in zip(coming[frozen:], days[frozen:], strict=True)
+    ]
     watched.customers = memory.customers(watched.last + 1)
     return watched
 
@@ -180,13 +231,12 @@ class _Memory:
             fact = EVENT_FACTS[Event(batch.event[row])]
             self._events[area, meter].append((fact, int(batch.at[row])))
 
-    def visited(self, label: Label, day: int) -> Known | None:
-        """The customer of a label at the beginning of a day; None if nothing is known of it."""
+    def visited(self, label: Label, day: int) -> list[Known]:
+        """The customers whom a label may mean, at the beginning of a day."""
         owner, _, _ = label.subject.partition("/")
         areas = [label.area] if label.area else sorted(self.observed.areas(owner))
         customers = [(area, self._known.owner(area, owner, day)) for area in areas]
-        known = [each for place in customers if (each := self._facts_at(place, day))]
-        return known[0] if len(known) == 1 else None
+        return [each for place in customers if (each := self._facts_at(place, day))]
 
     def customers(self, at: int) -> list[Known]:
         """All customers with a curve or bills, at a time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
@@ -104,7 +104,7 @@ def judged_steps(
         progress.meters = len(engine.indexes.meters)
 
         now = time.monotonic()
-        pace.rows = max(int(len(batch) / max(now - began, 1e-6) * STEP_SECONDS), 1)
+        pace.learn(batch, now - began)
         progress.seconds += now - began
         began = now
         progress.count(Counter(engine.counts) - counted)
@@ -150,9 +150,19 @@ def _note_rows(progress: Progress, batch: Batch, *, ends: bool) -> None:
 
 @dataclass
 class Pace:
-    """How many rows a step judges."""
+    """How many rows of each kind a step judges: a few payments say nothing of readings."""
 
-    rows: int = FIRST_ROWS
+    first: int = FIRST_ROWS
+    by_kind: dict[str, int] = field(default_factory=dict)
+
+    def learn(self, batch: Batch, seconds: float) -> None:
+        """Learns from rows that were judged in so many seconds."""
+        rows = int(len(batch) / max(seconds, 1e-6) * STEP_SECONDS)
+        self.by_kind[batch.kind] = max(rows, 1)
+
+    def rows(self, batch: Batch) -> int:
+        """How many rows of a batch a step judges."""
+        return self.by_kind.get(batch.kind, self.first)
 
 
 def portions(
@@ -163,10 +173,10 @@ def portions(
         done = progress.within
         while True:
             end = len(batch)
-            if pace.rows < end - done:
+            if pace.rows(batch) < end - done:
                 # Rows that arrived together stay together.
                 groups = arrival_groups(batch)
-                last_group = groups[done + pace.rows - 1]
+                last_group = groups[done + pace.rows(batch) - 1]
                 end = int(np.searchsorted(groups, last_group, "right"))
             is_whole = end - done == len(batch)
             portion = batch if is_whole else batch.select(slice(done, end))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -27,7 +28,13 @@ from replay.mapping.files import MAPPING_ENDING, mapped_files
 from replay.shards import Shard, joined_source
 from schemas.alert import Alert
 from schemas.rules import Rulebook
-from streams.histories import opened_shard, passed_of, read_again, section_of
+from streams.histories import (
+    opened_for_jobs,
+    opened_shard,
+    passed_of,
+    read_again,
+    section_of,
+)
 from streams.json_output import show_json
 from streams.lines import gravest, line
 from streams.local.follow import CHECKPOINT_SECONDS, follow
@@ -38,7 +45,7 @@ from streams.local.summary import show_summary, summarise
 from streams.report.page import Picture, Watched, page, pictured
 from streams.report.subjects import JudgedBy
 from streams.settings import Settings
-from streams.shards import Jobs, OnPassed, asked
+from streams.shards import ONE_JOB, Jobs, OnPassed, asked, with_count
 
 _STANDARD_ERROR = Console(stderr=True, highlight=False)
 
@@ -76,12 +83,12 @@ def run(
     rulebook: Rulebook = EMPTY_RULEBOOK,
     top: int = 0,
     report: Path | None = None,
-    jobs: int = 1,
+    jobs: Jobs = ONE_JOB,
 ) -> None:
     """Watches files, folders or a simulated town; prints the result and the `top` alerts; writes the report.
 
-    The settings' zone and interval hold if the source does not name its own. So many `jobs` judge a shard each and
-    write to the one store. Raises ValueError, with advice, for a source or a store that cannot be used.
+    The settings' zone and interval hold if the source does not name its own. The `jobs` judge a shard each, and the one
+    store has it all. Raises ValueError, with advice, for a source or a store that cannot be used.
     """
     with claimed(store):
         watch = _Watch(tuple(paths), store, settings, rulebook, every, identity(paths))
@@ -115,6 +122,7 @@ class _Watched(NamedTuple):
 
     source: Source
     progress: Progress
+    packed: bytes = b""  # the store of a worker that cannot write to the one store
 
 
 @dataclass(frozen=True)
@@ -128,11 +136,25 @@ class _Watch:
     every: float
     name: str  # of the source in the store
     known: Mapping[str, int] = field(default_factory=dict)  # areas' shards
+    opened: Source | None = None  # opened already; None if each shard opens its own
+    packed: bytes = b""  # the store for workers of a cluster, who share no file
 
     def __call__(self, shard: Shard, on_passed: OnPassed) -> _Watched:
         """Judges a shard, without storm brake and budget. Raises StoreError."""
-        source, whole = opened_shard(self.paths, self.settings, shard, self.known)
-        with Store(self.store, shard) as kept:
+        if not self.packed:
+            return self._judged(self.store, shard, on_passed)
+        with TemporaryDirectory() as folder:
+            store = Path(folder) / self.store.name
+            store.write_bytes(self.packed)
+            watched = self._judged(store, shard, on_passed)
+            return watched._replace(packed=store.read_bytes())
+
+    def _judged(self, store: Path, shard: Shard, on_passed: OnPassed) -> _Watched:
+        """Judges a shard with progress and alerts in a store. Raises StoreError."""
+        source, whole = opened_shard(
+            self.paths, self.settings, shard, self.known, self.opened
+        )
+        with Store(store, shard) as kept:
             progress = follow(
                 source,
                 kept,
@@ -148,18 +170,33 @@ class _Watch:
         return _Watched(replace(source, batches=iter(())), progress)
 
 
-def _watched(watch: _Watch, jobs: int, *, quiet: bool) -> _Watched:
-    """The whole source, of all its shards. Raises StoreError."""
+def _watched(watch: _Watch, jobs: Jobs, *, quiet: bool) -> _Watched:
+    """The whole source, of all its shards. Raises StoreError, or JobError if a job dies."""
+    jobs = with_count(jobs)
     with Store(watch.store) as kept:
-        known = kept.divided(jobs)
-        shards = [kept.of(Shard(number, jobs)) for number in range(jobs)]
-        _show_start(shards, watch)
+        known = kept.divided(jobs.count)
+        numbers = range(jobs.count)
+        _show_start([kept.of(Shard(number, jobs.count)) for number in numbers], watch)
+        packed = kept.packed() if jobs.scheduler else b""
     # the store is closed: a connection must not pass into another process
+    ready = opened_for_jobs(watch.paths, watch.settings, jobs)
+    question = replace(watch, known=known, opened=ready, packed=packed)
     with ProgressDisplay(_STANDARD_ERROR, quiet=quiet) as bar:
-        parts = asked(replace(watch, known=known), Jobs(jobs), bar)
+        parts = asked(question, jobs, bar)
+    for number, part in enumerate(parts):
+        if part.packed:
+            _take_in(watch.store, Shard(number, jobs.count), part.packed)
 
     source = joined_source([part.source for part in parts])
     return _Watched(source, joined_progress([part.progress for part in parts]))
+
+
+def _take_in(store: Path, shard: Shard, packed: bytes) -> None:
+    """Takes what a worker has stored of its shard into the one store. Raises StoreError."""
+    with TemporaryDirectory() as folder, Store(store, shard) as kept:
+        path = Path(folder) / store.name
+        path.write_bytes(packed)
+        kept.take_in(path)
 
 
 def _show_start(shards: Sequence[Store], watch: _Watch) -> None:

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from copy import copy
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -316,6 +316,32 @@ class Store:
             self.db.execute("COMMIT")
         except sqlite3.Error as error:
             raise StoreError(f"{self.path} cannot be written: {error}") from error
+
+    def packed(self) -> bytes:
+        """The whole store but its alerts, for a worker that cannot write to the file. Raises StoreError."""
+        with self._usable(), closing(sqlite3.connect(":memory:")) as copied:
+            self.db.backup(copied)
+            copied.execute("DELETE FROM alerts")
+            copied.commit()
+            copied.execute("VACUUM")
+            return copied.serialize()
+
+    def take_in(self, path: Path) -> None:
+        """Takes in all that the shard has written to another store. Raises StoreError."""
+        own = "WHERE shard = ?"
+        tables = {"alerts": "", "progress": own, "areas": own, "engines": own}
+
+        with self._usable():
+            self.db.execute("ATTACH ? AS other", (str(path),))
+            self.db.execute("BEGIN IMMEDIATE")
+            for table, rows in tables.items():
+                names = ", ".join(self.COLUMNS[table])
+                self.db.execute(
+                    f"INSERT OR REPLACE INTO {table} ({names}) SELECT {names} FROM other.{table} {rows}",  # noqa: S608
+                    (self.shard.number,) * bool(rows),
+                )
+            self.db.execute("COMMIT")
+            self.db.execute("DETACH other")
 
     def mark(self, alerts: Iterable[Alert]) -> None:
         """Writes the reasons for which alerts are suppressed. Raises StoreError."""
