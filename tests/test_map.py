@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from replay.mapping.file import mapping_of
-from replay.sources import open_source
+from replay.sources import SourceError, open_source
 from streams.cli import app
+from streams.local.runner import identity
 
 FIRST_TIME = 1_709_251_200
 
@@ -145,3 +146,23 @@ def test_what_cannot_be_guessed_is_refused(folder):
     assert "did you mean readings?" in str(
         run("odd.csv", "--kind", "reading").exception
     )
+
+
+def test_a_mapping_of_files_is_no_bridge_and_of_a_topic_no_history(folder):
+    columns = '[columns]\nmeter = "m"\nat = "t"\nkwh = "e"\narea = "a"\n'
+    (folder / "files.toml").write_text(f'files = "a.csv"\n{columns}')
+    (folder / "topic.toml").write_text(f'topic = "ami"\n{columns}')
+    refused = CliRunner().invoke(app, ["bridge", "files.toml"])
+    assert "`meterwatch send files.toml` publishes them" in str(refused.exception)
+    with pytest.raises(SourceError, match="`meterwatch bridge` reads it"):
+        open_source("topic.toml")
+
+
+def test_a_run_knows_that_a_mapped_file_has_changed(folder):
+    write_csv(folder)
+    run("ami.csv")
+    before = identity(["columns.toml"])
+    assert identity(["columns.toml"]) == before
+    with (folder / "ami.csv").open("a") as file:
+        file.write("\n")
+    assert identity(["columns.toml"]) != before
