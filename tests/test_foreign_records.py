@@ -358,3 +358,40 @@ def test_each_record_is_mapped_or_rejected(records):
     found = mapped(JSON_PLACE, *values)
     rejected = {rejection.index for rejection in found.rejections}
     assert rejected | set(np.unique(found.records).tolist()) == set(range(len(values)))
+
+
+@pytest.fixture(scope="module")
+def registered():
+    """A registry with an Avro schema 1 and a Protobuf schema 2 of many types."""
+    kinds = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"]
+    types: list[Any] = [
+        *kinds,
+        {"type": "array", "items": "double"},
+        {"type": "map", "values": ["null", "string"]},
+        {"type": "fixed", "name": "F", "size": 3},
+        {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2},
+        {"type": "int", "logicalType": "date"},
+        {"type": "long", "logicalType": "timestamp-micros"},
+    ]
+    fields = [{"name": f"f{place}", "type": kind} for place, kind in enumerate(types)]
+
+    volts, reading = protobuf_files()
+    with SchemaServer() as server:
+        server.register(1, {"type": "record", "name": "Many", "fields": fields})
+        server.register(7, volts, "volts")
+        server.register(2, reading, references=[("volts.proto", "volts")])
+        yield server
+
+
+@pytest.mark.parametrize("form", ["avro", "protobuf"])
+@given(content=st.binary(max_size=80))
+def test_any_bytes_of_a_schema_are_mapped_or_rejected(registered, form, content):
+    place = (
+        f'topic = "t"\nformat = "{form}"\nschema_registry = "{registered.address}"\n'
+    )
+    value = (
+        framed(1, content) if form == "avro" else framed(2, content, bytes([4, 2, 0]))
+    )
+    found = mapped(place, value, content)
+    rejected = {rejection.index for rejection in found.rejections}
+    assert rejected | set(found.records.tolist()) == {0, 1}
