@@ -94,7 +94,7 @@ def show_mapped(
         file.write_text(text, "utf-8")
         mapping = mapping_of(text, str(file))  # what is not found is to be mended there
 
-    checked = _check(path, mapping, messages, count)
+    checked = _check(path, mapping, messages, count, settings)
     lookup, areas = _lookup(path, mapping, settings)
     source, unknown = _source(checked, mapping, lookup, areas)
     summary = summary_of(source, settings)
@@ -141,11 +141,10 @@ def _sample(
     entries = {"topic": place.source, "format": place.format}
     if place.schema_registry:
         entries["schema_registry"] = place.schema_registry
-    decoded = record_decoder(
-        ColumnMapping(
-            "", {}, format=place.format, schema_registry=place.schema_registry
-        )
+    bare = ColumnMapping(
+        "", {}, format=place.format, schema_registry=place.schema_registry
     )
+    decoded = record_decoder(bare, settings.schema_registry_authorization)
     messages = asyncio.run(sampled(settings, place.source, count))
     records = []
     for message in messages:
@@ -204,12 +203,17 @@ def _messages(mapping: ColumnMapping, settings: Settings, count: int) -> list[Me
 
 
 def _check(
-    path: Path, mapping: ColumnMapping, messages: Sequence[Message], count: int
+    path: Path,
+    mapping: ColumnMapping,
+    messages: Sequence[Message],
+    count: int,
+    settings: Settings,
 ) -> _Checked:
     """What a mapping makes of the messages, or of the first rows of its files."""
     tally = Tally()
     if mapping.topic:
-        mapped = RecordMapper(mapping).mapped(messages)
+        mapper = RecordMapper(mapping, settings.schema_registry_authorization)
+        mapped = mapper.mapped(messages)
         for rejection in mapped.rejections:
             place = f"record {rejection.index + 1}: {rejection.detail}"
             tally.reject(rejection.reason.value, place, rejection.rows)
@@ -219,12 +223,12 @@ def _check(
             )
         return _Checked(len(mapped.batch) + tally.rejected.total(), mapped.batch, tally)
 
-    mapper = RowMapper(mapping)
+    row_mapper = RowMapper(mapping)
     batches, rows = [], 0
     for file in mapped_files(path, mapping):
         for sheet in sheets_of(file, mapping, tally):
             part = sheet.of(sheet.table.slice(0, count - rows))
-            batches.append(mapper.batch(part))
+            batches.append(row_mapper.batch(part))
             rows += len(part)
         if rows >= count:
             break

@@ -18,6 +18,7 @@ class SchemaServer:
 
     def __init__(self) -> None:
         self.asked: list[str] = []  # paths, in order
+        self.authorizations: set[str | None] = set()
         self.broken = False  # True: every answer is an error
         self._answers: dict[str, dict[str, Any]] = {}
         handler = type("Handler", (_SchemaHandler,), {"registry": self})
@@ -64,6 +65,7 @@ class _SchemaHandler(BaseHTTPRequestHandler):
     registry: SchemaServer
 
     def do_GET(self) -> None:
+        self.registry.authorizations.add(self.headers["Authorization"])
         answer = self.registry.answer(self.path)
         code = 500 if self.registry.broken else 404 if answer is None else 200
         content = json.dumps(answer or {"error_code": 40403}).encode()

@@ -22,6 +22,7 @@ from schemas.columns import Readings
 from schemas.wire import Reason
 from streams.kafka.mapped_records import RecordMapper
 from streams.kafka.schema_registry import SchemaRegistryError
+from streams.settings import Secret, Settings
 from tests.schema_registry import SchemaServer, framed
 
 COLUMN_LINES = """
@@ -110,6 +111,18 @@ def test_avro_by_a_schema_with_a_reference():
         found = mapped(avro_place(server), one, two)
         check_two_readings(found.batch)
         assert len(server.asked) == 2
+        assert server.authorizations == {None}
+
+        named = Settings(
+            schema_registry_username="name", schema_registry_password=Secret("word")
+        )
+        text = avro_place(server) + COLUMN_LINES
+        mapping = mapping_of(text, "columns.toml")
+        authorized = RecordMapper(mapping, named.schema_registry_authorization)
+        check_two_readings(
+            authorized.mapped([(b"", one, "", 0), (b"", two, "", 0)]).batch
+        )
+        assert server.authorizations == {None, "Basic bmFtZTp3b3Jk"}
 
 
 def test_avro_of_no_use_is_rejected_with_its_reason():

@@ -95,7 +95,7 @@ class Bridge:
         self._mapping = mapping
         self._registry = registry
         self._metrics = metrics
-        self._mapper = RecordMapper(mapping)
+        self._mapper = RecordMapper(mapping, settings.schema_registry_authorization)
         self._parked = ParkedRows()
         self._topic = settings.topic(KIND_TOPICS[mapping.kind])
         self._read_to: dict[TopicPartition, int] = {}

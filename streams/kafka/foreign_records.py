@@ -22,11 +22,11 @@ BRIDGE_ADVICE = "install meterwatch[bridge]"
 Decoder = Callable[[bytes], Any]
 
 
-def record_decoder(mapping: ColumnMapping) -> Decoder:
+def record_decoder(mapping: ColumnMapping, authorization: str = "") -> Decoder:
     """The decoder of a mapping's records. It raises RejectedError, and SchemaRegistryError without an answer."""
     if mapping.format == "json":
         return _json_value
-    registry = SchemaRegistry(mapping.schema_registry)
+    registry = SchemaRegistry(mapping.schema_registry, authorization)
     made = _avro_decoder if mapping.format == "avro" else _protobuf_decoder
     return _BySchema(registry, mapping.format, made)
 

@@ -46,9 +46,9 @@ class MappedRecords(NamedTuple):
 class RecordMapper:
     """Maps the records of a topic."""
 
-    def __init__(self, mapping: ColumnMapping) -> None:
+    def __init__(self, mapping: ColumnMapping, authorization: str = "") -> None:
         self.mapping = mapping
-        self._decoded = record_decoder(mapping)
+        self._decoded = record_decoder(mapping, authorization)
         self._mapper = RowMapper(mapping)
 
     def mapped(self, messages: Sequence[Message]) -> MappedRecords:

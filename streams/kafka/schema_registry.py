@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
+
+import msgspec
 
 from schemas.wire import Reason, RejectedError
 
 ANSWER_SECONDS = 10.0  # that the registry has for an answer
 LARGEST_ANSWER = 4 << 20  # bytes
 FORGET_SECONDS = 60.0  # after which a number that was unknown is asked for again
+MOST_UNKNOWN = 10_000  # numbers that are remembered as unknown
 MOST_REFERENCES = 100  # schemas that a schema needs, and those need
 SERIALIZED_FORM = "?format=serialized"  # of Protobuf: a descriptor, no source
 
 
 class SchemaRegistryError(OSError):
     """The registry does not answer as it should; says at which address."""
+
+
+class _Reference(msgspec.Struct):
+    """A schema that another needs, under a name."""
+
+    name: str
+    subject: str
+    version: int
+
+
+class _SchemaAnswer(msgspec.Struct, rename="camel"):
+    """A schema as the registry answers."""
+
+    schema: str
+    schema_type: str = "AVRO"
+    references: list[_Reference] | None = None
 
 
 class RegisteredSchema(NamedTuple):
@@ -34,7 +52,8 @@ class RegisteredSchema(NamedTuple):
 class SchemaRegistry:
     """The schemas of a registry."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, authorization: str) -> None:
+        self._authorization = authorization
         self._address = address.rstrip("/")
         self._unknown: dict[int, float] = {}  # when each number was not known
 
@@ -46,55 +65,48 @@ class SchemaRegistry:
             if answer is not None:
                 references: dict[str, str] = {}
                 self._add_references(answer, references)
-                kind = str(answer.get("schemaType") or "AVRO")
-                return RegisteredSchema(str(answer.get("schema")), kind, references)
-            if len(self._unknown) > MOST_REFERENCES:
+                return RegisteredSchema(answer.schema, answer.schema_type, references)
+            if len(self._unknown) > MOST_UNKNOWN:
                 self._unknown.clear()
             self._unknown[number] = time.monotonic()
         raise RejectedError(
             Reason.UNKNOWN_SCHEMA, f"the schema registry has no schema {number}"
         )
 
-    def _add_references(self, answer: Mapping[str, Any], found: dict[str, str]) -> None:
+    def _add_references(self, answer: _SchemaAnswer, found: dict[str, str]) -> None:
         """Adds the schemas that one needs, after the schemas that these need."""
-        for reference in answer.get("references") or ():
-            name = str(reference.get("name"))
-            if name in found:
+        for reference in answer.references or ():
+            if reference.name in found:
                 continue
             if len(found) >= MOST_REFERENCES:
                 raise RejectedError(
                     Reason.UNKNOWN_SCHEMA, f"needs more than {MOST_REFERENCES} schemas"
                 )
 
-            subject = quote(str(reference.get("subject")), safe="")
-            version = quote(str(reference.get("version")), safe="")
-            place = f"/subjects/{subject}/versions/{version}{SERIALIZED_FORM}"
+            subject = quote(reference.subject, safe="")
+            place = f"/subjects/{subject}/versions/{reference.version}{SERIALIZED_FORM}"
             needed = self._answer(place)
             if needed is None:
                 raise RejectedError(
                     Reason.UNKNOWN_SCHEMA, f"the schema registry has no {place}"
                 )
-            found[name] = ""  # a schema that needs itself ends here
+            found[reference.name] = ""  # a schema that needs itself ends here
             self._add_references(needed, found)
-            del found[name]
-            found[name] = str(needed.get("schema"))
+            del found[reference.name]
+            found[reference.name] = needed.schema
 
-    def _answer(self, place: str) -> dict[str, Any] | None:
+    def _answer(self, place: str) -> _SchemaAnswer | None:
         """The answer to a question, None if the registry does not have it. Raises SchemaRegistryError."""
+        headers = {"Authorization": self._authorization} if self._authorization else {}
+        # the mapping checks that it is HTTP
+        question = urllib.request.Request(self._address + place, headers=headers)  # noqa: S310
         try:
-            with urllib.request.urlopen(  # noqa: S310 - the mapping checks that it is HTTP
-                self._address + place, timeout=ANSWER_SECONDS
-            ) as answer:
-                found = json.loads(answer.read(LARGEST_ANSWER))
+            with urllib.request.urlopen(question, timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - as above
+                content = answer.read(LARGEST_ANSWER)
+            return msgspec.json.decode(content, type=_SchemaAnswer)
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 return None
             raise SchemaRegistryError(f"{self._address}{place}: {error}") from None
         except (OSError, ValueError, RecursionError) as error:
             raise SchemaRegistryError(f"{self._address}{place}: {error}") from None
-
-        if not isinstance(found, dict):
-            raise SchemaRegistryError(
-                f"{self._address}{place}: the answer is no object"
-            )
-        return found
