@@ -18,7 +18,18 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from bench import demo, engine, families, history, live, peer, replay, steady, sustained
+from bench import (
+    bridge,
+    demo,
+    engine,
+    families,
+    history,
+    live,
+    peer,
+    replay,
+    steady,
+    sustained,
+)
 from bench.load import SLOTS_PER_DAY
 from bench.results import ROW_GOALS, Result, figures, machine, versions, write
 from bench.table import show
@@ -80,6 +91,7 @@ FULL_SIZE = Size(
         "live_payments": 96,
         "live_stages": 96,
         "live_events": 96,
+        "bridge_json": 4,
         "sustained": 96,
         "replay_parquet": 96,
         "rules_growth": 12,
@@ -104,6 +116,7 @@ QUICK_SIZE = Size(
         "live_payments": 96,
         "live_stages": 96,
         "live_events": 96,
+        "bridge_json": 4,
         "sustained": 48,
         "replay_parquet": 48,
         "rules_growth": 2,
@@ -182,6 +195,13 @@ class Bench:
 
         return [
             {
+                "bridge_json": lambda: bridge.measure(
+                    self._brokers,
+                    self._folder,
+                    meters=size.meters,
+                    slots=slots,
+                    runs=size.few_runs,
+                ),
                 "replay_parquet": lambda: replay.measure(
                     self._folder, meters=size.meters, slots=slots, runs=size.runs
                 ),

@@ -58,6 +58,7 @@ ROW_GOALS: dict[str, Goal | None] = {
     "live_payments": None,
     "live_stages": None,
     "live_events": None,
+    "bridge_json": None,
     "sustained": None,
     "replay_parquet": _times(100, 250),
     "engine_rows_100": None,

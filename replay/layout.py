@@ -52,7 +52,7 @@ def _kind_of(columns: Collection[str]) -> type[Batch] | None:
         declared = KIND_COLUMNS[kind]
         needed = {declared["area"].outside_name, "at", _distinctive(kind)}
         if needed <= set(columns) and (
-            kind is not Readings or _cells(kind).keys() & set(columns)
+            kind is not Readings or cell_columns(kind).keys() & set(columns)
         ):
             return kind
     return None
@@ -211,7 +211,7 @@ def word_columns(kind: type[Batch]) -> list[str]:
     ]
 
 
-def _cells(kind: type[Batch]) -> dict[str, tuple[str, int | None]]:
+def cell_columns(kind: type[Batch]) -> dict[str, tuple[str, int | None]]:
     """The column of the batch, and the phase, that each column of a file fills."""
     cells: dict[str, tuple[str, int | None]] = {}
     encoded = {*kind.encodings(), *kind.encodings().values(), "at"}
@@ -232,7 +232,7 @@ def table_of(batch: Batch) -> pa.Table:
         columns[header] = words.take(pa.array(getattr(batch, codes)))
 
     columns["at"] = pa.array(batch.at)
-    for name, (column, phase) in _cells(type(batch)).items():
+    for name, (column, phase) in cell_columns(type(batch)).items():
         values = getattr(batch, column)
         if phase is not None:
             values = values[phase]
@@ -250,7 +250,7 @@ def _read(path: tables.File, tally: Tally) -> Iterator[Batch]:
     if kind is None:
         raise SourceError(f"{path} is not of the project's layout")
 
-    known = {"at", *word_columns(kind), *_cells(kind)}
+    known = {"at", *word_columns(kind), *cell_columns(kind)}
     wanted = tables.wanted(path, known)
     tables.note_unknown(path, known, tally)
     decoder = Decoder(kind)
@@ -281,14 +281,14 @@ class Decoder:
             codes: (names, Names()) for names, codes in kind.encodings().items()
         }
 
-    def batch(self, sheet: tables.Sheet) -> Batch:
-        """The rows that have a subject, an area, a time and known words."""
+    def batch(self, sheet: tables.Sheet, *given: tables.RowFault) -> Batch:
+        """The rows that have a subject, an area, a time and known words, without the given faults."""
         at, timed = sheet.times("at")
         columns: dict[str, Any] = {"at": at}
-        faults = [(~timed, sheet.no_time("at"), "at")]
+        faults = [*given, (~timed, sheet.no_time("at"), "at")]
         self._add_names(sheet, columns, faults)
 
-        for name, (column, phase) in _cells(self.kind).items():
+        for name, (column, phase) in cell_columns(self.kind).items():
             if name not in sheet.table.column_names:
                 continue
             if name in WORDS_BY_CODE:

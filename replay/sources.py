@@ -22,6 +22,7 @@ from replay.formats import (
 )
 from replay.history import Source, SourceError, Tally, merge
 from replay.inferred import with_steps
+from replay.mapping.files import MAPPING_ENDING, open_mapping
 from replay.simulation.town import named_town
 from schemas.master import Area
 
@@ -133,13 +134,15 @@ def open_source(path: str | Path) -> Source:
 
 
 def open_sources(paths: Iterable[str | Path]) -> Source:
-    """One history of several files, folders, archives and simulated towns, in order of arrival. Raises SourceError.
+    """One history of several files, folders, mappings, archives and simulated towns, in order of arrival.
 
-    Areas in JSON lines replace areas that a layout infers.
+    Areas in JSON lines replace areas that a layout infers. Raises SourceError.
     """
     tally = Tally()
     whole = {path: _town_or_archive(path, tally) for path in paths}
-    folders = [_files(Path(path)) for path, source in whole.items() if not source]
+    others = [Path(path) for path, source in whole.items() if not source]
+    mappings = [path for path in others if path.suffix.lower() == MAPPING_ENDING]
+    folders = [_files(path) for path in others if path not in mappings]
     listed: list[Area] = []
     found: dict[_Layout | _Format, list[tables.File]] = {}
     read_as: dict[str, str] = {}
@@ -152,6 +155,7 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
             read_as[file.name] = kind.name
 
     sources = [source for source in whole.values() if source]
+    sources += [open_mapping(path, listed, tally) for path in mappings]
     sources += [_opened(kind, files, tally) for kind, files in found.items()]
     if not sources:
         raise SourceError(f"{' '.join(map(str, whole)) or 'nothing'} holds no history")

@@ -77,14 +77,22 @@ def wanted(path: File, names: Collection[str]) -> list[str]:
 
 def note_unknown(path: File, names: Collection[str], tally: Tally) -> None:
     """Note the columns of a file that are not among the names, each with the nearest of them."""
-    known = {name.lower(): name for name in names}
     for column in filter(None, columns(path)):
         if column not in names:
-            nearest = get_close_matches(column.lower(), known, 1)
-            meant = f"; did you mean {known[nearest[0]]}?" if nearest else ""
             tally.notes.append(
-                f"{path.name}: the column {column!r} is not known and left out{meant}"
+                f"{path.name}: the column {column!r} is not known and left out{meant(column, names)}"
             )
+
+
+def meant(word: str, names: Collection[str]) -> str:
+    """The question for the nearest of some names, "" if none is near.
+
+    >>> meant("KWh", ["kwh", "meter"]), meant("x", ["kwh"])
+    ('; did you mean kwh?', '')
+    """
+    known = {name.lower(): name for name in names}
+    nearest = get_close_matches(word.lower(), known, 1)
+    return f"; did you mean {known[nearest[0]]}?" if nearest else ""
 
 
 def read(file: File, names: Collection[str], tally: Tally) -> Sheet:
@@ -110,17 +118,39 @@ class Sheet:
     """Rows of a file. Unreadable cells are counted with the file's name and the row, from 1."""
 
     def __init__(
-        self, table: pa.Table, name: str, tally: Tally, start: int = 0
+        self,
+        table: pa.Table,
+        name: str,
+        tally: Tally,
+        start: int = 0,
+        *,
+        zone: tzinfo = UTC,
+        faults: dict[int, str] | None = None,
     ) -> None:
         self.table = table
         self.name = name
         self.tally = tally
         self._start = start
+        # of times that name none
+        self._zone = zone
+        # by row its first fault, where somebody asks for them
+        self.faults = faults
         # columns of dates that may have the day or the month first
         self._unclear: set[str] = set()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def of(self, table: pa.Table) -> Sheet:
+        """The same rows with other columns."""
+        return Sheet(
+            table,
+            self.name,
+            self.tally,
+            self._start,
+            zone=self._zone,
+            faults=self.faults,
+        )
 
     def without(self, pattern: str) -> Sheet:
         """The same rows, with no text in the cells that match a pattern as a whole."""
@@ -131,7 +161,7 @@ class Sheet:
                 matched = pc.match_substring_regex(cells, rf"^\s*({pattern})\s*$")
                 emptied = pc.if_else(matched, pa.scalar(None, cells.type), cells)
                 table = table.set_column(number, name, emptied)
-        return Sheet(table, self.name, self.tally, self._start)
+        return self.of(table)
 
     def shortened(self, column: str) -> Sheet:
         """The same rows, with texts too long for an id cut to a beginning that no other has."""
@@ -153,7 +183,7 @@ class Sheet:
         table = self.table.set_column(
             number, column, texts.take(pa.array(cells % (len(cut) + 1)))
         )
-        return Sheet(table, self.name, self.tally, self._start)
+        return self.of(table)
 
     def ids(self, column: str, seen: Names) -> Codes:
         """The number of each cell's id among the names seen.
@@ -236,8 +266,8 @@ class Sheet:
         return values
 
     def times(self, column: str) -> tuple[Times, Mask]:
-        """Unix seconds, and which cells hold a time from 2000 to 2100; UTC if they name no zone."""
-        return _within(self.moments(column, UTC))
+        """Unix seconds, and which cells hold a time from 2000 to 2100."""
+        return _within(self.moments(column, self._zone))
 
     def times_or_none(self, column: str) -> Times:
         """Unix seconds; 0 where the cell is empty or 0, and where it is refused as no time."""
@@ -337,7 +367,8 @@ class Sheet:
         self, column: str, cells: pa.ChunkedArray, kind: pa.DataType
     ) -> pa.ChunkedArray:
         try:
-            return cells.cast(kind)
+            # an integer beyond 2^53, such as a time in nanoseconds, is rounded
+            return cells.cast(kind, safe=not pa.types.is_integer(cells.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise SourceError(
                 f"{self.name}: the column {column} cannot hold {cells.type}"
@@ -352,6 +383,9 @@ class Sheet:
             shown = "" if cell is None else f": {cell!r}"
             place = f"{self.name} row {self._start + rows[0] + 1}{shown}"
             self.tally.reject(reason, place, len(rows))
+            if self.faults is not None:
+                for row in rows.tolist():
+                    self.faults.setdefault(row, reason)
 
 
 def _written_out(table: pa.Table, file: Path) -> pa.Table:

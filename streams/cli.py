@@ -27,6 +27,7 @@ from streams.kafka.topics import TopicError, ensure
 from streams.learning_commands import app as learning_app
 from streams.lines import line
 from streams.log_lines import log_as
+from streams.mapping_commands import app as mapping_app
 from streams.rule_commands import app as rules
 from streams.terminal import plain_output
 
@@ -44,6 +45,7 @@ app.add_typer(registry, name="registry")
 app.add_typer(rules, name="rules")
 app.add_typer(history_app)
 app.add_typer(learning_app)
+app.add_typer(mapping_app)
 
 out = plain_output()
 err = Console(stderr=True, highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import tomllib
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -99,6 +100,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ssl_certfile: str = ""
     ssl_keyfile: str = ""
     ssl_key_password: Secret = Secret("")
+    # The schema registry of a mapping, where it asks for a name.
+    schema_registry_username: str = ""
+    schema_registry_password: Secret = Secret("")
 
     def __post_init__(self) -> None:
         if not self.servers:
@@ -165,6 +169,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 "sasl_plain_password": self.sasl_password.reveal(),
             }
         return arguments
+
+    @property
+    def schema_registry_authorization(self) -> str:
+        """The header of HTTP that a schema registry asks for; "" without a name."""
+        if not self.schema_registry_username:
+            return ""
+        password = self.schema_registry_password.reveal()
+        pair = f"{self.schema_registry_username}:{password}"
+        return f"Basic {b64encode(pair.encode()).decode()}"
 
     def client(self) -> dict[str, Any]:
         """The keyword arguments of every aiokafka client."""

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from detectors.needs import Needs
 from detectors.rule import ALL_RULES
-from replay.history import SUBJECT_NOUNS, arrivals, nothing_read
+from replay.history import SUBJECT_NOUNS, Source, arrivals, nothing_read
 from replay.sources import open_sources
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Stages
 from schemas.documents import schema
@@ -88,8 +88,12 @@ def _words(batch: Batch) -> Iterator[str]:
 
 
 def source_summary(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """The summary of the source of some paths. Raises ValueError if nothing of it can be read."""
+    return summary_of(open_sources(paths), settings)
+
+
+def summary_of(opened: Source, settings: Settings) -> dict[str, Any]:
     """The summary of a source as plain data. Raises ValueError if nothing of it can be read."""
-    opened = open_sources(paths)
     source = replace(
         opened,
         zone=opened.zone or settings.zone,

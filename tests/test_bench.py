@@ -10,6 +10,7 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
 from bench import (
+    bridge,
     demo,
     detection,
     engine,
@@ -83,6 +84,7 @@ def test_bench_measures_every_name(size, monkeypatch):
         peer: ("measure", lambda *_, **__: peer.PeerRun(5.0, 200.0)),
         replay: ("measure", lambda *_, **__: one_result("replay_parquet")),
         demo: ("measure", lambda *_, **__: one_result("demo_seconds")),
+        bridge: ("measure", lambda *_, **__: one_result("bridge_json")),
         history: ("measure", lambda name, **_: one_result(name)),
     }
     for module, (name, fake) in fakes.items():

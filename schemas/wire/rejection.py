@@ -17,9 +17,12 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     NOT_JSON = "not_json"
     NOT_FRAME = "not_frame"  # no msgpack, though it began or was announced as such
+    NOT_AVRO = "not_avro"  # by the schema that a record of a mapped topic names
+    NOT_PROTOBUF = "not_protobuf"
     NOT_UTF8 = "not_utf8"  # in the value or the key
     TRUNCATED = "truncated"
     TOO_DEEP = "too_deep"
+    UNKNOWN_SCHEMA = "unknown_schema"  # to the schema registry, or of no use
     UNKNOWN_VERSION = "unknown_version"  # of a frame's layout
     MISSING_FIELD = "missing_field"
     UNKNOWN_FIELD = "unknown_field"

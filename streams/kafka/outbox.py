@@ -93,14 +93,14 @@ class Outbox:
 
         def message(rejection: Rejection) -> Outgoing:
             record = records[rejection.index]
-            return _reject_message(
+            return reject_message(
                 record.key,
                 rejection.value,
                 rejection.reason,
                 rejection.detail,
                 topic,
                 number,
-                _offset_range(record),
+                offset_range(record),
             )
 
         messages = map(message, rejections)
@@ -117,7 +117,7 @@ class Outbox:
         """Publishes readings that the engine rejected, with the reason and the records they came in."""
         offsets = b"%d-%d" % (records[0].offset, records[-1].offset)
         messages = (
-            _reject_message(
+            reject_message(
                 key, value, reason, "rejected by the engine", topic, number, offsets
             )
             for key, value, _ in encode(rows, "array")
@@ -174,7 +174,7 @@ class Outbox:
                 self._metrics.alert.observe(seconds)
 
 
-def _offset_range(record: Record) -> bytes:
+def offset_range(record: Record) -> bytes:
     """The offset of a record, or the first and the last offset of damage."""
     last = record.last if isinstance(record, Damage) else record.offset
     if last == record.offset:
@@ -182,7 +182,7 @@ def _offset_range(record: Record) -> bytes:
     return b"%d-%d" % (record.offset, last)
 
 
-def _reject_message(
+def reject_message(
     key: bytes | None,
     value: bytes,
     reason: str,

@@ -23,6 +23,8 @@ from detectors.rulebook import EMPTY_RULEBOOK, applied, rules_of
 from replay.archive.manifest import read_manifest
 from replay.archive.storage import is_url, storage_of
 from replay.history import Source, nothing_read
+from replay.mapping.file import read_mapping
+from replay.mapping.files import MAPPING_ENDING, mapped_files
 from replay.shards import Shard, joined_source
 from schemas.alert import Alert
 from schemas.rules import Rulebook
@@ -62,6 +64,8 @@ def identity(paths: Sequence[str]) -> str:
         files = [path] if path.exists() else []
         if path.is_dir():
             files = sorted(path.rglob("*"))
+        elif files and path.suffix.lower() == MAPPING_ENDING:
+            files += mapped_files(path, read_mapping(path))
         for file in files:
             stat = file.stat()
             lines.append(f"{file} {stat.st_size} {stat.st_mtime_ns}")

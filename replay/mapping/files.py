@@ -1,0 +1,175 @@
+"""Files of others as a history, by a mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from replay import contents, delimited, layout, tables
+from replay.formats import workbook
+from replay.history import Source, SourceError, Tally, arranged, split_batch
+from replay.mapping.areas import AreaLookup
+from replay.mapping.cells import (
+    cells_of_records,
+    cells_of_table,
+    header_of,
+    missing_columns,
+)
+from replay.mapping.column_mapping import ColumnMapping
+from replay.mapping.expressions import walked
+from replay.mapping.file import read_mapping
+from replay.mapping.rows import RowMapper
+from schemas.columns import Batch
+from schemas.master import Area
+
+MAPPING_ENDING = ".toml"
+UNKNOWN_AREA = "no area of the registry has the meter or customer"
+NOT_OBJECT = "the row is no JSON object"
+
+
+def open_mapping(path: Path, listed: Sequence[Area], tally: Tally) -> Source:
+    """The files of a mapping as one history. Raises SourceError."""
+    mapping = read_mapping(path)
+    if mapping.topic:
+        raise SourceError(
+            f"{path} maps the topic {mapping.topic}: `meterwatch bridge` reads it"
+        )
+    areas = list(listed)
+    if mapping.registry:
+        areas += layout.read_areas(path.parent / mapping.registry, tally)
+
+    files = mapped_files(path, mapping)
+    lookup = AreaLookup(areas) if mapping.area_from_registry else None
+    mapper = RowMapper(mapping)
+    named = [
+        (theirs.name, _batches(theirs, mapper, lookup))
+        for file in files
+        for theirs in sheets_of(file, mapping, tally)
+    ]
+    source = layout.one_history(named, 0, tally)
+    return replace(source, areas=areas, zone=mapping.zone_name)
+
+
+def mapped_files(path: Path, mapping: ColumnMapping) -> list[Path]:
+    """The files that a mapping's pattern finds beside it. Raises SourceError if it finds none."""
+    found = files_of(mapping.files, path.parent)
+    if not found:
+        raise SourceError(
+            f"{path}: `files` is {mapping.files!r}, and there is no such file"
+        )
+    return found
+
+
+def files_of(pattern: str, folder: Path) -> list[Path]:
+    """The files that a pattern finds, beside a folder unless it is absolute. Raises SourceError."""
+    relative = Path(pattern)
+    if relative.is_absolute():
+        folder = Path(relative.anchor)
+        relative = relative.relative_to(folder)
+    try:
+        return sorted(file for file in folder.glob(str(relative)) if file.is_file())
+    except (ValueError, NotImplementedError, OSError) as error:
+        raise SourceError(f"{pattern!r} is no pattern of files: {error}") from None
+
+
+def sheets_of(
+    file: Path, mapping: ColumnMapping, tally: Tally
+) -> Iterator[tables.Sheet]:
+    """The cells of a file's tables by the text of their path. Raises SourceError."""
+    if mapping.format == "json":
+        yield _sheet_of_lines(file, mapping, tally)
+        return
+
+    def has_all(columns: Collection[str]) -> bool:
+        return not missing_columns(mapping.paths, list(columns), "")
+
+    for table in tables_of(file, has_all, tally):
+        header = tables.columns(table)
+        if lacking := missing_columns(mapping.paths, header, table.name):
+            raise SourceError(lacking)
+        names = {header_of(path, header) for path in mapping.paths.values()}
+        theirs = tables.read(table, names, tally)
+        cells = cells_of_table(theirs.table, mapping.paths, table.name)
+        yield tables.Sheet(cells, table.name, tally, zone=mapping.zone)
+
+
+def tables_of(
+    file: Path, known: Callable[[Collection[str]], bool], tally: Tally
+) -> list[tables.File]:
+    """The tables of a file with known columns; a header may stand below other lines, or on several sheets."""
+    if workbook.is_workbook(file):
+        return list(workbook.sheets(file, known, tally))
+    if contents.is_parquet(file) or known(delimited.head(file).names):
+        return [file]
+    for lines, head in delimited.heads(file):
+        if known(head.names):
+            table = delimited.read_below(file, lines, tally)
+            return [tables.EmbeddedTable(file.name, table)]
+    return [file]
+
+
+def _sheet_of_lines(file: Path, mapping: ColumnMapping, tally: Tally) -> tables.Sheet:
+    """The cells of a file of JSON lines."""
+    rows: list[Any] = []
+    for record in json_records(file, tally):
+        found = rows_of(record, mapping)
+        sound = [row for row in found if isinstance(row, dict)]
+        tally.reject(NOT_OBJECT, file.name, len(found) - len(sound))
+        rows += sound
+
+    cells, wrong = cells_of_records(rows, mapping.paths)
+    for row, path in wrong.items():
+        tally.reject(f"{path} is no plain value", f"{file.name} row {row + 1}")
+    return tables.Sheet(cells, file.name, tally, zone=mapping.zone)
+
+
+def json_records(file: Path, tally: Tally) -> list[Any]:
+    """The values of a file of JSON lines; a line that is none is counted."""
+    records = []
+    content = contents.whole(file, contents.MOST_UNFOLDED)
+    for number, line in enumerate(content.splitlines(), 1):
+        if line.strip():
+            try:
+                records.append(msgspec.json.decode(line))
+            except (ValueError, RecursionError) as error:
+                place = f"{file.name} line {number}: {error}"
+                tally.reject("the line is no JSON", place)
+    return records
+
+
+def rows_of(record: Any, mapping: ColumnMapping) -> list[Any]:
+    """The rows of a decoded record: itself, its elements, or the elements at a path, with the fields around them."""
+    if isinstance(record, list):
+        return record
+    if not mapping.rows:
+        return [record]
+    rows = walked(record, mapping.rows)
+    if not isinstance(rows, list):
+        return [None]
+    return [record | row if isinstance(row, dict) else None for row in rows]
+
+
+def _batches(
+    theirs: tables.Sheet, mapper: RowMapper, lookup: AreaLookup | None
+) -> Iterator[Batch]:
+    """The rows of a table in order of arrival."""
+    batch = mapper.batch(theirs)
+    if lookup is not None:
+        batch = with_areas(batch, lookup, theirs)
+    yield from split_batch(arranged(batch))
+
+
+def with_areas(batch: Batch, lookup: AreaLookup, theirs: tables.Sheet) -> Batch:
+    """The rows whose area the records know; the others are counted."""
+    located, is_known = lookup.located(batch)
+    if is_known.all():
+        return located
+    first = batch.names[batch.subject[int(np.argmin(is_known))]]
+    unknown = len(batch) - int(np.count_nonzero(is_known))
+    theirs.tally.reject(UNKNOWN_AREA, f"{theirs.name}: {first!r}", unknown)
+    return located.select(is_known)

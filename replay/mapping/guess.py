@@ -1,0 +1,246 @@
+"""A mapping guessed from the names of columns; of energy without a word for it, from whether it ever falls."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from replay.history import Tally
+from replay.mapping.expressions import ColumnPath
+from replay.mapping.targets import targets
+from replay.mapping.units import units_for
+from replay.tables import Sheet, meant
+from schemas.columns import KIND_COLUMNS, Batch, Readings
+
+DEEPEST_PATH = 6  # names within one another
+KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
+    "meter": (
+        "meter", "meterid", "meterno", "meternumber", "metercode", "meterserial", "device", "deviceid", "serial",
+        "serialnumber", "nmi", "mpan", "prm", "pod", "电表局编号", "电能表编号", "表号",
+    ),
+    "customer": ("customer", "customerid", "account", "accountid", "consumer", "用户编号", "户号"),
+    "item": ("item", "caseid", "ticket", "ticketid", "orderid", "workorder", "工单编号"),
+    "area": ("area", "areaid", "transformer", "transformerid", "transformercode", "台区编号", "台区"),
+    "section": ("section", "team", "department", "部门"),
+    "at": (
+        "at", "ts", "time", "timestamp", "datetime", "date", "readat", "readtime", "readingtime", "readingdatetime",
+        "eventtime", "intervalend", "endtime", "measuredat", "时间", "数据时间",
+    ),
+    "received": ("received", "receivedat", "receivetime", "ingestedat", "arrivedat", "uploadtime"),
+    "event": ("event", "eventcode", "eventtype", "alarm", "alarmcode", "code", "事件代码"),
+    "payment": ("payment", "transactiontype", "type"),
+    "amount": ("amount", "sum", "金额"),
+    "stage": ("stage", "activity", "step", "环节"),
+    "progress": ("progress", "transition", "lifecycle"),
+    "kwh": ("kwh", "energy", "usage", "consumption", "used", "interval", "intervalenergy", "用电量", "电量"),
+    "register": (
+        "register", "index", "reading", "total", "totalenergy", "cumulative", "energyimport", "importenergy",
+        "energydelivered", "delivered", "importregister", "activeimport", "示值", "正向有功总",
+    ),
+    "export_register": (
+        "exportregister", "energyexport", "exportenergy", "energyreceived", "export", "反向有功总",
+    ),
+    "neutral": ("neutral", "neutralcurrent", "零线电流"),
+    "frequency": ("frequency", "freq", "频率"),
+    "temperature": ("temperature", "temp", "温度"),
+    "demand": ("demand", "maxdemand", "peakdemand"),
+    "status": ("status", "quality"),
+}  # fmt: skip
+PHASE_NAMES_BY_STEM: Mapping[str, tuple[str, ...]] = {
+    "u": ("u", "v", "volt", "volts", "voltage", "电压"),
+    "i": ("i", "amp", "amps", "current", "电流"),
+    "p": ("p", "kw", "power", "activepower", "有功功率"),
+    "q": ("q", "kvar", "reactivepower", "无功功率"),
+}
+PHASE_MARKS = (("a", "1", "l1"), ("b", "2", "l2"), ("c", "3", "l3"))
+# of an interval, or of a register
+AMBIGUOUS_ENERGY = frozenset(
+    {"energy", "kwh", "wh", "activeenergy", "energykwh", "energywh"}
+)
+UNIT_AT_END = re.compile(r"[\s_(\[]+(?P<unit>[a-zA-Z%]+)[)\]]?\s*$")
+CAMEL_EDGE = re.compile(r"(?<=[a-z\d])(?=[A-Z])")
+
+
+class GuessedColumn(NamedTuple):
+    """A column of others, and the column of the project that it is taken for."""
+
+    theirs: str  # the text of its path
+    ours: str  # "" if it is not known
+    unit: str = ""  # where it is not that of the column
+    nearest: str = ""  # the question for what is not known
+
+
+def guessed_columns(theirs: Sheet, kind: type[Batch] = Readings) -> list[GuessedColumn]:
+    """What each column of a sheet is taken for; of several that could be one column, the first."""
+    known = targets(kind)
+    names = _names(kind)
+    matches = {text: _match(text, names, known) for text in theirs.table.column_names}
+    ids = next((text for text, match in matches.items() if match[0] == "meter"), "")
+
+    found: dict[str, GuessedColumn] = {}
+    unknown = []
+    for text, (match, unit) in matches.items():
+        ours = match
+        if ours == "kwh" and ids and _bare(text) in AMBIGUOUS_ENERGY:
+            ours = "register" if _never_falls(theirs, ids, text) else ours
+        if ours and ours not in found:
+            found[ours] = GuessedColumn(text, ours, unit)
+        else:
+            unknown.append(GuessedColumn(text, "", "", meant(text, known)))
+    return [*found.values(), *unknown]
+
+
+def recognises(columns: Collection[str], kind: type[Batch] = Readings) -> bool:
+    """True if names mean a subject and a time."""
+    known, names = targets(kind), _names(kind)
+    found = {_match(name, names, known)[0] for name in columns}
+    return {KIND_COLUMNS[kind]["subject"].outside_name, "at"} <= found
+
+
+def mapping_text(
+    columns: Sequence[GuessedColumn], place: Mapping[str, str], kind: type[Batch]
+) -> str:
+    """The file of a mapping of guessed columns; a place is the entries that say where the data is."""
+    entries = dict(place)
+    if kind is not Readings:
+        entries["kind"] = kind.kind
+    mapped = {column.ours: column for column in columns if column.ours}
+    if "area" not in mapped and "area" in targets(kind):
+        entries["area"] = "registry"
+    lines = [f"{name} = {_quoted(value)}" for name, value in entries.items()]
+
+    lines += ["", "[columns]"]
+    for name in targets(kind):
+        if column := mapped.get(name):
+            source = _quoted(column.theirs)
+            if column.unit:
+                source = f"{{ from = {source}, unit = {_quoted(column.unit)} }}"
+            lines.append(f"{name} = {source}")
+    lines += [
+        f"# not known: {_quoted(column.theirs)}{column.nearest}"
+        for column in columns
+        if not column.ours
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def leaf_paths(record: Any, path: ColumnPath = ()) -> Iterator[ColumnPath]:
+    """The paths to the plain values of a decoded record."""
+    if isinstance(record, dict) and len(path) < DEEPEST_PATH:
+        for name, value in record.items():
+            yield from leaf_paths(value, (*path, name))
+    elif isinstance(record, list) and len(path) < DEEPEST_PATH:
+        for place, value in enumerate(record[:3]):
+            yield from leaf_paths(value, (*path, place))
+    elif path:
+        yield path
+
+
+def list_of_rows(record: Any, path: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The path of the first list of objects within a record; () without one."""
+    if not isinstance(record, dict) or len(path) >= DEEPEST_PATH:
+        return ()
+    for name, value in record.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return (*path, name)
+        if found := list_of_rows(value, (*path, name)):
+            return found
+    return ()
+
+
+def _names(kind: type[Batch]) -> dict[str, str]:
+    """The columns of a kind by each name that they may have elsewhere."""
+    known = targets(kind)
+    names = {
+        spelling: ours
+        for ours, spellings in KNOWN_NAMES.items()
+        if ours in known
+        for spelling in spellings
+    }
+    for stem, spellings in PHASE_NAMES_BY_STEM.items():
+        for letter, marks in zip("abc", PHASE_MARKS, strict=True):
+            if f"{stem}{letter}" in known:
+                names |= _phase_names(f"{stem}{letter}", spellings, marks)
+    return names | {name.replace("_", ""): name for name in known}
+
+
+def _phase_names(
+    ours: str, spellings: Sequence[str], marks: Sequence[str]
+) -> dict[str, str]:
+    """The names of a phase: the quantity before the mark or behind it; without a mark phase A."""
+    names = {}
+    for spelling in spellings:
+        for mark in marks:
+            names[f"{spelling}{mark}"] = ours
+            names[f"{spelling}phase{mark}"] = ours
+            names[f"{mark}{spelling}"] = ours
+        if marks[0] == "a":
+            names[spelling] = ours
+    return names
+
+
+def _match(
+    text: str, names: Mapping[str, str], known: Mapping[str, Any]
+) -> tuple[str, str]:
+    """The column that a name means, and its unit if it names one that differs; "" without one."""
+    plain = text.replace("`", "")
+    unit = UNIT_AT_END.search(plain)
+    spellings: list[tuple[str, str]] = [(plain, "")]
+    if unit:
+        spellings.append((plain[: unit.start()], unit["unit"]))
+    for spelling, named in spellings:
+        parts = re.split(r"[.\[]", spelling)
+        for count in (1, 2, len(parts)):
+            ours = names.get(_bare("".join(parts[-count:])), "")
+            if ours:
+                return ours, _unit(named, known[ours].unit)
+    return _by_words(plain, known)
+
+
+def _by_words(plain: str, known: Mapping[str, Any]) -> tuple[str, str]:
+    """An energy by the words of its name: `kWhDelivered`, `active_energy_wh`."""
+    words = _bare(plain)
+    if not re.search(r"wh|energy|delivered", words):
+        return "", ""
+    unit = next((unit for unit in ("mwh", "kwh", "wh") if unit in words), "")
+    if re.search(r"export|received|reverse|generat", words):
+        ours = "export_register"
+    elif re.search(r"total|register|index|cumul|delivered|import", words):
+        ours = "register"
+    else:
+        ours = "kwh"
+    if ours not in known:
+        return "", ""
+    return ours, _unit(unit, known[ours].unit)
+
+
+def _unit(named: str, own: str) -> str:
+    """The unit that a name names, "" if it is the column's own or none."""
+    by_case = {unit.lower(): unit for unit in units_for(own) if unit[:1] != "m"}
+    unit = by_case.get(named.lower(), "")
+    return "" if unit == own else unit
+
+
+def _bare(name: str) -> str:
+    """A name in small letters without what stands between words."""
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def _never_falls(theirs: Sheet, ids: str, text: str) -> bool:
+    """True if a column rises over time and never falls, as a register does and no energy of intervals."""
+    sheet = Sheet(theirs.table.select([ids, text]), theirs.name, Tally())
+    values = sheet.numbers(text).astype(np.float64)
+    _, who = sheet.words(ids)
+    order = np.argsort(who, kind="stable")
+    order = order[~np.isnan(values[order])]
+    steps = np.diff(values[order])[np.diff(who[order]) == 0]
+    return len(steps) > 0 and bool((steps >= 0).all() and (steps > 0).any())
+
+
+def _quoted(text: str) -> str:
+    """A text in TOML."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,168 @@
+"""`meterwatch map`: the mapping it guesses, what it shows, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from replay.mapping.file import mapping_of
+from replay.sources import SourceError, open_source
+from streams.cli import app
+from streams.local.runner import identity
+
+FIRST_TIME = 1_709_251_200
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["map", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_csv(folder):
+    """Two meters by the quarter-hour; the third row has no time."""
+    lines = [
+        "deviceId;when read;Voltage L1 (V);I1;kWhDelivered;used (Wh);energy;phaseAngel"
+    ]
+    for k in range(50):
+        at = "?" if k == 2 else FIRST_TIME + k // 2 * 900
+        lines.append(f"m{k % 2};{at};230,5;{k};{100 + k};{k % 7};{k};1")
+    (folder / "ami.csv").write_text("\n".join(lines).replace("when read", "read_time"))
+
+
+def test_a_table_is_guessed_checked_and_read(folder):
+    write_csv(folder)
+    shown = run("ami.csv")
+    assert shown.exit_code == 0, shown.output
+    mapping = mapping_of((folder / "columns.toml").read_text(), "columns.toml")
+    guessed = {
+        name: (next(iter(column.expression.paths.values())), str(column.factor))
+        for name, column in mapping.columns.items()
+        if column.expression
+    }
+    assert guessed == {
+        "meter": (("deviceId",), "1"),
+        "at": (("read_time",), "1"),
+        "ua": (("Voltage L1 (V)",), "1"),
+        "ia": (("I1",), "1"),
+        "register": (("kWhDelivered",), "1"),
+        "kwh": (("used (Wh)",), "1/1000"),
+    }
+    assert mapping.area_from_registry
+    assert "50 rows, 49 accepted by columns.toml" in shown.output
+    assert "refused: at is no time 1" in shown.output
+    assert "2 ids are in no area of the registry" in shown.output
+    assert "phaseAngel" in shown.output
+    assert "rules can judge this" in shown.output
+
+    again = run("ami.csv")
+    assert "columns.toml exists" in str(again.exception)
+    checked = run("columns.toml", "--check", 10, "--json")
+    found = json.loads(checked.output)
+    assert (found["checked"], found["accepted"]) == (10, 9)
+
+    text = (folder / "columns.toml").read_text().replace('area = "registry"\n', "")
+    (folder / "columns.toml").write_text(text + 'area = { value = "A" }\n')
+    rows = sum(map(len, open_source(folder / "columns.toml").batches))
+    assert rows == 49
+
+
+def test_nested_rows_of_json_lines_are_found(folder):
+    record = {
+        "head": {"station": "S"},
+        "deviceId": "m1",
+        "values": [
+            {
+                "ts": FIRST_TIME + 900 * k,
+                "volts": {"l1": 230},
+                "active_energy_wh": k * 10,
+            }
+            for k in range(3)
+        ],
+    }
+    (folder / "ami.jsonl").write_text(json.dumps(record) + "\n{broken\n")
+    shown = run("ami.jsonl", "--out", "new.toml")
+
+    assert shown.exit_code == 0, shown.output
+    mapping = mapping_of((folder / "new.toml").read_text(), "new.toml")
+    assert (mapping.rows, mapping.format) == (("values",), "json")
+    assert mapping.paths["volts.l1"] == ("volts", "l1")
+    assert mapping.columns["kwh"].factor.denominator == 1000
+    assert "3 rows, 3 accepted" in shown.output
+    assert "the line is no JSON 1" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("header", "ours", "unit"),
+    [
+        ("V1", "ua", ""),
+        ("voltage_b", "ub", ""),
+        ("U L3 (kV)", "uc", "kV"),
+        ("Current Phase 2", "ib", ""),
+        ("active_power_w", "pa", "W"),
+        ("kWh", "kwh", ""),
+        ("importKwhTotal", "register", ""),
+        ("energy_export_wh", "export_register", "Wh"),
+        ("电表局编号", "meter", ""),
+        ("frequency", "frequency", ""),
+        ("phase", "", ""),
+        ("comment", "", ""),
+    ],
+)
+def test_a_name_means_a_column(header, ours, unit):
+    import pyarrow as pa
+
+    from replay.history import Tally
+    from replay.mapping.guess import guessed_columns
+    from replay.tables import Sheet
+
+    (found,) = guessed_columns(Sheet(pa.table({header: ["1"]}), "", Tally()))
+    assert (found.ours, found.unit) == (ours, unit)
+
+
+def test_energy_that_never_falls_is_a_register(folder):
+    lines = ["meter,at,energy"] + [f"m{k % 2},{FIRST_TIME + k},{k}" for k in range(9)]
+    (folder / "a.csv").write_text("\n".join(lines))
+    run("a.csv")
+    assert 'register = "energy"' in (folder / "columns.toml").read_text()
+    (folder / "columns.toml").unlink()
+    (folder / "a.csv").write_text("\n".join([*lines, f"m1,{FIRST_TIME + 99},3"]))
+    run("a.csv")
+    assert 'kwh = "energy"' in (folder / "columns.toml").read_text()
+
+
+def test_what_cannot_be_guessed_is_refused(folder):
+    assert "does not exist" in str(run("no/such.csv").exception)
+    (folder / "odd.csv").write_text("a,b\n1,2\n")
+    shown = run("odd.csv")
+    assert "`meter` is not mapped" in str(shown.exception)
+    assert '# not known: "a"' in (folder / "columns.toml").read_text()
+    assert "did you mean readings?" in str(
+        run("odd.csv", "--kind", "reading").exception
+    )
+
+
+def test_a_mapping_of_files_is_no_bridge_and_of_a_topic_no_history(folder):
+    columns = '[columns]\nmeter = "m"\nat = "t"\nkwh = "e"\narea = "a"\n'
+    (folder / "files.toml").write_text(f'files = "a.csv"\n{columns}')
+    (folder / "topic.toml").write_text(f'topic = "ami"\n{columns}')
+    refused = CliRunner().invoke(app, ["bridge", "files.toml"])
+    assert "`meterwatch send files.toml` publishes them" in str(refused.exception)
+    with pytest.raises(SourceError, match="`meterwatch bridge` reads it"):
+        open_source("topic.toml")
+
+
+def test_a_run_knows_that_a_mapped_file_has_changed(folder):
+    write_csv(folder)
+    run("ami.csv")
+    before = identity(["columns.toml"])
+    assert identity(["columns.toml"]) == before
+    with (folder / "ami.csv").open("a") as file:
+        file.write("\n")
+    assert identity(["columns.toml"]) != before
