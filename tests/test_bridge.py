@@ -11,17 +11,20 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupCoordinatorNotAvailableError
+from typer.testing import CliRunner
 
 from detectors.engine import Engine
 from replay import layout
 from replay.history import Source
 from replay.mapping.areas import AreaLookup
+from replay.mapping.file import read_mapping
 from replay.send import send
 from replay.simulation.town import Town
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.topics import READS_TOPIC, REJECTS_TOPIC
 from schemas.wire import decode, encode_area
+from streams.cli import app
 from streams.kafka import parked_rows
 from streams.kafka.intake import messages_of
 from streams.kafka.parked_rows import ParkedBatch, ParkedRows
@@ -274,6 +277,34 @@ def test_records_of_a_schema_registry_reach_the_topic(
             wait(
                 lambda: rejected(settings) == sorted([f"not_{form}", "unknown_schema"])
             )
+
+
+def test_a_topic_is_guessed_and_checked(settings, environment, topic, tmp_path):
+    record = Area(area="A", meters=[Meter(meter="m1")])
+    produce(settings, settings.topic("registry"), [encode_area(record)[:2]])
+    values = [
+        {"deviceId": f"m{k % 2}", "ts": READ_AT + 900 * k, "energy_wh": k}
+        for k in range(20)
+    ]
+    keyed = [(None, json.dumps(value).encode()) for value in values]
+    produce(settings, topic, [*keyed, (None, b"{cut"), (None, b'{"deviceId": "m1"}')])
+
+    path = tmp_path / "columns.toml"
+    arguments = ["map", topic, "--out", str(path), "--check", "60"]
+    shown = CliRunner(env=environment).invoke(app, arguments)
+    assert shown.exit_code == 0, (shown.output, shown.exception)
+    found = read_mapping(path)
+    assert (found.topic, found.format, found.area_from_registry) == (
+        topic,
+        "json",
+        True,
+    )
+    assert {"meter", "at", "register"} == set(found.columns)
+    assert "22 rows, 20 accepted" in shown.output
+    assert "1 ids are in no area of the registry" in shown.output
+    assert "refused: missing_field 1" in shown.output
+    missing = CliRunner(env=environment).invoke(app, ["map", "no.such"])
+    assert "there is no file and no topic `no.such`" in str(missing.exception)
 
 
 class _Value:

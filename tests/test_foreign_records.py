@@ -266,7 +266,7 @@ def test_protobuf_by_the_indexes_of_its_message():
             (1, Reason.NOT_PROTOBUF),
             (2, Reason.NOT_PROTOBUF),
             (4, Reason.UNKNOWN_SCHEMA),
-            (3, Reason.BAD_TIME),
+            (3, Reason.MISSING_FIELD),
         ]
 
 

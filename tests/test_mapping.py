@@ -255,7 +255,7 @@ def test_nested_fields_of_json_lines_and_parquet(tmp_path):
     }
     assert found == {"7": 1_709_251_200, "8": 1_709_252_100, "10": 1_709_251_200}
     assert source.rejected == {
-        "at is no time": 1,
+        "at is missing": 1,
         "the line is no JSON": 1,
         "the row is no JSON object": 2,
         "body.volts[0] is no plain value": 1,

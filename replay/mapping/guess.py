@@ -79,14 +79,15 @@ def guessed_columns(theirs: Sheet, kind: type[Batch] = Readings) -> list[Guessed
     known = targets(kind)
     names = _names(kind)
     matches = {text: _match(text, names, known) for text in theirs.table.column_names}
-    ids = next((text for text, match in matches.items() if match[0] == "meter"), "")
+    columns = {match: text for text, (match, _) in reversed(matches.items())}
+    ids, times = columns.get("meter", ""), columns.get("at", "")
 
     found: dict[str, GuessedColumn] = {}
     unknown = []
     for text, (match, unit) in matches.items():
         ours = match
-        if ours == "kwh" and ids and _bare(text) in AMBIGUOUS_ENERGY:
-            ours = "register" if _never_falls(theirs, ids, text) else ours
+        if ours == "kwh" and ids and times and _bare(text) in AMBIGUOUS_ENERGY:
+            ours = "register" if _never_falls(theirs, ids, times, text) else ours
         if ours and ours not in found:
             found[ours] = GuessedColumn(text, ours, unit)
         else:
@@ -230,12 +231,12 @@ def _bare(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
 
 
-def _never_falls(theirs: Sheet, ids: str, text: str) -> bool:
+def _never_falls(theirs: Sheet, ids: str, times: str, text: str) -> bool:
     """True if a column rises over time and never falls, as a register does and no energy of intervals."""
-    sheet = Sheet(theirs.table.select([ids, text]), theirs.name, Tally())
+    sheet = Sheet(theirs.table.select([ids, times, text]), theirs.name, Tally())
     values = sheet.numbers(text).astype(np.float64)
     _, who = sheet.words(ids)
-    order = np.argsort(who, kind="stable")
+    order = np.lexsort((sheet.times(times)[0], who))
     order = order[~np.isnan(values[order])]
     steps = np.diff(values[order])[np.diff(who[order]) == 0]
     return len(steps) > 0 and bool((steps >= 0).all() and (steps > 0).any())

@@ -17,7 +17,7 @@ from replay.mapping.areas import NO_AREA
 from replay.mapping.column_mapping import ColumnMapping, MappedColumn
 from replay.mapping.expressions import Expression
 from replay.mapping.targets import phase_stems, targets
-from replay.tables import Sheet
+from replay.tables import RowFault, Sheet
 from schemas.columns import PHASE_COLUMNS, Batch
 from schemas.events import event_of, is_area_wide
 from schemas.wire.records import WORDS_BY_CODE
@@ -55,8 +55,10 @@ class RowMapper:
         self._leave_to_area(theirs, columns)
 
         phases = self.mapping.phases
+        untimed = np.asarray(columns["at"].is_null())
+        no_time: RowFault = (untimed, "at is missing", "")
         if phases is None:
-            return self._decoder.batch(theirs.of(pa.table(columns)))
+            return self._decoder.batch(theirs.of(pa.table(columns)), no_time)
 
         # each row has the values of its phase alone
         words, numbers = theirs.words(_path(phases.expression))
@@ -66,7 +68,7 @@ class RowMapper:
             if stem in columns:
                 columns |= _spread(stem, columns.pop(stem), place)
         no_phase = (place < 0, NO_PHASE, "")
-        return self._decoder.batch(theirs.of(pa.table(columns)), no_phase)
+        return self._decoder.batch(theirs.of(pa.table(columns)), no_phase, no_time)
 
     def _cells(self, theirs: Sheet, name: str, column: MappedColumn) -> Any:
         """The cells of a column of the project."""

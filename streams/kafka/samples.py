@@ -7,6 +7,7 @@ from aiokafka import TopicPartition
 from replay.mapping.areas import AreaLookup
 from schemas.topics import REGISTRY_TOPIC
 from schemas.wire import Message
+from streams.kafka.answers import answered
 from streams.kafka.intake import messages_of
 from streams.kafka.readers import read_to_end, reader
 from streams.kafka.registry_follower import RegistryFollower
@@ -19,7 +20,7 @@ async def sampled(settings: Settings, topic: str, count: int) -> list[Message]:
     async with reader(settings) as consumer:
         if topic not in await consumer.topics():
             raise TopicError(f"there is no file and no topic `{topic}`")
-        consumer._client.add_topic(topic)  # noqa: SLF001 - no other way in
+        await answered(consumer._client.add_topic(topic))  # noqa: SLF001 - no other way in
         numbers = sorted(consumer.partitions_for_topic(topic) or ())
         tps = [TopicPartition(topic, number) for number in numbers]
         firsts = await consumer.beginning_offsets(tps)
