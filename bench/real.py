@@ -40,6 +40,7 @@ THEFT_RULES = frozenset(
         "clipped_profile",
         "flat_profile",
         "tou_inversion",
+        "model_score",
     }
 )
 ON_USE = THEFT_RULES | {"usage_fluctuation", "zero_usage"}

@@ -20,13 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.real import CHECKOUT_FOLDER, filled
-from bench.theft_days import (
-    JUDGED_DAYS,
-    WatchedDays,
-    homes_days,
-    read_homes,
-    town_days,
-)
+from bench.theft_days import JUDGED_DAYS, WatchedDays, town_days
+from bench.theft_homes import homes_days, read_homes
 from bench.theft_methods import (
     ALL_METHODS,
     TheftOutcome,
@@ -34,6 +29,7 @@ from bench.theft_methods import (
     honest,
     line_for,
     of_rules,
+    of_rules_or_model,
     outcomes,
 )
 from replay.history import SourceError
@@ -43,9 +39,20 @@ from replay.simulation.attacks import ALL_ATTACKS
 PAGE_FILE = CHECKOUT_FOLDER / "docs" / "detection.md"
 HOMES_FILE = "sgsc_25households_halfhourly.parquet"
 FALSE_BUDGETS = (1, 10, 100)  # false alerts per 10,000 meters and week
-TOWN_PREVALENCES = (0.005, 0.01, 0.03)  # of the towns' customers, who steal
+FEW_THIEVES, MANY_THIEVES = 0.005, 0.03  # of the judged customers, who begin to steal
+OLD_SHARE = (
+    0.1  # of the customers, who steal from the first day on where history is poisoned
+)
 TOWN_METERS, QUICK_METERS = 1700, 200  # of each town
-ALL_HOMES, QUICK_HOMES = (210, 72), (12, 12)  # areas, and those with a thief
+ALL_AREAS, QUICK_AREAS = 210, 12  # of households
+AREA_HOMES = 12  # that are judged
+BY_ATTACK = (  # methods whose finds are shown by attack
+    "the rules",
+    "rules and `model_score`",
+    "`model_score`",
+    "half-space trees",
+    "isolation forest",
+)
 Job = Callable[[], WatchedDays]
 
 
@@ -62,20 +69,32 @@ class MethodResult:
 def jobs(homes_file: Path | None, *, quick: bool) -> dict[str, list[Job]]:
     """What is watched, by name: parts that are joined."""
     meters = QUICK_METERS if quick else TOWN_METERS
+    areas = QUICK_AREAS if quick else ALL_AREAS
     watched: dict[str, list[Job]] = {}
-    if homes_file:
-        areas, thefts = QUICK_HOMES if quick else ALL_HOMES
-        watched["Households"] = [partial(_watched_homes, homes_file, areas, thefts)]
-    watched["Towns"] = [
-        partial(town_days, meters, max(round(prevalence * meters), 1), seed)
-        for seed, prevalence in enumerate(TOWN_PREVALENCES, 1)
-    ]
+    plans = (
+        ("0.5 %", FEW_THIEVES, 0.0),
+        ("3 %", MANY_THIEVES, 0.0),
+        ("3 %, poisoned", MANY_THIEVES, OLD_SHARE),
+    )
+
+    for seed, (name, prevalence, old_share) in enumerate(plans, 1):
+        if homes_file:
+            thefts = max(round(prevalence * areas * AREA_HOMES), 1)
+            watched[f"Households, {name}"] = [
+                partial(_watched_homes, homes_file, areas, thefts, seed, old_share)
+            ]
+        thefts = max(round(prevalence * meters), 1)
+        watched[f"Towns, {name}"] = [
+            partial(town_days, meters, thefts, seed, old_share)
+        ]
     return watched
 
 
-def _watched_homes(file: Path, areas: int, thefts: int) -> WatchedDays:
+def _watched_homes(
+    file: Path, areas: int, thefts: int, seed: int, old_share: float
+) -> WatchedDays:
     """The households of a file."""
-    return homes_days(read_homes(file), areas, thefts, 1)
+    return homes_days(read_homes(file), areas, thefts, seed, old_share)
 
 
 def _days_of(job: Job) -> WatchedDays:
@@ -118,7 +137,7 @@ def table(watched: dict[str, WatchedDays]) -> Iterator[str]:
 
 def _sizes(name: str, days: WatchedDays, rows: Sequence[MethodResult]) -> str:
     """How many were watched, and how well that shows how rare false alerts are."""
-    thefts, customers = len(days.thefts), len(days.places)
+    thefts, customers = len(days.thefts), int(days.is_judged.sum())
     exposure = rows[0].exposure
     hidden = sum(theft.hidden_kwh() for theft in days.thefts)
     allowed = [int(budget * exposure) for budget in FALSE_BUDGETS]
@@ -127,18 +146,27 @@ def _sizes(name: str, days: WatchedDays, rows: Sequence[MethodResult]) -> str:
         for budget, count in zip(FALSE_BUDGETS, allowed, strict=True)
     )
     return (
-        f"- {name}: {customers:,} customers, {thefts} of them thieves ({thefts / customers:.1%}), who hide "
+        f"- {name}: {customers:,} judged customers, {thefts} of them thieves ({thefts / customers:.1%}), who hide "
         f"{hidden:,.0f} kWh in {JUDGED_DAYS} days. The honest ones were judged for {exposure:.2f} times 10,000 meters "
         f"and a week. False alerts that the budgets allow: {limits}. {_as_published(days, exposure)}"
     )
 
 
 def _as_published(days: WatchedDays, exposure: float) -> str:
-    """What the rules find at the limits that they have, without an area meter."""
-    score, line = of_rules(days), float(np.nextafter(1, 0))
-    false = rate(false_alerts(score[honest(days)], line), exposure)
-    found = sum(each.days is not None for each in outcomes(days, score, line))
-    return f"At their own limits the rules find {found} with {_range(false, '.0f')} false alerts."
+    """What the rules find at the limits that they have, without an area meter, and with the model."""
+    line, said = float(np.nextafter(1, 0)), []
+    methods = {"rules": of_rules, "rules or the model": of_rules_or_model}
+    for name, score_of in methods.items():
+        score = score_of(days)
+        false = false_alerts(score[honest(days)], line)
+        found = sum(each.days is not None for each in outcomes(days, score, line))
+        right = share([1.0] * (found + false), [True] * found + [False] * false)
+
+        said.append(
+            f"the {name} find {found} with {_range(rate(false, exposure), '.0f')} false alerts, so "
+            f"{_range(right, '.0%')} of the alerts are right"
+        )
+    return f"At their own limits {'; '.join(said)}."
 
 
 def _found_cells(row: MethodResult) -> str:
@@ -165,16 +193,16 @@ def _range(estimate: Estimate, form: str) -> str:
 
 
 def _by_attack(name: str, rows: Sequence[MethodResult]) -> Iterator[str]:
-    """How many of each attack every method finds, at each budget."""
-    heads = " | ".join(ALL_METHODS)
+    """How many of each attack some methods find, at each budget."""
+    heads = " | ".join(BY_ATTACK)
     yield f"| {name}: found at {' / '.join(map(str, FALSE_BUDGETS))} | Planted | {heads} |"
-    yield f"|---|---|{'---|' * len(ALL_METHODS)}"
+    yield f"|---|---|{'---|' * len(BY_ATTACK)}"
 
     for kind, attack in ALL_ATTACKS.items():
         planted = sum(each.theft.kind == kind for each in rows[0].outcomes)
         cells = [
             " / ".join(_found_of(kind, row) for row in rows if row.method == method)
-            for method in ALL_METHODS
+            for method in BY_ATTACK
         ]
         if planted:
             yield f"| {kind}: {attack.note} | {planted} | {' | '.join(cells)} |"

@@ -1,10 +1,9 @@
-"""Attacks planted into real households and simulated towns, and every customer's days as the engine scores them."""
+"""Attacks planted into simulated towns, and every customer's days as the engine scores them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -13,18 +12,15 @@ import numpy as np
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES, Rule
 from models.feature import Feature
-from models.master.calendar import midnights
 from models.state.cells import Cells, Columns
 from models.state.index import Index
 from replay.explanation import note_rows, pipeline_of
-from replay.history import SourceError
-from replay.simulation.attacks import ALL_ATTACKS, Flow, attacked
+from replay.simulation.attacks import ALL_ATTACKS, attacked
 from replay.simulation.happenings import Block, Happening
 from replay.simulation.network import SLOT_SECONDS, Grid
 from replay.simulation.town import Town
-from replay.sources import open_sources
-from schemas.columns import Batch, Codes, Column, Mask, Readings, Times
-from schemas.master import Area, Meter
+from schemas.columns import Batch, Codes, Column, Mask
+from schemas.master import Area
 from schemas.units import DAY_HOURS, DAY_SECONDS
 
 KNOWN_DAYS, JUDGED_DAYS = 30, 14  # before an attack begins, and from then on
@@ -34,9 +30,6 @@ ATTACK_RULES = tuple(
     sorted({name for attack in ALL_ATTACKS.values() for name in attack.rules})
 )
 LEAST_KWH = 5.0  # a day that a thief uses at least
-HOMES_ZONE, HOMES_INTERVAL = "Australia/Sydney", 1800
-HOMES_LOSS = 0.03  # of the energy through a made area meter, in the lines
-READ_SHARE = 0.9  # of a home's intervals before an attack
 Place = tuple[str, str]  # area and meter
 
 
@@ -59,6 +52,7 @@ class WatchedDays:
 
     places: list[Place]
     is_home: Mask
+    is_judged: Mask  # False where an alert is neither right nor wrong
     scores: Mapping[str, Column]  # by rule, (places, days); NaN where it cannot tell
     used_kwh: Column  # (places, days)
     hours: Column  # (24, places, days) kWh
@@ -71,6 +65,7 @@ class WatchedDays:
         return cls(
             [place for part in some for place in part.places],
             np.concatenate([part.is_home for part in some]),
+            np.concatenate([part.is_judged for part in some]),
             {
                 name: np.concatenate([part.scores[name] for part in some])
                 for name in some[0].scores
@@ -138,8 +133,9 @@ def watch(
     interval: int,
     start_of: Mapping[str, int],
     thefts: list[Theft],
+    left_out: Collection[Place] = (),
 ) -> WatchedDays:
-    """The days of the users of some areas, each from its own first midnight on."""
+    """The days of the users of some areas, each from its own first midnight on; some are left out of the judgement."""
     rules = [ALL_RULES[name] for name in (*ATTACK_RULES, MODEL_RULE)]
     engine = Engine(rules, zone=zone, interval=interval)
     engine.enroll(areas)
@@ -163,6 +159,7 @@ def watch(
     return WatchedDays(
         places,
         np.array([record_of[place].segment == "residential" for place in places]),
+        np.array([place not in left_out for place in places]),
         {rule.name: table[1 + DAY_HOURS + n] for n, rule in enumerate(rules)},
         table[0],
         table[1 : 1 + DAY_HOURS],
@@ -173,21 +170,26 @@ def watch(
 # ---- The simulated town ----
 
 
-def town_days(meters: int, thefts: int, seed: int) -> WatchedDays:
-    """A quiet town in which so many single-phase customers begin to steal on the same day, attacks in turn."""
+def town_days(
+    meters: int, thefts: int, seed: int, old_share: float = 0.0
+) -> WatchedDays:
+    """A quiet town in which so many single-phase customers begin to steal on the same day, attacks in turn.
+
+    A share of the customers has stolen from the first day on; they are not judged.
+    """
     town = Town(meters, WATCHED_DAYS, seed, faults=False)
-    grid, span = town.grid, (town.start + KNOWN_DAYS * DAY_SECONDS, town.end)
+    grid = town.grid
+    rows = _thieves(grid, thefts + round(old_share * meters), seed)
 
     # of several towns, no two areas have the same name
     name_of = {area: f"{seed}/{area}" for area in grid.areas}
-    kinds, planted = list(ALL_ATTACKS), []
-    for n, row in enumerate(_thieves(grid, thefts, seed)):
-        kind = kinds[(n + 5 * seed) % len(kinds)]
-        missing = np.zeros(JUDGED_DAYS + 1)  # fills while the town runs
-        happening = attacked(grid, kind, row, span, seed)
-        town.happenings.append(measured(happening, grid, row, missing))
-        place = name_of[grid.areas[grid.area[row]]], grid.names[row]
-        planted.append(Theft(kind, place, missing[:JUDGED_DAYS]))
+    places = [(name_of[grid.areas[grid.area[row]]], grid.names[row]) for row in rows]
+    planted = [
+        _planted(town, seed, n, row, places[n]) for n, row in enumerate(rows[:thefts])
+    ]
+    for n, row in enumerate(rows[thefts:], thefts):
+        span = (town.start, town.end)
+        town.happenings.append(attacked(grid, _kind(n, seed), row, span, seed))
 
     areas = [
         msgspec.structs.replace(area, area=name_of[area.area]) for area in town.areas
@@ -197,7 +199,24 @@ def town_days(meters: int, thefts: int, seed: int) -> WatchedDays:
         for batch in town.batches()
     )
     start_of = dict.fromkeys(name_of.values(), town.start)
-    return watch(areas, batches, town.zone, town.interval, start_of, planted)
+    left_out = frozenset(places[thefts:])
+    return watch(areas, batches, town.zone, town.interval, start_of, planted, left_out)
+
+
+def _planted(town: Town, seed: int, n: int, row: int, place: Place) -> Theft:
+    """Plants the n-th attack of a town, after the known days."""
+    kind = _kind(n, seed)
+    span = (town.start + KNOWN_DAYS * DAY_SECONDS, town.end)
+    missing = np.zeros(JUDGED_DAYS + 1)  # fills while the town runs
+    happening = attacked(town.grid, kind, row, span, seed)
+    town.happenings.append(measured(happening, town.grid, row, missing))
+    return Theft(kind, place, missing[:JUDGED_DAYS])
+
+
+def _kind(n: int, seed: int) -> str:
+    """The attack of a town's n-th thief."""
+    kinds = list(ALL_ATTACKS)
+    return kinds[(n + 5 * seed) % len(kinds)]
 
 
 def _thieves(grid: Grid, count: int, seed: int) -> list[int]:
@@ -223,126 +242,3 @@ def measured(
         missing_kwh[day] += hidden_kw * SLOT_SECONDS / 3600
 
     return replace(happening, after=after)
-
-
-# ---- The real households ----
-
-
-@dataclass(frozen=True)
-class Homes:
-    """Real households: kWh by home and half-hour since the first."""
-
-    names: list[str]
-    start: int  # Unix seconds at which the first half-hour begins
-    kwh: Column  # (homes, slots), NaN where it was not read
-
-    def midnights(self) -> Times:
-        """The local midnights from which WATCHED_DAYS days are known, in which the clocks do not change."""
-        all_midnights = midnights(HOMES_ZONE)
-        begin, end = all_midnights[:-WATCHED_DAYS], all_midnights[WATCHED_DAYS:]
-        fits = (begin >= self.start) & (end - begin == WATCHED_DAYS * DAY_SECONDS)
-        fits &= end <= self.start + self.kwh.shape[1] * HOMES_INTERVAL
-        return begin[fits]
-
-    def window(self, midnight: int) -> Column:
-        """The half-hours of WATCHED_DAYS days."""
-        first = (midnight - self.start) // HOMES_INTERVAL
-        return self.kwh[:, first : first + WATCHED_DAYS * DAY_SECONDS // HOMES_INTERVAL]
-
-
-def read_homes(path: Path) -> Homes:
-    """The households of a file. Raises SourceError if it cannot be read or is too short."""
-    batches = [
-        batch for batch in open_sources([path]).batches if isinstance(batch, Readings)
-    ]
-    names = sorted({name for batch in batches for name in batch.names})
-    row_of = {name: row for row, name in enumerate(names)}
-    start = min(int(batch.at.min()) for batch in batches) - HOMES_INTERVAL
-    slots = (max(int(batch.at.max()) for batch in batches) - start) // HOMES_INTERVAL
-
-    kwh = np.full((len(names), slots), np.nan)
-    for batch in batches:
-        rows = np.array([row_of[name] for name in batch.names])[batch.subject]
-        kwh[rows, (batch.at - start) // HOMES_INTERVAL - 1] = batch.kwh
-
-    homes = Homes(names, start, kwh)
-    if not len(homes.midnights()):
-        raise SourceError(
-            f"{path}: it should have {WATCHED_DAYS} days between two changes of the clocks"
-        )
-    return homes
-
-
-def homes_days(homes: Homes, areas: int, thefts: int, seed: int) -> WatchedDays:
-    """So many areas of all homes, each a window of its own of the real time; in the first of them one home steals."""
-    rng = np.random.default_rng([seed, 10])
-    kinds, parts = list(ALL_ATTACKS), []
-    for n in range(areas):
-        midnight = int(rng.choice(homes.midnights()))
-        kwh = homes.window(midnight).copy()
-        used = np.nansum(kwh, axis=0)
-        name, planted = f"{seed}/{n:03d}", []
-        if n < thefts:
-            planted = [_stolen(homes, kwh, midnight, kinds[n % len(kinds)], name, rng)]
-
-        kwh = np.concatenate([kwh, used[None] / (1 - HOMES_LOSS)])
-        parts.append(_area_days(homes, kwh, name, midnight, planted))
-    return WatchedDays.join(parts)
-
-
-def _stolen(
-    homes: Homes,
-    kwh: Column,
-    midnight: int,
-    kind: str,
-    area: str,
-    rng: np.random.Generator,
-) -> Theft:
-    """Plants an attack into a random home of a window, in place."""
-    per_day = DAY_SECONDS // HOMES_INTERVAL
-    begin = KNOWN_DAYS * per_day
-    known = kwh[:, :begin]
-    may_steal = np.mean(~np.isnan(known), axis=1) >= READ_SHARE
-    may_steal &= np.nansum(known, axis=1) >= LEAST_KWH * KNOWN_DAYS
-    row = int(rng.choice(np.flatnonzero(may_steal)))
-
-    hours = HOMES_INTERVAL / 3600
-    usual_kw = np.nanmean(known[row].reshape(KNOWN_DAYS, per_day), axis=0) / hours
-    flow = Flow(
-        midnight + KNOWN_DAYS * DAY_SECONDS,
-        0,
-        kwh[row, begin:] / hours,
-        float(usual_kw.mean()),
-        np.maximum(usual_kw, 1e-3),
-        (int(rng.integers(1 << 30)), row),
-    )
-
-    registered = kwh[row, begin:] * ALL_ATTACKS[kind].shares(flow)
-    hidden = (kwh[row, begin:] - registered).reshape(-1, per_day)
-    kwh[row, begin:] = registered
-    return Theft(
-        kind, (area, homes.names[row]), np.nansum(hidden, axis=1)[:JUDGED_DAYS]
-    )
-
-
-def _area_days(
-    homes: Homes, kwh: Column, name: str, midnight: int, thefts: list[Theft]
-) -> WatchedDays:
-    """The days of all homes in one area, whose area meter is the last row of `kwh`."""
-    gateway = f"{name}/gateway"
-    names = [*homes.names, gateway]
-    meters = [Meter(meter=each, interval_s=HOMES_INTERVAL) for each in names]
-    area = Area(area=name, gateway=gateway, meters=meters)
-
-    slot, row = np.nonzero(~np.isnan(kwh.T))
-    readings = Readings.build(
-        names,
-        row,
-        (name,),
-        np.zeros(len(row)),
-        midnight + (slot + 1) * HOMES_INTERVAL,
-        kwh=kwh[row, slot],
-    )
-    return watch(
-        [area], [readings], HOMES_ZONE, HOMES_INTERVAL, {name: midnight}, thefts
-    )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from river.anomaly import HalfSpaceTrees
 from scipy.stats import rankdata
 from sklearn.ensemble import IsolationForest
 
@@ -19,14 +20,16 @@ from bench.theft_days import (
     WatchedDays,
 )
 from detectors.rule import ALL_RULES
+from replay.ranking import KEPT_SHARE, REASON_COUNT, UsualScores, points_of
 from replay.simulation.attacks import SUSPECT_RULE
 from schemas.columns import Column, Mask
-from schemas.units import DAY_SECONDS
+from schemas.units import DAY_HOURS, DAY_SECONDS
 
 USUAL_DAYS, LATELY_DAYS = 28, 7  # of a customer's own level
 HELD_DAYS = 3  # for which a forest's day or a fall must last, as for most rules
 NIGHT_HOURS = 6
 LITTLE_KWH = 0.05  # added to a day, so that none has no logarithm
+PLAIN_RULES = tuple(name for name in ATTACK_RULES if name != SUSPECT_RULE)
 FIT_DAYS = slice(KNOWN_DAYS - 14, KNOWN_DAYS)  # by which a forest learns
 JUDGED_SPAN = slice(KNOWN_DAYS, KNOWN_DAYS + JUDGED_DAYS)
 
@@ -55,8 +58,7 @@ def of_rule(days: WatchedDays, name: str) -> Column:
 
 def of_rules(days: WatchedDays) -> Column:
     """The highest score of the rules for thefts that need no area meter; at 1 one of them raises an alert."""
-    names = [name for name in ATTACK_RULES if name != SUSPECT_RULE]
-    return np.max([of_rule(days, name) for name in names], axis=0)
+    return np.max([of_rule(days, name) for name in PLAIN_RULES], axis=0)
 
 
 def of_rules_with_loss(days: WatchedDays) -> Column:
@@ -64,14 +66,98 @@ def of_rules_with_loss(days: WatchedDays) -> Column:
     return np.maximum(of_rules(days), of_rule(days, SUSPECT_RULE))
 
 
+def of_ranking(days: WatchedDays) -> Column:
+    """The points by which `meterwatch rank` orders customers, of the rules that need no area meter."""
+    return _points(days, PLAIN_RULES)
+
+
+def of_ranking_with_model(days: WatchedDays) -> Column:
+    """The same points, of the rules and the model."""
+    return _points(days, [*PLAIN_RULES, MODEL_RULE])
+
+
+def _points(days: WatchedDays, names: Iterable[str]) -> Column:
+    """The points of some rules: how rare, how grave and how lasting their scores are."""
+    usual, by_rule = UsualScores(), []
+    for name in names:
+        score = days.scores[name]
+        usual.note(name, score[~np.isnan(score)])
+
+        points, total = np.zeros(score.shape), np.zeros(len(score))
+        for day in range(WATCHED_DAYS):
+            known = np.flatnonzero(~np.isnan(score[:, day]))
+            today = score[known, day]
+            total *= KEPT_SHARE
+            total[known] += points_of(ALL_RULES[name], usual.rarity(name, today), today)
+            points[:, day] = total
+        by_rule.append(points)
+    strongest: Column = np.sort(by_rule, axis=0)[-REASON_COUNT:]
+    return strongest.sum(axis=0)
+
+
 def of_model(days: WatchedDays) -> Column:
-    """The score of the model in shadow."""
+    """The score of the ensemble."""
     return of_rule(days, MODEL_RULE)
 
 
 def of_both(days: WatchedDays) -> Column:
     """The rules and the model, each by its rank among all days."""
     return np.maximum(ranked(of_rules(days)), ranked(of_model(days)))
+
+
+def of_both_with_loss(days: WatchedDays) -> Column:
+    """All rules for thefts and the model, each by its rank among all days."""
+    return np.maximum(ranked(of_rules_with_loss(days)), ranked(of_model(days)))
+
+
+def of_rules_or_model(days: WatchedDays) -> Column:
+    """The rules and the model, each beside its own limit; at 1 one of them raises an alert."""
+    return np.maximum(of_rules(days), of_model(days))
+
+
+def of_half_spaces(days: WatchedDays) -> Column:
+    """River's half-space trees for homes and some for others; they score each day's vectors and then learn them."""
+    vectors = day_vectors(days)[:, FIT_DAYS.start :]
+    score = np.full(days.used_kwh.shape, np.nan)
+    for group in _groups(days):
+        known = ~np.isnan(vectors).any(axis=2) & group[:, np.newaxis]
+        if not known.any():
+            continue
+        low, high = np.quantile(vectors[known], (0.01, 0.99), axis=0)
+        scaled = np.clip((vectors - low) / np.maximum(high - low, 1e-9), 0, 1)
+
+        trees = HalfSpaceTrees(n_trees=25, height=8, window_size=250, seed=1)
+        for day in range(known.shape[1]):
+            rows = np.flatnonzero(known[:, day])
+            today = [dict(enumerate(row)) for row in scaled[rows, day].tolist()]
+            score[rows, FIT_DAYS.start + day] = [trees.score_one(row) for row in today]
+            for row in today:
+                trees.learn_one(row)
+    return lasting(score, HELD_DAYS)
+
+
+def of_ranked_statistics(days: WatchedDays) -> Column:
+    """How rare a customer's level, night share, spread and form are in its segment, in sum, over a week."""
+    vectors = day_vectors(days)
+    shares, statistics = vectors[:, :, :DAY_HOURS], vectors[:, :, DAY_HOURS:]
+    usual = np.nan_to_num(shares[:, :KNOWN_DAYS]).mean(axis=1, keepdims=True)
+    moved = np.abs(shares - usual).sum(axis=2)
+    fallen = -statistics[:, :, :2]  # against own history and against peers
+    values = np.concatenate([fallen, statistics[:, :, 2:], moved[:, :, None]], axis=2)
+
+    rarity = np.full(values.shape, np.nan)
+    for group in _groups(days):
+        for n in range(values.shape[2]):
+            known = np.sort(values[group, FIT_DAYS, n], axis=None)
+            known = known[~np.isnan(known)]
+            rank = np.searchsorted(known, values[group, :, n]) / (len(known) + 1)
+            rarity[group, :, n] = -np.log(1 - rank)
+    total = np.where(np.isnan(values), np.nan, rarity).sum(axis=2)
+
+    week = np.zeros(total.shape)
+    for day in range(LATELY_DAYS, WATCHED_DAYS):
+        week[:, day] = _mean(total[:, day - LATELY_DAYS + 1 : day + 1])
+    return np.nan_to_num(week)
 
 
 def of_forest(days: WatchedDays) -> Column:
@@ -139,9 +225,14 @@ def _mean(values: Column) -> Column:
 
 ALL_METHODS: dict[str, Callable[[WatchedDays], Column]] = {
     "the rules with an area meter": of_rules_with_loss,
+    "rules and `model_score` with one": of_both_with_loss,
     "the rules": of_rules,
-    "`model_score`": of_model,
     "rules and `model_score`": of_both,
+    "`meterwatch rank`": of_ranking,
+    "the same with `model_score`": of_ranking_with_model,
+    "`model_score`": of_model,
+    "half-space trees": of_half_spaces,
+    "ranks of statistics": of_ranked_statistics,
     "isolation forest": of_forest,
     "a fall of a week": of_fall,
 }
@@ -187,6 +278,6 @@ def outcomes(days: WatchedDays, score: Column, line: float) -> list[TheftOutcome
 
 
 def honest(days: WatchedDays) -> Mask:
-    """The places without a theft."""
+    """The judged places without a theft."""
     thieves = {theft.place for theft in days.thefts}
-    return np.array([place not in thieves for place in days.places])
+    return days.is_judged & [place not in thieves for place in days.places]

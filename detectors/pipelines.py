@@ -17,6 +17,7 @@ from models.master.registry import Registry
 from models.meters.attempts import Failures, FailureShare
 from models.meters.darkness import Darkness
 from models.meters.day_runs import DayRuns, FirstMonth
+from models.meters.departure import Departure
 from models.meters.form import Form
 from models.meters.line_loss import Losses, ReadDays, UsualLoss
 from models.meters.load_forecast import LoadForecast
@@ -349,6 +350,7 @@ def _day_features(
         Routine(),
         Form(),
         Darkness(),
+        Departure(),
         Suspects(),
         Phases(),
         Coupling(interval),

@@ -31,6 +31,7 @@ PANEL_TYPES = {
     "bars": "timeseries",
     "table": "table",
 }
+GRAFANA_WORDS = {"$__rate_interval": "15s", "$instance": ".*", "$section": ".*"}
 DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -125,6 +126,13 @@ def _panel(panel: dict[str, Any], column: int) -> dict[str, Any]:
 def queries(panel: dict[str, Any]) -> list[dict[str, str]]:
     """The expressions of a panel, each with its legend."""
     return [panel, *panel.get("more", [])]
+
+
+def with_values(expression: str) -> str:
+    """An expression with values for Grafana's words."""
+    for word, value in GRAFANA_WORDS.items():
+        expression = expression.replace(word, value)
+    return expression
 
 
 def _targets(panel: dict[str, Any]) -> Iterator[dict[str, Any]]:

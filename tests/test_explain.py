@@ -123,7 +123,7 @@ def test_an_area_is_a_subject_of_its_own(explain):
 
 
 def test_a_score_close_to_the_line_is_a_near_miss(current_history):
-    explained = current_history(0.9).at(START_TIME + 8 * STEP_SECONDS)
+    explained = row_of(current_history(0.9), START_TIME + 8 * STEP_SECONDS)
     assert (explained.outcome, explained.alert) == ("quiet", None)
     assert 0.8 <= explained.row.score < 1
     assert explained.is_near_miss

@@ -24,7 +24,7 @@ from detectors.policy.budget import DAILY_BUDGET
 from detectors.policy.notices import NOTICE_REASON
 from detectors.policy.storm import STORM_LEAST
 from detectors.rulebook import EMPTY_RULEBOOK
-from replay import layout
+from replay import layout, parquet
 from replay.shards import WHOLE_HISTORY, Division, Shard, sharded
 from replay.simulation.town import Town
 from schemas.columns import Batch
@@ -220,7 +220,7 @@ def test_a_file_that_streams_is_read_on_by_every_job(monkeypatch, capsys, tmp_pa
     import pyarrow.parquet as pq
 
     monkeypatch.setattr(layout, "LOOKED_AT", 5_000)
-    monkeypatch.setattr(layout, "CHUNK_ROWS", 8_000)
+    monkeypatch.setattr(parquet, "CHUNK_ROWS", 8_000)
     town = Town(600, 1, 4)
     layout.write(tmp_path, town.areas, town.batches())
     path = tmp_path / "readings.parquet"

@@ -64,7 +64,6 @@ CLOCK_ERRORS = (
     -40 * DAY_SECONDS,
 )
 ORACLE_FOLDER = Path(__file__).parent / "oracle"
-WITHOUT_ORACLE = {"model_score"}  # it learns what is usual
 ANY_SEED = st.integers(0, 10_000)
 
 
@@ -160,7 +159,7 @@ RULES_BY_MODULE = {  # raised by streams of another module
                     "neutral_current_high", "current_break", "meter_voltage_unbalance", "power_differential",
                     "relay_mismatch"},
     "test_profiles": {"step_drop", "usage_fluctuation", "near_zero_usage", "timed_zero_block", "clipped_profile",
-                      "flat_profile",
+                      "flat_profile", "model_score",
                       "tou_inversion", "peer_shortfall", "low_usage", "tariff_misuse"},
     "test_metering": {"register_sum_mismatch", "ct_ratio_mismatch", "ct_ratio_step", "unregistered_reverse",
                       "use_after_stop", "low_power_factor", "demand_register_error", "demand_over_contract",
@@ -175,7 +174,7 @@ def test_the_streams_make_every_rule_raise_an_alert():
             alert.rule
             for alert in judge_stream(with_closing_readings(town(seed), DAY_SECONDS))[1]
         )
-    raised_elsewhere = WITHOUT_ORACLE.union(*RULES_BY_MODULE.values())
+    raised_elsewhere = set[str]().union(*RULES_BY_MODULE.values())
     assert not ALL_RULES.keys() - raised_rules.keys() - raised_elsewhere, (
         "plant trouble of each in tests/adversarial.py, or say in RULES_BY_MODULE where"
     )
@@ -632,7 +631,7 @@ def test_an_area_that_comes_back_is_judged_as_if_no_clock_had_ticked(seed: int):
 def test_every_rule_has_an_oracle():
     sources = [path.read_text("utf-8") for path in ORACLE_FOLDER.glob("*.py")]
     table_rows = re.findall(r'"(\w+)": OracleRule\(', "".join(sources))
-    assert not ALL_RULES.keys() - {*table_rows} - WITHOUT_ORACLE, (
+    assert not ALL_RULES.keys() - {*table_rows}, (
         "tests/oracle/ needs a second implementation of each, and a row of a table there"
     )
 
@@ -641,11 +640,7 @@ def agree(stream: Stream, alerts: Iterable[Alert] | None = None) -> None:
     """Fails, and says where, unless the slow twin ends with the same episodes as the engine, or as its `alerts`."""
     if alerts is None:
         alerts = judge_stream(stream)[1]
-    ends = [
-        alert
-        for alert in last(alerts).values()
-        if alert.rule not in WITHOUT_ORACLE and not is_notice(alert)
-    ]
+    ends = [alert for alert in last(alerts).values() if not is_notice(alert)]
     published_by_key = {
         (alert.rule, alert.area, alert.subject, alert.since): alert for alert in ends
     }

@@ -232,8 +232,8 @@ def test_change_of_a_published_rule_needs_two_people(fields, message):
 
 
 def test_a_draft_and_the_version_in_force_need_no_approval():
-    draft = Edition(status="draft", version=2, settings={"top": 0.99})
-    assert unapproved(Rulebook({"model_score": draft})) == []
+    draft = Edition(status="draft", version=2, settings={"chance": 0.95})
+    assert unapproved(Rulebook({"tariff_misuse": draft})) == []
     assert (
         unapproved(Rulebook({"voltage_loss": Edition(status="published", version=1)}))
         == []

@@ -18,12 +18,12 @@ from bench.theft_days import (
     KNOWN_DAYS,
     MODEL_RULE,
     WATCHED_DAYS,
-    Homes,
     Theft,
     WatchedDays,
-    homes_days,
     measured,
+    town_days,
 )
+from bench.theft_homes import Homes, homes_days
 from bench.theft_methods import (
     ALL_METHODS,
     day_vectors,
@@ -62,8 +62,10 @@ def watched(scores, thefts=()):
     hours = np.broadcast_to(10 / 24, (24, *scores.shape))
     by_rule = {name: np.zeros(scores.shape) for name in (*ATTACK_RULES, MODEL_RULE)}
     by_rule["flat_profile"] = scores
-    is_home = np.ones(len(places), np.bool_)
-    return WatchedDays(places, is_home, by_rule, used, hours, list(thefts))
+    all_places = np.ones(len(places), np.bool_)
+    return WatchedDays(
+        places, all_places, all_places, by_rule, used, hours, list(thefts)
+    )
 
 
 def test_an_attack_takes_from_one_home_what_it_says():
@@ -78,6 +80,59 @@ def test_an_attack_takes_from_one_home_what_it_says():
     missing[thief, KNOWN_DAYS:] = 0
     closed = missing[:, : WATCHED_DAYS - 1]
     np.testing.assert_allclose(closed, 0, atol=1e-9)
+
+
+def test_homes_by_which_limits_were_chosen_and_old_thieves_are_not_judged():
+    homes = some_homes(20)
+    days = homes_days(homes, 4, 4, 1, old_share=0.1)
+    judged = [
+        place
+        for place, is_judged in zip(days.places, days.is_judged, strict=True)
+        if is_judged
+    ]
+    assert {name for _, name in judged} <= {*homes.names[1::2]}
+    assert {theft.place for theft in days.thefts} <= {*judged}
+    unpoisoned = homes_days(homes, 4, 4, 1)
+    assert unpoisoned.is_judged.sum() == 40
+
+    # two old thieves an area, of whom no more than two were judged before
+    assert 32 <= len(judged) < 40
+    steals = unpoisoned.used_kwh - days.used_kwh
+    early = np.abs(steals[:, :KNOWN_DAYS]).max(axis=1) > 0.01
+    assert not days.is_judged[early].any()
+    assert early.sum() == 8
+
+
+def test_old_thieves_of_a_town_are_not_judged():
+    days = town_days(100, 2, seed=1, old_share=0.1)
+    assert np.count_nonzero(~days.is_judged) == 10
+    judged = [
+        place
+        for place, is_judged in zip(days.places, days.is_judged, strict=True)
+        if is_judged
+    ]
+    assert {theft.place for theft in days.thefts} <= {*judged}
+
+
+@pytest.mark.parametrize("method", ALL_METHODS)
+def test_every_method_scores_every_day(method):
+    rng = np.random.default_rng(5)
+    days = watched(rng.uniform(0, 0.9, (60, WATCHED_DAYS)))
+    days.used_kwh[:] *= rng.lognormal(0, 0.1, days.used_kwh.shape)
+    score = ALL_METHODS[method](days)
+    assert score.shape == (60, WATCHED_DAYS)
+    assert np.isfinite(score).all()
+
+
+@pytest.mark.parametrize("method", ["half-space trees", "ranks of statistics"])
+def test_a_day_unlike_all_others_is_rare(method):
+    days = watched(np.zeros((60, WATCHED_DAYS)))
+    rng = np.random.default_rng(5)
+    hours = days.hours * rng.lognormal(0, 0.1, days.hours.shape)
+    hours[:12, 0, KNOWN_DAYS:] = 0
+    odd = replace(days, hours=hours, used_kwh=hours.sum(axis=0))
+    score = ALL_METHODS[method](odd)[:, KNOWN_DAYS + 7]
+    assert score.argmax() == 0
 
 
 def test_attacks_take_turns_and_area_meters_are_no_customers():
@@ -175,13 +230,14 @@ def test_the_tables_say_what_each_method_finds():
     thefts = [Theft("h5", ("A", f"M{n}"), np.full(JUDGED_DAYS, 1.0)) for n in (0, 1)]
     days = watched(scores, thefts)
     lines = list(theft.table({"Some": days}))
-    assert lines[0].startswith("- Some: 40 customers, 2 of them thieves (5.0%)")
+    assert lines[0].startswith("- Some: 40 judged customers, 2 of them thieves (5.0%)")
     assert "At their own limits the rules find 1 with 0 (0 to " in lines[0]
+    assert "so 100% (" in lines[0]
     (rules,) = [line for line in lines if line.startswith("| Some | the rules |")]
     assert re.search(r"\| 1: 50% \(.*\) \| 4 days \| 10 \(36%\) \|", rules)
     (by_attack,) = [line for line in lines if line.startswith("| h5: ")]
     assert "| 2 | 1 / 1 / 1 |" in by_attack
-    assert by_attack.count("|") == 3 + len(ALL_METHODS)
+    assert by_attack.count("|") == 3 + len(theft.BY_ATTACK)
 
 
 def test_several_watches_join_into_one():
@@ -223,8 +279,8 @@ def test_tables_of_households_and_towns_go_into_the_page(monkeypatch, tmp_path):
     monkeypatch.setattr(theft, "_measure", lambda jobs, _: dict.fromkeys(jobs, days))
     assert theft.main([str(tmp_path)]) == 0
     written = page.read_text("utf-8")
-    for name in ("Households", "Towns"):
-        assert f"- {name}: 4 customers, 0 of them thieves (0.0%)" in written
+    for name in ("Households, 0.5 %", "Towns, 3 %, poisoned"):
+        assert f"- {name}: 4 judged customers, 0 of them thieves (0.0%)" in written
 
 
 def test_windows_begin_at_a_midnight_of_the_homes():

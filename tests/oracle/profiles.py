@@ -88,6 +88,9 @@ class Page:
     dark: list[list[bool]] = field(default_factory=list)
     dark_share: float = 0.0
 
+    # How far the last days depart: logs of what the use and the ups and downs fell by, None of an empty day.
+    departed: list[tuple[float, float] | None] = field(default_factory=list)
+
     # The months: daily use of the current one, means of the former ones.
     month: list[float] = field(default_factory=list)
     months: dict[int, float] = field(default_factory=dict)
@@ -290,6 +293,7 @@ def profiled(
     for name, facts in today.items():
         facts["valley_rise"] = without(rises[name], shared(today, name, rises))
         darkness(pages[name], facts)
+        departures(pages[name], facts)
 
     # The last month among the peers'.
     sizes = {name: size(facts) for name, facts in today.items()}
@@ -574,6 +578,32 @@ def darkness(page: Page, facts: Facts) -> None:
         rate = 0.25 if dark[hour] else 1.0
         usual = page.hours[hour]
         page.hours[hour] = learned(usual, hours[hour], facts["known"], rate)
+
+
+def departures(page: Page, facts: Facts) -> None:
+    """Add what the last days left of the expected use, and of the usual ups and downs."""
+    facts |= {"level_left": NOT_A_NUMBER, "form_left": NOT_A_NUMBER}
+    fallen = -facts["beyond"]
+    calmer = [
+        ups_and_downs(facts[f"usual_{name}"])
+        - ups_and_downs(facts["shape"].get(name, NOT_A_NUMBER))
+        for name in ("variation", "rhythm")
+    ]
+    if any(map(math.isnan, (fallen, *calmer))):
+        return
+
+    day = (clamp(fallen, -1.5, 1.5), clamp(min(calmer), -1, 1))
+    page.departed.append(day if facts["beyond"] > math.log(0.1) else None)
+    weight = faded([float(each is not None) for each in page.departed], WEEK_HALF_LIFE)
+    if weight >= 2:
+        for n, name in enumerate(("level_left", "form_left")):
+            logs = [each[n] if each else 0.0 for each in page.departed]
+            facts[name] = math.exp(-faded(logs, WEEK_HALF_LIFE) / weight)
+
+
+def ups_and_downs(form: float) -> float:
+    """The log of ups and downs over the mean, 5 % at least."""
+    return math.log(max(form, 0.05))
 
 
 def days_dark_from(hour: int, days: list[list[bool]]) -> int:

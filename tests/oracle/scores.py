@@ -253,6 +253,20 @@ def timed_zero_block(facts: Facts) -> float:
     )
 
 
+def model_score(facts: Facts) -> float:
+    """How far the last days depart from the usual, by the worst of level, form and dark hours."""
+    if not well_established(facts):
+        return NOT_A_NUMBER
+    level, scores = facts["level_left"], [0.0]
+    if not facts["kept_standing"] > min(0.75, 1.5 * level):
+        scores.append(-math.log(level) / 4.5 / facts["spread"])
+    if 0.4 <= level <= 1.35 and not 0.85 < facts["kept_standing"] < 1.1:
+        scores.append(math.log(facts["form_left"]) / math.log(0.45))
+    if level >= 0.4 and facts["dark_before"] <= 0.15:
+        scores.append(facts["dark_days"] / 6)
+    return max(scores)
+
+
 def clipped_profile(facts: Facts) -> float:
     score = min(facts["clipped"] / 5, facts["usual_high"] / 1.3 / facts["clip"])
     return gated(score, facts["beyond"] >= math.log(0.5) and well_established(facts))
@@ -664,6 +678,14 @@ DAY_RULES = {
         severity=2,
         hold=0,
         release=7 * DAY_SECONDS,
+    ),
+    "model_score": OracleRule(
+        whole(
+            model_score, "level_left", "form_left", "dark_days", "spread", "known", "pv"
+        ),
+        severity=3,
+        hold=0,
+        release=6 * DAY_SECONDS,
     ),
     "clipped_profile": OracleRule(
         whole(

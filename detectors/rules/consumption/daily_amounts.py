@@ -110,25 +110,6 @@ def near_zero_usage(
 @rule(
     Days,
     severity=3,
-    hold=2 * DAY_SECONDS,
-    release=6 * DAY_SECONDS,
-    status="shadow",
-    title=("Unusual beside its peers", "模型评分异常"),
-    text=(
-        "The change of daily use is more unusual than that of {peer_score:.2%} of its peers in the area.",
-        "日用电变化比本台区{peer_score:.2%}的同类用户更异常。",
-    ),
-    curve=daily_energy,
-    explained_by=(Explanation.OUTAGE, Explanation.VACANCY),
-)
-def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
-    """The online peer model puts the day's change in the top 0.1 %, three days (模型评分). Default of this project."""
-    return peer_score / top
-
-
-@rule(
-    Days,
-    severity=3,
     worse=(Level(1.0, 2, 7 * DAY_SECONDS),),
     hold=4 * DAY_SECONDS,
     release=14 * DAY_SECONDS,
