@@ -1,4 +1,4 @@
-"""A worker, or a local run, that kills itself at a named moment: `python crash_points.py MOMENT COUNT COMMAND...`.
+"""A worker, bridge or local run that kills itself at a named moment: `python crash_points.py MOMENT COUNT COMMAND...`.
 
 A kill at random seldom comes between a checkpoint's chunks and its manifest.
 """
@@ -16,6 +16,9 @@ from aiokafka import AIOKafkaProducer
 
 from streams.cli import main
 from streams.kafka import checkpoints
+from streams.kafka.answers import BoundedConsumer
+from streams.kafka.bridge import Bridge
+from streams.kafka.deliveries import Producer
 from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import Partition
 from streams.kafka.slices import Consumer
@@ -39,6 +42,12 @@ CRASH_POINTS: dict[str, tuple[Any, str, bool]] = {
     "about to hand over": (Worker, "hand_over", BEFORE_CALL),
     "handed over": (Worker, "hand_over", AFTER_CALL),
     "stored": (Store, "save", AFTER_CALL),
+}
+BRIDGE_CRASH_POINTS: dict[str, tuple[Any, str, bool]] = {
+    "mapped": (Bridge, "_rows", AFTER_CALL),
+    "some rows sent": (Producer, "send", AFTER_CALL),
+    "on the brokers": (BoundedConsumer, "commit", BEFORE_CALL),
+    "committed": (BoundedConsumer, "commit", AFTER_CALL),
 }
 
 
@@ -91,7 +100,8 @@ if __name__ == "__main__":
     if moment == "within a save":
         crash_within_save(int(count))
     elif moment != "never":
-        owner, attribute, before = CRASH_POINTS[moment]
+        points = CRASH_POINTS | BRIDGE_CRASH_POINTS
+        owner, attribute, before = points[moment]
         crash_at_call(owner, attribute, int(count), before=before)
     if command[0] == "run":
         _, source, store, interval = command

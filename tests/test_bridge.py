@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from streams.cli import app
 from streams.kafka import parked_rows
 from streams.kafka.intake import messages_of
 from streams.kafka.parked_rows import ParkedBatch, ParkedRows
+from tests.chaos import CRASH_SCRIPT
+from tests.crash_points import BRIDGE_CRASH_POINTS
 from tests.schema_registry import SchemaServer, framed
 from tests.test_foreign_records import (
     COLUMN_LINES,
@@ -36,6 +39,7 @@ from tests.test_foreign_records import (
     protobuf_reading,
 )
 from tests.workers import (
+    WAIT_SECONDS,
     WorkerProcess,
     all_checkpointed,
     last_states,
@@ -109,12 +113,6 @@ def committed(settings, topic):
     return asyncio.run(ask())
 
 
-def wait_for_commit(settings, topic):
-    """Returns once a bridge has committed further than now."""
-    before = committed(settings, topic)
-    wait(lambda: committed(settings, topic) > before)
-
-
 def published(settings):
     """The readings on their topic, as meter, area and register."""
     found = asyncio.run(records(settings, READS_TOPIC))
@@ -178,14 +176,14 @@ def test_a_killed_bridge_gives_the_alerts_of_a_direct_send(
     send(source, settings.servers, "array", prefix=settings.prefix)
     count = sum(map(len, readings))
 
-    quarter = len(readings) // 4
+    share = -(-len(readings) // len(BRIDGE_CRASH_POINTS))
     with WorkerProcess(environment, tmp_path / "worker"):
-        for kill in range(3):
-            part = readings[kill * quarter : (kill + 1) * quarter]
+        for number, moment in enumerate(BRIDGE_CRASH_POINTS):
+            part = readings[number * share : (number + 1) * share]
             produce(settings, topic, foreign_readings(part))
-            with bridge(environment, path, tmp_path / f"bridge{kill}"):
-                wait_for_commit(settings, topic)
-        produce(settings, topic, foreign_readings(readings[3 * quarter :]))
+            command = (CRASH_SCRIPT, moment, "1", "bridge", str(path))
+            with WorkerProcess(environment, tmp_path / moment, *command) as killed:
+                assert killed.process.wait(WAIT_SECONDS) == -signal.SIGKILL
         with bridge(environment, path, tmp_path / "last"):
             wait(lambda: committed(settings, topic) == count)
             wait(lambda: all_checkpointed(settings))

@@ -43,6 +43,7 @@ def missing_columns(paths: Paths, header: Sequence[str], name: str) -> str:
 def cells_of_table(table: pa.Table, paths: Paths, name: str) -> pa.Table:
     """The columns of a table at some paths. Raises SourceError if a value within it is of mixed types."""
     columns: dict[str, pa.ChunkedArray] = {}
+    nested: dict[str, list[Any]] = {}  # by header
 
     for text, path in paths.items():
         header = header_of(path, table.column_names)
@@ -50,7 +51,9 @@ def cells_of_table(table: pa.Table, paths: Paths, name: str) -> pa.Table:
         if header != str(path[0]) or len(path) == 1:
             columns[text] = column
             continue
-        values = [walked(value, path[1:]) for value in column.to_pylist()]
+        if header not in nested:
+            nested[header] = column.to_pylist()
+        values = [walked(value, path[1:]) for value in nested[header]]
         cells, wrong = cells_of_values(values)
         if wrong.any():
             raise SourceError(

@@ -62,7 +62,6 @@ AMBIGUOUS_ENERGY = frozenset(
     {"energy", "kwh", "wh", "activeenergy", "energykwh", "energywh"}
 )
 UNIT_AT_END = re.compile(r"[\s_(\[]+(?P<unit>[a-zA-Z%]+)[)\]]?\s*$")
-CAMEL_EDGE = re.compile(r"(?<=[a-z\d])(?=[A-Z])")
 
 
 class GuessedColumn(NamedTuple):
