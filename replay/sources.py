@@ -16,6 +16,7 @@ from replay.formats import (
     green_button,
     households,
     nem12,
+    state_grid,
     uci,
     wide,
     workbook,
@@ -69,6 +70,11 @@ TABLE_LAYOUTS = (
         "a utility's curve export (电表局编号, 日期, 相序, 00:00:00, ...)",
         curves.recognises,
         curves.open_files,
+    ),
+    _Layout(
+        "a customer file of a marketing system (台区编号, 户号, 电能表资产号, 用电类别, 合同容量, ...)",
+        state_grid.recognises,
+        state_grid.open_files,
     ),
     _Layout(
         "household energy (customer_id, reading_datetime, general_supply_kwh; LCLid, DateTime, KWH/hh)",
@@ -135,7 +141,7 @@ def open_source(path: str | Path) -> Source:
 def open_sources(paths: Iterable[str | Path]) -> Source:
     """One history of several files, folders, archives and simulated towns, in order of arrival. Raises SourceError.
 
-    Areas in JSON lines replace areas that a layout infers.
+    Areas in JSON lines replace areas of a customer file, and these replace areas that a layout infers.
     """
     tally = Tally()
     whole = {path: _town_or_archive(path, tally) for path in paths}
@@ -152,7 +158,11 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
             read_as[file.name] = kind.name
 
     sources = [source for source in whole.values() if source]
-    sources += [_opened(kind, files, tally) for kind, files in found.items()]
+    for kind, files in found.items():
+        source = _opened(kind, files, tally)
+        sources.append(source)
+        if kind.open_files is state_grid.open_files:
+            listed = [*source.areas, *listed]
     if not sources:
         raise SourceError(f"{' '.join(map(str, whole)) or 'nothing'} holds no history")
     return _as_one(sources, listed, read_as, tally)

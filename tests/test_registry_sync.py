@@ -167,14 +167,14 @@ def test_bad_rows_are_counted_by_reason_with_the_first_place():
         "areas: area is missing": 1,
         "areas: rating_kva: Expected `float` > 0.0": 1,
         "meters: segment: no known word": 2,
-        "meters: ct: Expected `float`, got `str`": 1,
+        "meters: ct: no number": 1,
         "meters: meter is missing": 2,
         "meters: area is missing": 1,
         "meters: a second row of the same meter and time": 1,
         "meters: effective is no time": 1,
         "customers: customer is missing": 1,
         "customers: a second row of a customer": 1,
-        "tariffs: flat: Expected `float`, got `str`": 1,
+        "tariffs: flat: no number": 1,
         "tariffs: Input data was truncated": 1,
     }
     assert tally.first["meters: segment: no known word"] == "row 1: '居民'"

@@ -49,29 +49,34 @@ def selected(
     columns: Mapping[str, frozenset[str]],
     zone: str,
     tally: Tally,
+    name: str = "",
 ) -> Selected:
-    """The areas that the rows of tables make up; a time without a zone is in the given one."""
-    reader = _RowReader(zone, tally)
+    """The areas that the rows of tables make up; a time without a zone is in the given one.
+
+    The places of refused rows begin with the name of their file.
+    """
+    reader = _RowReader(zone, tally, name)
     areas = reader.areas(tables.get("areas", ()))
     tariffs = reader.tariffs(tables.get("tariffs", ()))
     contracts = reader.contracts(tables.get("customers", ()))
     meters = reader.meters(tables.get("meters", ()), contracts)
     listed = frozenset(areas)
 
-    for name, here in meters.items():
+    for place, here in meters.items():
         named = dict.fromkeys(meter.tariff for meter in here)
         prices = [price for tariff in named for price in tariffs.get(tariff, [])]
-        area = areas.get(name, Area(area=name))
-        areas[name] = replace(area, meters=here, tariffs=prices)
+        area = areas.get(place, Area(area=place))
+        areas[place] = replace(area, meters=here, tariffs=prices)
     return Selected(areas, listed, columns, frozenset(reader.refused))
 
 
 class _RowReader:
     """Reads rows; counts the refused ones and remembers their meters."""
 
-    def __init__(self, zone: str, tally: Tally) -> None:
+    def __init__(self, zone: str, tally: Tally, name: str) -> None:
         self._zone = ZoneInfo(zone)
         self._tally = tally
+        self._name = name
         self.refused: set[tuple[str, str]] = set()
 
     def areas(self, rows: Iterable[Row]) -> dict[str, Area]:
@@ -106,7 +111,7 @@ class _RowReader:
                 fault = (
                     "a second row of a customer" if customer else "customer is missing"
                 )
-                self._tally.reject(f"customers: {fault}", f"row {number}")
+                self._tally.reject(f"customers: {fault}", self._place(number))
                 continue
             found[customer] = {
                 name: value for name, value in row.items() if value is not None
@@ -129,13 +134,19 @@ class _RowReader:
             if meter and (area, meter.meter, meter.effective) in seen:
                 fault = "a second row of the same meter and time"
             if meter and fault:
-                self._tally.reject(f"meters: {fault}", f"row {number}: {meter.meter}")
+                self._tally.reject(
+                    f"meters: {fault}", f"{self._place(number)}: {meter.meter}"
+                )
             if meter is None or fault:
                 self.refused.add((area, id_of(own.get("meter"))))
                 continue
             seen.add((area, meter.meter, meter.effective))
             found.setdefault(area, []).append(meter)
         return found
+
+    def _place(self, number: int) -> str:
+        """The place of a row, from 1."""
+        return f"{self._name} row {number}".strip()
 
     def _record(
         self, table: str, number: int, row: Row, kind: type[Record]
@@ -149,7 +160,7 @@ class _RowReader:
             record = msgspec.convert(values, kind, strict=False)
             _check_texts(record)
         except (ValueError, RejectedError) as error:
-            self._tally.reject(*_refusal(table, f"row {number}", row, error))
+            self._tally.reject(*_refusal(table, self._place(number), row, error))
             return None
         return record
 
@@ -229,6 +240,9 @@ def _refusal(table: str, place: str, row: Row, error: Exception) -> tuple[str, s
     found = PLACE_PATTERN.search(fault)
     if not found:
         return f"{table}: {fault}", place
-    is_word = fault.startswith("Invalid enum value")
-    what = "no known word" if is_word else PLACE_PATTERN.sub("", fault)
+    what = PLACE_PATTERN.sub("", fault)
+    if what.startswith("Invalid enum value"):
+        what = "no known word"
+    elif ", got `" in what:
+        what = "no number"
     return f"{table}: {found[1]}: {what}", f"{place}: {str(row.get(found[1]))[:40]!r}"
