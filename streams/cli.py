@@ -30,6 +30,7 @@ from streams.lines import line
 from streams.log_lines import log_as
 from streams.registry_commands import app as registry
 from streams.rule_commands import app as rules
+from streams.sink_commands import app as sinks
 from streams.terminal import plain_output
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(registry, name="registry")
 app.add_typer(rules, name="rules")
+app.add_typer(sinks, name="sink")
 app.add_typer(history_app)
 app.add_typer(learning_app)
 
