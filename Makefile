@@ -18,11 +18,11 @@ test: $(ready) watchers
 	$(bin)/pytest -q -m "not broker" -n auto --dist worksteal
 	$(bin)/pytest -q -m broker -n 2 --dist worksteal
 
-# A real Prometheus and Alertmanager for the tests of dashboards and alert rules, which are skipped without.
-packages := prometheus prometheus-alertmanager
+# A real Prometheus, Alertmanager and PostgreSQL for the tests on them, which are skipped without.
+packages := prometheus prometheus-alertmanager postgresql
 apt := apt-get install -y -qq --no-install-recommends $(packages)
 watchers:
-	@command -v promtool >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
+	@{ command -v promtool && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
 		|| $(apt) >/dev/null 2>&1 || { apt-get update -qq && $(apt) >/dev/null; }
 
 MINUTES ?= 5

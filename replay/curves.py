@@ -126,11 +126,11 @@ def _read(path: tables.File, register: _Register, tally: Tally) -> _Curves:
     sheet = tables.read(path, [*names.values(), *seconds], tally)
     midnight = sheet.moments(names["day"], ZoneInfo(CHINA_ZONE))
     phase = _phases(sheet, names["phase"])
-    meter = _ids(sheet, names["meter"], register.meters)
-    area = _ids(sheet, names["area"], register.areas)
+    meter = padded_ids(sheet, names["meter"], register.meters)
+    area = padded_ids(sheet, names["area"], register.areas)
     customer: Codes = np.full(len(sheet), -1, np.int32)
     if "customer" in names:
-        customer = _ids(sheet, names["customer"], register.customers)
+        customer = padded_ids(sheet, names["customer"], register.customers)
 
     # rows with a fault of their own count for no repeat
     faultless = (meter >= 0) & (phase >= 0) & np.isfinite(midnight)
@@ -185,7 +185,7 @@ def _phases(sheet: tables.Sheet, column: str) -> NDArray[np.intp]:
     return np.array([*numbers, -1])[cells]
 
 
-def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
+def padded_ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
     """The number of each id; digits that lost leading zeros in a spreadsheet get them back.
 
     Ids of digits are equally long.

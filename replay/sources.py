@@ -16,6 +16,7 @@ from replay.formats import (
     green_button,
     households,
     nem12,
+    state_grid,
     uci,
     wide,
     workbook,
@@ -70,6 +71,11 @@ TABLE_LAYOUTS = (
         "a utility's curve export (电表局编号, 日期, 相序, 00:00:00, ...)",
         curves.recognises,
         curves.open_files,
+    ),
+    _Layout(
+        "a customer file of a marketing system (台区编号, 户号, 电能表资产号, 用电类别, 合同容量, ...)",
+        state_grid.recognises,
+        state_grid.open_files,
     ),
     _Layout(
         "household energy (customer_id, reading_datetime, general_supply_kwh; LCLid, DateTime, KWH/hh)",
@@ -136,7 +142,8 @@ def open_source(path: str | Path) -> Source:
 def open_sources(paths: Iterable[str | Path]) -> Source:
     """One history of several files, folders, mappings, archives and simulated towns, in order of arrival.
 
-    Areas in JSON lines replace areas that a layout infers. Raises SourceError.
+    Areas in JSON lines replace areas of a customer file, and these replace areas that a layout infers. Raises
+    SourceError.
     """
     tally = Tally()
     whole = {path: _town_or_archive(path, tally) for path in paths}
@@ -156,7 +163,11 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
 
     sources = [source for source in whole.values() if source]
     sources += [open_mapping(path, listed, tally) for path in mappings]
-    sources += [_opened(kind, files, tally) for kind, files in found.items()]
+    for kind, files in found.items():
+        source = _opened(kind, files, tally)
+        sources.append(source)
+        if kind.open_files is state_grid.open_files:
+            listed = [*source.areas, *listed]
     if not sources:
         raise SourceError(f"{' '.join(map(str, whole)) or 'nothing'} holds no history")
     return _as_one(sources, listed, read_as, tally)

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import sys
-from pathlib import Path
 from typing import Annotated, NoReturn
 from zoneinfo import ZoneInfo
 
@@ -28,7 +27,9 @@ from streams.learning_commands import app as learning_app
 from streams.lines import line
 from streams.log_lines import log_as
 from streams.mapping_commands import app as mapping_app
+from streams.registry_commands import app as registry
 from streams.rule_commands import app as rules
+from streams.sink_commands import app as sinks
 from streams.terminal import plain_output
 
 app = typer.Typer(
@@ -37,12 +38,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-registry = typer.Typer(
-    help="Master data: areas with their meters, customers and transformers.",
-    no_args_is_help=True,
-)
 app.add_typer(registry, name="registry")
 app.add_typer(rules, name="rules")
+app.add_typer(sinks, name="sink")
 app.add_typer(history_app)
 app.add_typer(learning_app)
 app.add_typer(mapping_app)
@@ -190,33 +188,6 @@ def archive(
         asyncio.run(archive_all())
     except KeyboardInterrupt:
         return
-
-
-@registry.command("load")
-def load_registry(
-    context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="JSON lines, an area each.")],
-    json: Json = False,
-) -> None:
-    """Publishes areas to the registry; an area replaces its earlier record."""
-    from replay.history import Source, Tally  # noqa: PLC0415 - as `send`
-    from replay.layout import read_areas  # noqa: PLC0415 - as `send`
-    from streams.sending import send_source  # noqa: PLC0415 - as `send`
-
-    tally = Tally()
-    areas = read_areas(file, tally)
-    for reason, count in tally.rejected.items():
-        raise ValueError(
-            f"{file} has {count} lines that are no area ({reason}, first at {tally.first[reason]})"
-        )
-
-    send_source(
-        load_settings(context),
-        Source(str(file), areas, iter(()), 0),
-        "single",
-        None,
-        json=json,
-    )
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""Master data of a utility's own tables: rows to areas, and how they differ from the registry."""

@@ -1,0 +1,1 @@
+"""Sinks: the alerts on their way to other systems."""
