@@ -6,6 +6,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 bin := .venv/bin
 ready := .venv/.ready
 
+# Hundreds of processes start in the tests, and each would compile all modules.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test watchers fuzz chaos bench soak lint pages kafka lock clean
 
 demo: $(ready)

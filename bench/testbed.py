@@ -23,7 +23,7 @@ from schemas.master import Area
 from schemas.topics import ALERTS_TOPIC, ALL_TOPICS, CHECKPOINTS_TOPIC, REJECTS_TOPIC
 from schemas.wire import Encoded
 from streams.settings import Settings, load
-from tests.workers import Samples, WorkerProcess
+from tests.workers import WORKER_COMMAND, Samples, WorkerProcess
 
 PARTITION_COUNT = 8
 CHECKOUT_FOLDER = Path(__file__).resolve().parents[1]
@@ -110,7 +110,10 @@ class Testbed:
         group = group or f"{self.name}-{self._worker_count}"
         log = self.folder / f"worker-{self.name}-{self._worker_count}.log"
         return WorkerProcess(
-            self.environment | {"METERWATCH_GROUP": group}, log, share=self.share
+            self.environment | {"METERWATCH_GROUP": group},
+            log,
+            *WORKER_COMMAND,
+            share=self.share,
         )
 
 

@@ -336,8 +336,9 @@ class Episodes(Owner):
 
     def clear(self, slots: Codes) -> None:
         """Forget the state of `slots`."""
-        count = len(slots)
-        self._write_cells(slots, self._nothing(count), np.zeros(count, bool))
+        tracked = slots[self.positions(slots)[1]]
+        if count := len(tracked):
+            self._write_cells(tracked, self._nothing(count), np.zeros(count, bool))
 
     def schema(self) -> Schema:
         """The cells of a tracked subject, and its last alert."""

@@ -86,6 +86,19 @@ class Judge:
             episodes.clear(episodes.slots)
         return list(known.values())
 
+    def drop_unread_features(self) -> None:
+        """Drop the features that no rule reads, itself or by another feature. It can then adopt no other rules."""
+        read = {"gap"}
+        for rule in self.rules:
+            read |= {*rule.reads, *rule.beside}
+
+        kept: list[Feature] = []
+        for feature in reversed(self.features):
+            if not read.isdisjoint(feature.gives):
+                read |= {*feature.uses}
+                kept.append(feature)
+        self.features = kept[::-1]
+
     def reserve(self) -> None:
         """Make room for every slot of the index."""
         for cells in (self._tracked, *self._subject_cells()):
@@ -106,7 +119,7 @@ class Judge:
 
         If `passes` are given, rows count pass by pass, and alerts are in order of time.
         """
-        if not len(slots):
+        if not len(slots) or not (self.rules or self.features):
             return []
         self.reserve()
         columns = self._columns_of(batch, slots, more)
@@ -265,6 +278,9 @@ class Judge:
         saved: SubjectState = [
             (cells.read(slots), {}) for cells in self._subject_cells()
         ]
+        if not self._tracks(slots):
+            return saved
+
         for episodes in self.episodes:
             opened = {
                 slot: episodes.open[slot]
@@ -280,12 +296,13 @@ class Judge:
         subject_cells = self._subject_cells()
         for cells, (values, _) in zip(subject_cells, saved, strict=False):
             cells.write(slots, values)
+
+        self._clear_episodes(slots)
+        # none were read if no rule tracked a slot
         for episodes, (values, opened) in zip(
-            self.episodes, saved[len(subject_cells) :], strict=True
+            self.episodes, saved[len(subject_cells) :], strict=False
         ):
             episodes.write_back(slots, values)
-            for slot in slots.tolist():
-                episodes.open.pop(slot, None)
             episodes.open |= opened
 
     def forget(self, slots: Codes) -> None:
@@ -293,6 +310,16 @@ class Judge:
         self.reserve()
         for cells in self._subject_cells():
             cells.clear(slots)
+        self._clear_episodes(slots)
+
+    def _tracks(self, slots: Codes) -> bool:
+        """True if any rule tracks one of `slots`; of others no episode has a state."""
+        return bool(self._tracked["rules"][slots].any())
+
+    def _clear_episodes(self, slots: Codes) -> None:
+        """Forget the episodes of `slots`."""
+        if not self._tracks(slots):
+            return
         for episodes in self.episodes:
             episodes.clear(slots)
             for slot in slots.tolist():

@@ -60,6 +60,11 @@ class RevisableJudge(Owner):
             if not self.published[slot]:
                 del self.published[slot]
 
+    def drop_unread_features(self) -> None:
+        """Drop the features that no rule reads. The judges can then adopt no other rules."""
+        self.final.drop_unread_features()
+        self.live.drop_unread_features()
+
     def close(
         self,
         batch: Batch,

@@ -15,10 +15,8 @@ import typer
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from replay.archive.manifest import ArchiveManifest
 from schemas.alert import Alert
 from schemas.wire import Shape
-from streams.archive_lines import committed, committed_line
 from streams.command_options import Chinese, Json, SettingsFile, Sources, load_settings
 from streams.history_commands import app as history_app
 from streams.json_output import show_json
@@ -163,7 +161,10 @@ def archive(
     json: Json = False,
 ) -> None:
     """Keeps what passes on the topics as Parquet, a history for `run` and `send`."""
-    from streams.kafka.archiver import archive as keep  # noqa: PLC0415 - as `worker`
+    # as `worker`: Arrow takes a while to import
+    from replay.archive.manifest import ArchiveManifest  # noqa: PLC0415
+    from streams.archive_lines import committed, committed_line  # noqa: PLC0415
+    from streams.kafka.archiver import archive as keep  # noqa: PLC0415
 
     settings = load_settings(context)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")

@@ -268,8 +268,11 @@ def test_call_costs_in_proportion_to_its_input(measured: str):
     prepare = MEASURED_CALLS[measured]
     prepare(size)()
     small = min(seconds(prepare(size)) for _ in range(3))
-    large = min(seconds(prepare(SIZE_FACTOR * size)) for _ in range(2))
-    assert large < CPU_FACTOR_LIMIT * max(small, 0.002), (
+    limit = CPU_FACTOR_LIMIT * max(small, 0.002)
+    large = seconds(prepare(SIZE_FACTOR * size))
+    if large >= limit:  # another process may have disturbed it
+        large = seconds(prepare(SIZE_FACTOR * size))
+    assert large < limit, (
         f"{small:.4f} s for {size}, {large:.4f} s for {SIZE_FACTOR * size}"
     )
 

@@ -9,11 +9,14 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from detectors.engine import Engine
 from detectors.judge import Judge
+from detectors.rule import ALL_RULES
 from models.feature import Feature
 from models.meters.readings import Standstill
 from models.state.cells import Cells
-from schemas.columns import Codes, Column, Times
+from replay.cases.judging import engine_of_one
+from schemas.columns import Codes, Column, Days, Times
 from tests.adversarial import adversarial_stream
 from tests.test_promises import judge_stream
 
@@ -121,3 +124,21 @@ def silent(self: Feature, slots: Codes, u: Column):
 def test_feature_of_another_form_is_refused_when_it_is_defined(fold, message):
     with pytest.raises(TypeError, match=message):
         type("Bad", (Feature,), {"fold": fold})
+
+
+@pytest.mark.parametrize("rule", ALL_RULES.values(), ids=ALL_RULES)
+def test_an_engine_of_one_rule_keeps_all_that_the_rule_reads(rule):
+    features = Engine([rule]).judges.revisable["days"].live.features
+    kept = engine_of_one(rule, 900).judges.revisable["days"].live.features
+    names = [type(feature).__name__ for feature in kept]
+    assert names == [
+        type(feature).__name__
+        for feature in features
+        if type(feature).__name__ in names
+    ]
+
+    of_days = {*rule.reads, *rule.beside} if rule.kind is Days else set()
+    read = of_days.union(*(feature.uses for feature in kept))
+    given = {name for feature in features for name in feature.gives}
+    assert read & given <= {name for feature in kept for name in feature.gives}
+    assert all(read.intersection(feature.gives) for feature in kept)

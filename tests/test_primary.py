@@ -9,10 +9,14 @@ import msgspec
 import pytest
 
 import detectors  # noqa: F401 - its rules come with it
-from detectors.engine import Engine
 from detectors.rule import ALL_RULES
 from replay.cases.case import Case, batches, master_data
-from replay.cases.judging import RecordingRule, alert_rows, expected_rows
+from replay.cases.judging import (
+    RecordingRule,
+    alert_rows,
+    engine_of_one,
+    expected_rows,
+)
 from replay.cases.tables import format_table, parse_time
 from schemas.alert import Alert
 from schemas.columns import ALL_KINDS, KIND_COLUMNS, Batch
@@ -98,7 +102,7 @@ def alerts_of(case: Case, rule: str) -> list[Alert]:
     if judged.modelled:
         judged = replace(judged, model=model)
     watched = RecordingRule.of(judged)
-    engine = Engine([watched], interval=case.interval)
+    engine = engine_of_one(watched, case.interval)
     meters = [
         msgspec.structs.replace(meter, ct=TRANSFORMER_RATIO) for meter in area.meters
     ]

@@ -127,12 +127,19 @@ def test_state_that_a_golden_lacks_is_named():
     }
 
 
+@cache
+def alerts_of_history(file: bytes) -> list[Alert]:
+    """The alerts of an engine that lived through the history of a golden; several goldens share one."""
+    history = goldens.history(loads(file))
+    return history.alerts_after(history.engine_at_snapshot())
+
+
 @pytest.mark.parametrize("name", goldens.names())
 def test_every_golden_snapshot_goes_on_as_an_engine_that_lived_through_it(name):
     state, history = goldens.load_golden(name)
-    lived, restored = history.engine_at_snapshot(), history.engine()
+    restored = history.engine()
     afresh = restored.restore(state)
-    expected = history.alerts_after(lived)
+    expected = alerts_of_history(goldens.read(f"{name}.history"))
     assert len({alert.rule for alert in expected}) > 5
     otherwise = goldens.affected_rules(restored, afresh) | goldens.before_causes(
         state, restored
@@ -213,9 +220,11 @@ def test_a_new_rule_with_a_state_of_its_own_needs_a_golden():
 
 
 def test_the_goldens_are_made_with_alerts_open():
-    engines = [
-        goldens.load_golden(name)[1].engine_at_snapshot() for name in goldens.names()
-    ]
+    engines = []
+    for name in goldens.names():
+        state, history = goldens.load_golden(name)
+        engines.append(history.engine())
+        engines[-1].restore(state)
     opened = {
         name
         for engine in engines
@@ -466,7 +475,8 @@ def test_alerts_of_dropped_episodes_are_withdrawn():
         if "since" in owner["columns"] and "open" in owner["columns"]:
             owner["columns"]["since"] = owner["columns"]["since"].astype(np.float64)
 
-    restored, lived = history.engine(), history.engine_at_snapshot()
+    restored, lived = history.engine(), history.engine()
+    lived.restore(lived_through().state)
     open_before = [
         alert.id
         for name in lived.judges.by_name

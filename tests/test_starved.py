@@ -21,6 +21,7 @@ from tests.chaos import (
 )
 from tests.workers import (
     DUTY_CYCLE_SECONDS,
+    WORKER_COMMAND,
     WorkerProcess,
     all_checkpointed,
     cpu_limited,
@@ -53,7 +54,10 @@ def test_starved_workers_reach_checkpoints_and_catch_up(
     expected = undisturbed(stream, settings)
     asyncio.run(send(settings, stream))
     first, second = (
-        WorkerProcess(environment, tmp_path / f"{n}.log", share=CPU_SHARE)
+        # they import all that a worker needs with their share of the time
+        WorkerProcess(
+            environment, tmp_path / f"{n}.log", *WORKER_COMMAND, share=CPU_SHARE
+        )
         for n in range(2)
     )
 

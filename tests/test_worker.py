@@ -47,6 +47,7 @@ from streams.kafka.worker import Worker
 from streams.settings import Settings, load
 from tests.workers import (
     WAIT_SECONDS,
+    WORKER_COMMAND,
     WorkerProcess,
     all_checkpointed,
     last_states,
@@ -164,9 +165,9 @@ def test_ended_worker_takes_a_last_checkpoint(
 ):
     publish(settings, town, history)
     sent = sum(map(len, history))
-    with WorkerProcess(
-        environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "log"
-    ) as worker:
+    unsaved = environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}
+    # as a user starts it, in no fork
+    with WorkerProcess(unsaved, tmp_path / "log", *WORKER_COMMAND) as worker:
         wait(lambda: worker.rows() == sent)
         assert not all_checkpointed(settings)
         assert worker.end() == 0

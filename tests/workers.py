@@ -15,6 +15,8 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing import set_forkserver_preload
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -29,6 +31,7 @@ from schemas.alert import Alert
 from schemas.columns import Batch, Readings
 from schemas.topics import ALERTS_TOPIC, CHECKPOINTS_TOPIC, REJECTS_TOPIC, SOURCE_TOPICS
 from schemas.wire import decode_alert
+from streams.cli import main
 from streams.kafka import checkpoints
 from streams.kafka.readers import read_to_end, reader
 from streams.kafka.worker import HASTE_MS
@@ -39,7 +42,10 @@ LONGEST_PAUSE_SECONDS = 0.5  # between two looks at a condition
 DUTY_CYCLE_SECONDS = 0.1  # in which a process with a share of the time runs once
 # Reasons for suppressing an alert that depend on which alert came first.
 ORDER_DEPENDENT_REASONS = ("repeat", "storm", "budget")
+WORKER_COMMAND = ("-m", "streams.cli", "worker")
 
+# what workers import, and the module of ForkedWorker
+set_forkserver_preload(["streams.kafka.app", "river.anomaly", __name__])
 
 Samples = Counter[tuple[str, tuple[str, ...]]]
 
@@ -117,8 +123,46 @@ def cpu_limited(process: Signalled, share: float) -> Iterator[CpuShare]:
         cpu_share.release()
 
 
+class ForkedWorker(ForkServerProcess):
+    """A worker in a fork of a process that has imported it; the import takes seconds. Its use is that of `Popen`."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        super().__init__(daemon=True)
+        self.environment, self.log = environment, log
+
+    def run(self) -> None:
+        """Becomes the worker."""
+        os.environ.clear()
+        os.environ.update(self.environment)
+        with self.log.open("ab") as output:
+            for standard in (sys.stdout, sys.stderr):
+                os.dup2(output.fileno(), standard.fileno())
+        sys.argv = ["meterwatch", "worker"]
+        main()
+
+    @property
+    def returncode(self) -> int | None:
+        return self.exitcode
+
+    def poll(self) -> int | None:
+        return self.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.join(timeout)
+        if self.exitcode is None:
+            raise subprocess.TimeoutExpired("worker", timeout or 0)
+        return self.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.pid and self.poll() is None:
+            os.kill(self.pid, number)
+
+
 class WorkerProcess:
-    """A worker in a process of its own, with a share of the time; killed when the test ends."""
+    """A worker in a process of its own, with a share of the time; killed when the test ends.
+
+    It is a fork of a process that has imported it, or with `arguments` a Python that starts.
+    """
 
     def __init__(
         self,
@@ -128,13 +172,20 @@ class WorkerProcess:
         share: float = 1.0,
     ) -> None:
         self.log = log
+        self.process: ForkedWorker | subprocess.Popen[bytes]
+        whole_environment = os.environ | environment
+
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, *(arguments or ("-m", "streams.cli", "worker"))],
-                env=os.environ | environment,
-                stdout=output,
-                stderr=output,
-            )
+            if arguments:
+                self.process = subprocess.Popen(
+                    [sys.executable, *arguments],
+                    env=whole_environment,
+                    stdout=output,
+                    stderr=output,
+                )
+            else:
+                self.process = ForkedWorker(whole_environment, log)
+                self.process.start()
         self.cpu_share = CpuShare(self.process, share)
 
     def __enter__(self) -> Self:

@@ -66,6 +66,13 @@ class RecordingRule(Rule):
         return any(not np.isnan(score).all() for _, score in self.recorded)
 
 
+def engine_of_one(rule: Rule, interval: int) -> Engine:
+    """An engine that judges by one rule alone, without the many features of days that the rule does not read."""
+    engine = Engine([rule], interval=interval)
+    engine.judges.revisable["days"].drop_unread_features()
+    return engine
+
+
 def judged(
     case: Case, rule: Rule, model: UseClassModel | None = None
 ) -> tuple[list[Alert], RecordingRule]:
@@ -76,7 +83,7 @@ def judged(
     if rule.modelled and rule.model is None:
         rule = replace(rule, model=model)
     recording = RecordingRule.of(rule)
-    engine = Engine([recording], interval=case.interval)
+    engine = engine_of_one(recording, case.interval)
     if case.known:
         engine.enroll([master_data(case)])
 
