@@ -23,6 +23,7 @@ from streams.json_output import show_json
 from streams.kafka.alerts import last_states, published_alerts
 from streams.kafka.log_limit import LOG_LIMIT
 from streams.kafka.readers import UnansweredError
+from streams.kafka.rights import ALERTS_RIGHTS, ARCHIVE_RIGHTS, WORKER_RIGHTS
 from streams.kafka.topics import TopicError, ensure
 from streams.learning_commands import app as learning_app
 from streams.lines import line
@@ -88,7 +89,7 @@ def worker(context: typer.Context) -> None:
     settings = load_settings(context)
     log_as(settings.log_format)
     LOG_LIMIT.install()
-    asyncio.run(ensure(settings))
+    asyncio.run(ensure(settings, WORKER_RIGHTS))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     logging.getLogger("meterwatch").setLevel(settings.log_level)
     run(settings)
@@ -135,11 +136,13 @@ def alerts(
             out.print(line(alert, zone, chinese=chinese))
 
     async def follow() -> None:
+        await ensure(settings, ALERTS_RIGHTS)
         async for alert in published_alerts(settings, past=past):
             show(alert)
 
     try:
         if once:
+            asyncio.run(ensure(settings, ALERTS_RIGHTS))
             for alert in asyncio.run(last_states(settings)):
                 show(alert)
         else:
@@ -176,7 +179,7 @@ def archive(
             out.print(committed_line(manifest))
 
     async def archive_all() -> None:
-        await ensure(settings)
+        await ensure(settings, ARCHIVE_RIGHTS)
         if not json:
             when = f"{settings.archive_seconds:g} s or {settings.archive_rows:,} rows"
             out.print(f"{folder}: commits after {when}, and when it is ended")

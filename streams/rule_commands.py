@@ -30,6 +30,7 @@ from streams.case_results import case_files, case_results, show_results
 from streams.command_options import Json, RulesFile, load_settings
 from streams.json_output import show_json
 from streams.kafka.readers import UnansweredError
+from streams.kafka.rights import PUBLISH_RIGHTS, RULES_RIGHTS, CommandRights
 from streams.kafka.rulebooks import newest, send
 from streams.rulebook_files import load, load_as_it_stands, load_fitting
 from streams.settings import Settings
@@ -134,7 +135,7 @@ def diff(context: typer.Context, file: File) -> None:
     try:
         before, beside = _published(settings), "what is published"
     except UnansweredError as error:
-        err.print(f"beside {beside}, for there is {error}")
+        err.print(f"beside {beside}: {error}")
     _show_changes(loaded, before, beside)
     for fault in problems(loaded, before):
         out.print(fault)
@@ -152,7 +153,7 @@ def publish(
     """Publishes a rulebook: workers adopt it without a restart."""
     load(file)  # fails before brokers are asked
     settings = load_settings(context)
-    before = _published(settings)
+    before = _published(settings, PUBLISH_RIGHTS)
     loaded = load_fitting(file, before)
     now = datetime.now(UTC).replace(microsecond=0)
     after = signed(loaded, before, approved_by, now)
@@ -201,6 +202,6 @@ def _show_changes(after: Rulebook, before: Rulebook, beside: str) -> None:
         out.print(f"nothing is set otherwise than in {beside}")
 
 
-def _published(settings: Settings) -> Rulebook:
+def _published(settings: Settings, needs: CommandRights = RULES_RIGHTS) -> Rulebook:
     """The published rulebook. Raises UnansweredError, TopicError."""
-    return asyncio.run(newest(settings, err.print))
+    return asyncio.run(newest(settings, err.print, needs))
