@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import typer
-from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from schemas.alert import Alert
@@ -20,11 +19,6 @@ from schemas.wire import Shape
 from streams.command_options import Chinese, Json, SettingsFile, Sources, load_settings
 from streams.history_commands import app as history_app
 from streams.json_output import show_json
-from streams.kafka.alerts import last_states, published_alerts
-from streams.kafka.log_limit import LOG_LIMIT
-from streams.kafka.readers import UnansweredError
-from streams.kafka.rights import ALERTS_RIGHTS, ARCHIVE_RIGHTS, WORKER_RIGHTS
-from streams.kafka.topics import TopicError, ensure
 from streams.learning_commands import app as learning_app
 from streams.lines import line
 from streams.log_lines import log_as
@@ -61,16 +55,24 @@ def main() -> NoReturn:
 
     try:
         app()
-    except (
-        ValueError,
-        OSError,
-        TopicError,
-        UnansweredError,
-        KafkaError,
-    ) as error:
+    except Exception as error:
+        if not _is_users(error):
+            raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     sys.exit(0)
+
+
+def _is_users(error: Exception) -> bool:
+    """True if the user can do something about an error: input, settings, files, brokers."""
+    if isinstance(error, ValueError | OSError):
+        return True
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - commands without brokers start faster without
+
+    from streams.kafka.readers import UnansweredError  # noqa: PLC0415 - as above
+    from streams.kafka.topics import TopicError  # noqa: PLC0415 - as above
+
+    return isinstance(error, TopicError | UnansweredError | KafkaError)
 
 
 @app.callback()
@@ -85,6 +87,9 @@ def begin(context: typer.Context, settings: SettingsFile = None) -> None:
 def worker(context: typer.Context) -> None:
     """Judges the records of the topics until it is ended; start as many workers as the work needs."""
     from streams.kafka.app import run  # noqa: PLC0415 - Faust takes a second to import
+    from streams.kafka.log_limit import LOG_LIMIT  # noqa: PLC0415 - as above
+    from streams.kafka.rights import WORKER_RIGHTS  # noqa: PLC0415 - as above
+    from streams.kafka.topics import ensure  # noqa: PLC0415 - as above
 
     settings = load_settings(context)
     log_as(settings.log_format)
@@ -98,6 +103,8 @@ def worker(context: typer.Context) -> None:
 @app.command()
 def topics(context: typer.Context, json: Json = False) -> None:
     """Creates the topics that are missing and checks the partition counts of the others."""
+    from streams.kafka.topics import ensure  # noqa: PLC0415 - as `worker`
+
     states = asyncio.run(ensure(load_settings(context)))
     if json:
         show_json(states)
@@ -124,6 +131,10 @@ def alerts(
     chinese: Chinese = False,
 ) -> None:
     """Follows the alerts as they are published."""
+    from streams.kafka.alerts import last_states, published_alerts  # noqa: PLC0415 - as `worker`
+    from streams.kafka.rights import ALERTS_RIGHTS  # noqa: PLC0415 - as `worker`
+    from streams.kafka.topics import ensure  # noqa: PLC0415 - as `worker`
+
     settings = load_settings(context)
     zone = ZoneInfo(settings.zone)
 
@@ -168,6 +179,9 @@ def archive(
     from replay.archive.manifest import ArchiveManifest  # noqa: PLC0415
     from streams.archive_lines import committed, committed_line  # noqa: PLC0415
     from streams.kafka.archiver import archive as keep  # noqa: PLC0415
+    from streams.kafka.log_limit import LOG_LIMIT  # noqa: PLC0415 - as `worker`
+    from streams.kafka.rights import ARCHIVE_RIGHTS  # noqa: PLC0415 - as `worker`
+    from streams.kafka.topics import ensure  # noqa: PLC0415 - as `worker`
 
     settings = load_settings(context)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
@@ -191,6 +205,30 @@ def archive(
         asyncio.run(archive_all())
     except KeyboardInterrupt:
         return
+
+
+@app.command()
+def backup(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="A folder that there is not yet.")],
+) -> None:
+    """Keeps checkpoints, master data, the rulebook, inspections and alerts in a folder."""
+    from streams.kafka.backups import back_up  # noqa: PLC0415 - as `archive`
+
+    kept = asyncio.run(back_up(load_settings(context), folder))
+    out.print(f"{folder}: {kept.partitions} partitions, {kept.size:,} bytes")
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="A folder that `backup` wrote.")],
+) -> None:
+    """Publishes a backup to new topics; start the workers behind it."""
+    from streams.kafka import backups  # noqa: PLC0415 - as `archive`
+
+    restored = asyncio.run(backups.restore(load_settings(context), folder))
+    out.print(f"{folder}: {restored.partitions} partitions, {restored.size:,} bytes")
 
 
 @registry.command("load")

@@ -28,12 +28,14 @@ from tests.workers import WorkerProcess, all_checkpointed, published_states, wai
 DATA_FOLDER = Path(__file__).parent / "data"
 GARDEN_FILES = [str(path) for path in sorted(DATA_FOLDER.glob("garden4_*"))]
 RULES_FILE = str(Path(__file__).parents[1] / "deploy" / "rules.toml")
-PAGE_USERS = ("topics", "send", "worker", "alerts", "publish", "archive")
+PAGE_USERS = ("topics", "send", "worker", "alerts", "publish", "archive", "backup")
 RIGHTS_BY_USER = {
     "send": rights.SEND_RIGHTS,
     "alerts": rights.ALERTS_RIGHTS,
     "publish": rights.PUBLISH_RIGHTS,
     "archive": rights.ARCHIVE_RIGHTS,
+    "backup": rights.BACKUP_RIGHTS,
+    "restore": rights.RESTORE_RIGHTS,
     "worker": CommandRights(
         {**rights.WORKER_RIGHTS.topics, **rights.VERDICT_RIGHTS.topics}, group=True
     ),
@@ -180,6 +182,9 @@ def test_least_rights_are_enough(secure, run, tmp_path):
     code, _, errors = run(
         environment_of("archive", secure), "archive", archive, "--once"
     )
+    assert not code, errors
+    backup = str(tmp_path / "backup")
+    code, _, errors = run(environment_of("backup", secure), "backup", backup)
     assert not code, errors
 
 

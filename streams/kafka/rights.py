@@ -63,6 +63,20 @@ VERDICT_RIGHTS = CommandRights(_needs(Right.READ, INSPECTIONS_TOPIC))
 ARCHIVE_RIGHTS = CommandRights(
     _needs(Right.READ, REGISTRY_TOPIC, INSPECTIONS_TOPIC, *SOURCE_TOPICS)
 )
+_KEPT_TOPICS = (
+    CHECKPOINTS_TOPIC,
+    REGISTRY_TOPIC,
+    RULES_TOPIC,
+    INSPECTIONS_TOPIC,
+    ALERTS_TOPIC,
+)
+BACKUP_RIGHTS = CommandRights(_needs(Right.READ, *_KEPT_TOPICS))
+RESTORE_RIGHTS = CommandRights(
+    {
+        **_needs(Right.WRITE, *_KEPT_TOPICS),
+        **_needs(Right.DESCRIBE, *SOURCE_TOPICS),
+    }
+)
 WORKER_RIGHTS = CommandRights(
     {
         **_needs(Right.READ, REGISTRY_TOPIC, RULES_TOPIC, *SOURCE_TOPICS),
