@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import sys
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, NoReturn
 from zoneinfo import ZoneInfo
@@ -75,8 +76,27 @@ def _is_users(error: Exception) -> bool:
     return isinstance(error, TopicError | UnansweredError | KafkaError)
 
 
+def _show_version(asked: bool) -> None:
+    """Prints the version that is installed, and ends."""
+    if asked:
+        out.print(f"meterwatch {installed_version('meterwatch')}")
+        raise typer.Exit
+
+
 @app.callback()
-def begin(context: typer.Context, settings: SettingsFile = None) -> None:
+def begin(
+    context: typer.Context,
+    settings: SettingsFile = None,
+    _version: Annotated[  # its callback does all
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version, and end.",
+            callback=_show_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
     """Watches an electricity utility's meters."""
     context.obj = settings
     # The command itself prints what fails.

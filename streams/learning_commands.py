@@ -20,7 +20,6 @@ from streams.command_options import (
     load_settings,
 )
 from streams.json_output import show_json
-from streams.rulebook_files import load_as_it_stands
 from streams.terminal import plain_output
 
 app = typer.Typer()
@@ -94,6 +93,7 @@ def learn_suspicion(
     chinese: Chinese = False,
 ) -> None:
     """Learns from past visits the chance that a visit finds theft, measures it, and ranks the customers."""
+    from streams.rulebook_files import load_as_it_stands  # noqa: PLC0415 - as `run`
     from streams.suspicion_command import learn_suspicion as learn  # noqa: PLC0415 - as `run`
 
     learn(
@@ -123,6 +123,7 @@ def suspects(
     chinese: Chinese = False,
 ) -> None:
     """Ranks the customers of a history by a learned model of suspicion, each with its three strongest reasons."""
+    from streams.rulebook_files import load_as_it_stands  # noqa: PLC0415 - as `run`
     from streams.suspicion_command import show_suspects  # noqa: PLC0415 - as `run`
 
     show_suspects(
