@@ -57,15 +57,15 @@ def main() -> NoReturn:
     try:
         app()
     except Exception as error:
-        if not _is_users(error):
+        if not _user_can_mend(error):
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     sys.exit(0)
 
 
-def _is_users(error: Exception) -> bool:
-    """True if the user can do something about an error: input, settings, files, brokers."""
+def _user_can_mend(error: Exception) -> bool:
+    """True if an error is of input, settings, files or brokers, so that its text is enough."""
     if isinstance(error, ValueError | OSError):
         return True
     from aiokafka.errors import KafkaError  # noqa: PLC0415 - commands without brokers start faster without

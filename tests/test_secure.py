@@ -7,12 +7,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kafka.admin import ACL, ACLOperation, ResourceType
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ResourcePattern,
+    ResourceType,
+)
 
-from schemas.topics import ALERTS_TOPIC, ALL_TOPICS, INSPECTIONS_TOPIC
+from schemas.topics import (
+    ALERTS_TOPIC,
+    ALL_TOPICS,
+    CHECKPOINTS_TOPIC,
+    INSPECTIONS_TOPIC,
+)
 from streams.cli import main
 from streams.kafka import rights
 from streams.kafka.broker import BrokerUnavailableError
+from streams.kafka.exits import ExitCode
 from streams.kafka.rights import CommandRights, RightsRequest
 from streams.settings import load
 from tests.secure_broker import (
@@ -41,7 +53,10 @@ RIGHTS_BY_USER = {
     ),
 }
 NO_RIGHTS = "nobody"  # knows a password, and may do nothing
-MUTE_WORKER = "mute"  # a worker that may not write alerts, nor read inspections
+LESS_THAN_A_WORKER = {  # users, and the right of a worker that each lacks
+    "mute": (ALERTS_TOPIC, ACLOperation.WRITE),
+    "unaware": (INSPECTIONS_TOPIC, ACLOperation.READ),
+}
 Environment = dict[str, str]
 Run = Callable[..., tuple[int, str, str]]
 
@@ -50,12 +65,27 @@ def page_rules() -> list[ACL]:
     return granted(SECURITY_PAGE.read_text())
 
 
-def is_withheld(rule: ACL) -> bool:
-    """True if the mute worker does not have this right of a worker."""
-    return (rule.resource_pattern.resource_name, rule.operation) in {
-        (ALERTS_TOPIC, ACLOperation.WRITE),
-        (INSPECTIONS_TOPIC, ACLOperation.READ),
-    }
+def worker_rules_without(right: tuple[str, ACLOperation]) -> list[ACL]:
+    """The rules of a worker but one."""
+    of_worker = [rule for rule in page_rules() if rule.principal == "User:worker"]
+    left = [
+        rule
+        for rule in of_worker
+        if (rule.resource_pattern.resource_name, rule.operation) != right
+    ]
+    assert len(left) == len(of_worker) - 1
+    return left
+
+
+def withheld_write(topic: str) -> ACL:
+    """A rule by which the worker may no longer write a topic."""
+    return ACL(
+        principal="User:worker",
+        host="*",
+        operation=ACLOperation.WRITE,
+        permission_type=ACLPermissionType.DENY,
+        resource_pattern=ResourcePattern(ResourceType.TOPIC, topic),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +94,12 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     try:
         with SecureBroker(tmp_path_factory.mktemp("secure")) as broker:
             admin = broker.admin()
-            for user in (*PAGE_USERS, NO_RIGHTS, MUTE_WORKER):
+            for user in (*PAGE_USERS, NO_RIGHTS, *LESS_THAN_A_WORKER):
                 add_user(admin, user, f"password of {user}")
             grant(admin, page_rules())
 
-            worker_rules = [
-                rule for rule in page_rules() if rule.principal == "User:worker"
-            ]
-            left = [rule for rule in worker_rules if not is_withheld(rule)]
-            assert len(left) == len(worker_rules) - 2
-            grant(admin, left, f"User:{MUTE_WORKER}")
+            for user, right in LESS_THAN_A_WORKER.items():
+                grant(admin, worker_rules_without(right), f"User:{user}")
             admin.close()
             yield broker
     except BrokerUnavailableError as error:
@@ -225,7 +251,7 @@ def test_refusal_is_a_line(secure, run, arguments, tmp_path):
 @pytest.mark.broker
 def test_missing_right_is_named(secure, run):
     for user, arguments, missing in (
-        (MUTE_WORKER, ["worker"], "write `alerts`"),
+        ("mute", ["worker"], "write `alerts`"),
         (NO_RIGHTS, ["rules", "publish", RULES_FILE], "read `rules`; write `rules`"),
         (
             NO_RIGHTS,
@@ -246,3 +272,38 @@ def test_mechanism_that_the_broker_does_not_take_is_named(secure, run):
     other = environment_of("topics", secure, METERWATCH_SASL_MECHANISM="SCRAM-SHA-256")
     line = refused(run, other, "topics")
     assert line.endswith("it takes no `sasl_mechanism` SCRAM-SHA-256")
+
+
+@pytest.mark.broker
+def test_worker_without_the_right_to_inspections_goes_on(secure, run, tmp_path):
+    code, _, errors = run(environment_of("topics", secure), "topics")
+    assert not code, errors
+    with WorkerProcess(environment_of("unaware", secure), tmp_path / "log") as worker:
+        wait(lambda: "holds partitions" in worker.log.read_text())
+        assert worker.end() == 0
+        log = worker.log.read_text()
+    (line,) = [line for line in log.splitlines() if "inspections" in line]
+    assert " WARNING verdicts of inspections are not counted: " in line
+    assert "this user may not read `inspections`. " in line
+
+
+@pytest.mark.broker
+def test_right_that_is_taken_away_ends_the_worker_with_a_line(secure, run, tmp_path):
+    admin = secure.admin()
+    code, _, errors = run(environment_of("topics", secure), "topics")
+    assert not code, errors
+    with WorkerProcess(environment_of("worker", secure), tmp_path / "log") as worker:
+        wait(lambda: "holds partitions" in worker.log.read_text())
+        denied = withheld_write(CHECKPOINTS_TOPIC)
+        admin.create_acls([denied])
+        code, _, errors = run(environment_of("send", secure), "send", *GARDEN_FILES)
+        assert not code, errors
+        wait(lambda: worker.process.poll() is not None)
+        admin.delete_acls([denied])
+        admin.close()
+
+        assert worker.process.returncode == ExitCode.BROKERS
+        log = worker.log.read_text()
+        (line,) = [line for line in log.splitlines() if " CRITICAL " in line]
+        assert "`checkpoints` does not take a checkpoint: TopicAuthorization" in line
+        assert "Traceback" not in log

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.topics import (
     ALERTS_TOPIC,
+    ALL_TOPICS,
     CHECKPOINTS_TOPIC,
     INSPECTIONS_TOPIC,
     REGISTRY_TOPIC,
@@ -36,6 +37,7 @@ from streams.settings import Settings
 BACKUP_FORM = 1
 INDEX_FILE = "backup.json"
 KEPT_TOPICS = (REGISTRY_TOPIC, RULES_TOPIC, INSPECTIONS_TOPIC, ALERTS_TOPIC)
+SINGLE_TOPICS = {topic.name for topic in ALL_TOPICS if topic.single}
 PORTION_RECORDS = 1_000  # records that brokers must take before more are sent
 Content = TypeVar("Content")
 
@@ -255,7 +257,7 @@ def _named(index: BackupIndex, *topics: str) -> list[tuple[str, KeptFile]]:
 
 def _partitions(settings: Settings, topic: str) -> list[TopicPartition]:
     """The partitions of a topic."""
-    count = 1 if topic == RULES_TOPIC else settings.partitions
+    count = 1 if topic in SINGLE_TOPICS else settings.partitions
     return [TopicPartition(settings.topic(topic), number) for number in range(count)]
 
 

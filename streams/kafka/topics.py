@@ -7,17 +7,10 @@ from typing import Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import (
-    KafkaError,
-    TopicAlreadyExistsError,
-    for_code,
-)
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from msgspec import Struct
 
-from schemas.topics import (
-    ALL_TOPICS,
-    RECEIPT_TIME_CONFIG,
-)
+from schemas.topics import ALL_TOPICS, RECEIPT_TIME_CONFIG
 from streams.kafka.answers import ANSWER_SECONDS, answered
 from streams.kafka.readers import UnansweredError
 from streams.kafka.refusals import refusal
