@@ -6,12 +6,13 @@ import asyncio
 import gc
 import logging
 import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import Annotated, NoReturn
 from zoneinfo import ZoneInfo
 
 import msgspec
 import typer
-from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from schemas.alert import Alert
@@ -19,10 +20,6 @@ from schemas.wire import Shape
 from streams.command_options import Chinese, Json, SettingsFile, load_settings
 from streams.history_commands import app as history_app
 from streams.json_output import show_json
-from streams.kafka.alerts import last_states, published_alerts
-from streams.kafka.log_limit import LOG_LIMIT
-from streams.kafka.readers import UnansweredError
-from streams.kafka.topics import TopicError, ensure
 from streams.learning_commands import app as learning_app
 from streams.lines import line
 from streams.log_lines import log_as
@@ -60,20 +57,47 @@ def main() -> NoReturn:
 
     try:
         app()
-    except (
-        ValueError,
-        OSError,
-        TopicError,
-        UnansweredError,
-        KafkaError,
-    ) as error:
+    except Exception as error:
+        if not _user_can_mend(error):
+            raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     sys.exit(0)
 
 
+def _user_can_mend(error: Exception) -> bool:
+    """True if an error is of input, settings, files or brokers, so that its text is enough."""
+    if isinstance(error, ValueError | OSError):
+        return True
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - commands without brokers start faster without
+
+    from streams.kafka.readers import UnansweredError  # noqa: PLC0415 - as above
+    from streams.kafka.topics import TopicError  # noqa: PLC0415 - as above
+
+    return isinstance(error, TopicError | UnansweredError | KafkaError)
+
+
+def _show_version(asked: bool) -> None:
+    """Prints the version that is installed, and ends."""
+    if asked:
+        out.print(f"meterwatch {installed_version('meterwatch')}")
+        raise typer.Exit
+
+
 @app.callback()
-def begin(context: typer.Context, settings: SettingsFile = None) -> None:
+def begin(
+    context: typer.Context,
+    settings: SettingsFile = None,
+    _version: Annotated[  # its callback does all
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version, and end.",
+            callback=_show_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
     """Watches an electricity utility's meters."""
     context.obj = settings
     # The command itself prints what fails.
@@ -84,11 +108,14 @@ def begin(context: typer.Context, settings: SettingsFile = None) -> None:
 def worker(context: typer.Context) -> None:
     """Judges the records of the topics until it is ended; start as many workers as the work needs."""
     from streams.kafka.app import run  # noqa: PLC0415 - Faust takes a second to import
+    from streams.kafka.log_limit import LOG_LIMIT  # noqa: PLC0415 - as above
+    from streams.kafka.rights import WORKER_RIGHTS  # noqa: PLC0415 - as above
+    from streams.kafka.topics import ensure  # noqa: PLC0415 - as above
 
     settings = load_settings(context)
     log_as(settings.log_format)
     LOG_LIMIT.install()
-    asyncio.run(ensure(settings))
+    asyncio.run(ensure(settings, WORKER_RIGHTS))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     logging.getLogger("meterwatch").setLevel(settings.log_level)
     run(settings)
@@ -97,6 +124,8 @@ def worker(context: typer.Context) -> None:
 @app.command()
 def topics(context: typer.Context, json: Json = False) -> None:
     """Creates the topics that are missing and checks the partition counts of the others."""
+    from streams.kafka.topics import ensure  # noqa: PLC0415 - as `worker`
+
     states = asyncio.run(ensure(load_settings(context)))
     if json:
         show_json(states)
@@ -123,6 +152,10 @@ def alerts(
     chinese: Chinese = False,
 ) -> None:
     """Follows the alerts as they are published."""
+    from streams.kafka.alerts import last_states, published_alerts  # noqa: PLC0415 - as `worker`
+    from streams.kafka.rights import ALERTS_RIGHTS  # noqa: PLC0415 - as `worker`
+    from streams.kafka.topics import ensure  # noqa: PLC0415 - as `worker`
+
     settings = load_settings(context)
     zone = ZoneInfo(settings.zone)
 
@@ -135,11 +168,13 @@ def alerts(
             out.print(line(alert, zone, chinese=chinese))
 
     async def follow() -> None:
+        await ensure(settings, ALERTS_RIGHTS)
         async for alert in published_alerts(settings, past=past):
             show(alert)
 
     try:
         if once:
+            asyncio.run(ensure(settings, ALERTS_RIGHTS))
             for alert in asyncio.run(last_states(settings)):
                 show(alert)
         else:
@@ -165,6 +200,9 @@ def archive(
     from replay.archive.manifest import ArchiveManifest  # noqa: PLC0415
     from streams.archive_lines import committed, committed_line  # noqa: PLC0415
     from streams.kafka.archiver import archive as keep  # noqa: PLC0415
+    from streams.kafka.log_limit import LOG_LIMIT  # noqa: PLC0415 - as `worker`
+    from streams.kafka.rights import ARCHIVE_RIGHTS  # noqa: PLC0415 - as `worker`
+    from streams.kafka.topics import ensure  # noqa: PLC0415 - as `worker`
 
     settings = load_settings(context)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
@@ -176,7 +214,7 @@ def archive(
             out.print(committed_line(manifest))
 
     async def archive_all() -> None:
-        await ensure(settings)
+        await ensure(settings, ARCHIVE_RIGHTS)
         if not json:
             when = f"{settings.archive_seconds:g} s or {settings.archive_rows:,} rows"
             out.print(f"{folder}: commits after {when}, and when it is ended")
@@ -188,6 +226,30 @@ def archive(
         asyncio.run(archive_all())
     except KeyboardInterrupt:
         return
+
+
+@app.command()
+def backup(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="A folder that there is not yet.")],
+) -> None:
+    """Keeps checkpoints, master data, the rulebook, inspections and alerts in a folder."""
+    from streams.kafka.backups import back_up  # noqa: PLC0415 - as `archive`
+
+    kept = asyncio.run(back_up(load_settings(context), folder))
+    out.print(f"{folder}: {kept.partitions} partitions, {kept.size:,} bytes")
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="A folder that `backup` wrote.")],
+) -> None:
+    """Publishes a backup to new topics; start the workers behind it."""
+    from streams.kafka import backups  # noqa: PLC0415 - as `archive`
+
+    restored = asyncio.run(backups.restore(load_settings(context), folder))
+    out.print(f"{folder}: {restored.partitions} partitions, {restored.size:,} bytes")
 
 
 @app.command()

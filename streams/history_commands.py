@@ -20,8 +20,6 @@ from streams.command_options import (
     load_settings,
 )
 from streams.json_output import show_json
-from streams.rulebook_files import load_as_it_stands, load_for_run
-from streams.shards import Jobs
 from streams.terminal import plain_output
 
 app = typer.Typer()
@@ -62,6 +60,8 @@ def run(
 ) -> None:
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
     from streams.local.runner import run as watch  # noqa: PLC0415 - the other commands start faster without the engine
+    from streams.rulebook_files import load_for_run  # noqa: PLC0415 - as `run`
+    from streams.shards import Jobs  # noqa: PLC0415 - as `run`
 
     watch(
         sources,
@@ -97,7 +97,9 @@ def score(
     chinese: Chinese = False,
 ) -> None:
     """Judges a history and shows by rule how often it alerts, how often it is right, and what it misses."""
+    from streams.rulebook_files import load_as_it_stands  # noqa: PLC0415 - as `run`
     from streams.score_command import score_history  # noqa: PLC0415 - as `run`
+    from streams.shards import Jobs  # noqa: PLC0415 - as `run`
 
     score_history(
         sources,
@@ -144,6 +146,7 @@ def compare(
         conditions_of,
         rule_sets,
     )
+    from streams.shards import Jobs  # noqa: PLC0415 - as `run`
 
     conditions = conditions_of(fail_if or (), labels)
     failed = compare_rule_sets(
@@ -197,6 +200,8 @@ def tune(
 ) -> None:
     """Judges a history by many settings of one rule in one pass and shows what each costs in alerts and finds."""
     from detectors.rulebook import rules_of  # noqa: PLC0415 - as `run`
+    from streams.rulebook_files import load_as_it_stands  # noqa: PLC0415 - as `run`
+    from streams.shards import Jobs  # noqa: PLC0415 - as `run`
     from streams.sweep import sweep_of  # noqa: PLC0415 - as `run`
     from streams.tune_command import tune_rule  # noqa: PLC0415 - as `run`
 
@@ -241,6 +246,8 @@ def rank(
 ) -> None:
     """Ranks subjects by the daily scores of all rules, in shadow or not: whom to look at first, and why."""
     from streams.rank_command import rank_history  # noqa: PLC0415 - as `run`
+    from streams.rulebook_files import load_as_it_stands  # noqa: PLC0415 - as `run`
+    from streams.shards import Jobs  # noqa: PLC0415 - as `run`
 
     rank_history(
         sources,
@@ -293,6 +300,8 @@ def explain(
         asked_alert,
         explain_history,
     )
+    from streams.rulebook_files import load_as_it_stands  # noqa: PLC0415 - as `run`
+    from streams.shards import Jobs  # noqa: PLC0415 - as `run`
 
     alert, sources = asked_alert(asked)
     explain_history(
@@ -375,5 +384,6 @@ def demo(
 ) -> None:
     """Shows a simulated town with planted faults, the alerts as they are raised, and which faults were found."""
     from streams.report.demo import demo as show  # noqa: PLC0415 - as above
+    from streams.rulebook_files import load_for_run  # noqa: PLC0415 - as `run`
 
     show(meters, days, seed, report, load_for_run(rules_file), labels)

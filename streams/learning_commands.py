@@ -22,8 +22,6 @@ from streams.command_options import (
     load_settings,
 )
 from streams.json_output import show_json
-from streams.rulebook_files import load_as_it_stands
-from streams.shards import Jobs
 from streams.terminal import plain_output
 
 app = typer.Typer()
@@ -99,6 +97,8 @@ def learn_suspicion(
     chinese: Chinese = False,
 ) -> None:
     """Learns from past visits the chance that a visit finds theft, measures it, and ranks the customers."""
+    from streams.rulebook_files import load_as_it_stands  # noqa: PLC0415 - as `run`
+    from streams.shards import Jobs  # noqa: PLC0415 - as `run`
     from streams.suspicion_command import learn_suspicion as learn  # noqa: PLC0415 - as `run`
 
     learn(
@@ -131,6 +131,8 @@ def suspects(
     chinese: Chinese = False,
 ) -> None:
     """Ranks the customers of a history by a learned model of suspicion, each with its three strongest reasons."""
+    from streams.rulebook_files import load_as_it_stands  # noqa: PLC0415 - as `run`
+    from streams.shards import Jobs  # noqa: PLC0415 - as `run`
     from streams.suspicion_command import show_suspects  # noqa: PLC0415 - as `run`
 
     show_suspects(

@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 
-from detectors.catalogue import facts
-from detectors.rule import ALL_RULES, Rule
-from detectors.rulebook import (
-    EMPTY_RULEBOOK,
-    applied,
-    changes,
-    check,
-    edited,
-    problems,
-    signed,
-    unapproved,
-)
-from schemas.rules import Rulebook
-from streams.case_results import case_files, case_results, show_results
-from streams.command_options import Json, RulesFile, load_settings
-from streams.json_output import show_json
-from streams.kafka.readers import UnansweredError
-from streams.kafka.rulebooks import newest, send
-from streams.rulebook_files import load, load_as_it_stands, load_fitting
-from streams.settings import Settings
-from streams.terminal import plain_output
+from streams.command_options import Json, RulesFile
 
 app = typer.Typer(
     help="Rules: what they are set to, and publishing other settings.",
     no_args_is_help=True,
 )
-out = plain_output()
-err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 File = Annotated[Path, typer.Argument(help="A rulebook such as deploy/rules.toml.")]
 Published = Annotated[
@@ -56,16 +28,9 @@ def list_rules(
     json: Json = False,
 ) -> None:
     """Lists every rule with its family, titles, kind, severity, status and version."""
-    summaries = [_summary(rule) for rule in _chosen(context, rules, on_topic=on_topic)]
-    if json:
-        show_json(summaries)
-        return
+    from streams import rulebook_answers  # noqa: PLC0415 - the other commands start faster without rules
 
-    rows = [list(summaries[0])]
-    rows.extend(list(map(str, summary.values())) for summary in summaries)
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        out.print("  ".join(map(set_cell_size, row, widths)).rstrip())
+    rulebook_answers.list_rules(context, rules, on_topic=on_topic, json=json)
 
 
 @app.command()
@@ -76,31 +41,17 @@ def show(
     on_topic: Published = False,
 ) -> None:
     """Shows all of one rule."""
-    found = {rule.name: rule for rule in _chosen(context, rules, on_topic=on_topic)}
-    if name not in found:
-        near = get_close_matches(name, found, 1)
-        advice = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"there is no rule {name}{advice}")
+    from streams.rulebook_answers import show_rule  # noqa: PLC0415 - as `list`
 
-    rule = found[name]
-    out.print(
-        f"{name}, {rule.title[0]} {rule.title[1]}: {rule.status}, version {rule.version}\n"
-    )
-    out.print(f"{inspect.getdoc(rule.judge)}\n")
-    for line in facts(rule):
-        out.print(line)
-    out.print(f"- Cases: tests/cases/{name}.toml")
+    show_rule(context, name, rules, on_topic=on_topic)
 
 
 @app.command("check")
 def check_file(file: File) -> None:
     """Checks a rulebook: shows its faults, and the entries that wait for approval."""
-    loaded = load_fitting(file, EMPTY_RULEBOOK)
-    out.print(
-        f"{file}: {len(loaded.rules)} rules, {len(changes(loaded))} set otherwise than in code"
-    )
-    for fault in unapproved(loaded):
-        out.print(fault)
+    from streams import rulebook_answers  # noqa: PLC0415 - as `list`
+
+    rulebook_answers.check_file(file)
 
 
 @app.command("test")
@@ -113,31 +64,18 @@ def run_cases(
     json: Json = False,
 ) -> None:
     """Runs cases, rows in and alerts out, against the rules of a rulebook. Ends with exit code 1 if one fails."""
-    chosen = {rule.name: rule for rule in applied(load_as_it_stands(rules))}
-    results = case_results(list(case_files(paths)), chosen)
-    if json:
-        all_results = list(results)
-        show_json(all_results)
-        passed = all(result.passed for result in all_results)
-    else:
-        passed = show_results(results, out)
-    if not passed:
+    from streams import rulebook_answers  # noqa: PLC0415 - as `list`
+
+    if not rulebook_answers.run_cases(paths, rules, json=json):
         raise typer.Exit(1)
 
 
 @app.command()
 def diff(context: typer.Context, file: File) -> None:
     """Shows how a rulebook differs from the published one, or from the code if no broker answers."""
-    loaded = load(file)
-    settings = load_settings(context)
-    before, beside = EMPTY_RULEBOOK, "the code"
-    try:
-        before, beside = _published(settings), "what is published"
-    except UnansweredError as error:
-        err.print(f"beside {beside}, for there is {error}")
-    _show_changes(loaded, before, beside)
-    for fault in problems(loaded, before):
-        out.print(fault)
+    from streams.rulebook_answers import show_diff  # noqa: PLC0415 - as `list`
+
+    show_diff(context, file)
 
 
 @app.command()
@@ -150,57 +88,6 @@ def publish(
     ] = "",
 ) -> None:
     """Publishes a rulebook: workers adopt it without a restart."""
-    load(file)  # fails before brokers are asked
-    settings = load_settings(context)
-    before = _published(settings)
-    loaded = load_fitting(file, before)
-    now = datetime.now(UTC).replace(microsecond=0)
-    after = signed(loaded, before, approved_by, now)
+    from streams.rulebook_answers import publish_file  # noqa: PLC0415 - as `list`
 
-    check(after, before)
-    if after != before:
-        asyncio.run(send(settings, after))
-    _show_changes(after, before, "what was published")
-
-
-def _chosen(context: typer.Context, file: Path | None, *, on_topic: bool) -> list[Rule]:
-    """The rules as a file, the topic or the code sets them."""
-    if file and on_topic:
-        raise ValueError("--rules and --published exclude each other")
-    if on_topic:
-        chosen = _published(load_settings(context))
-    elif file:
-        chosen = load_fitting(file, EMPTY_RULEBOOK)
-    else:
-        chosen = EMPTY_RULEBOOK
-    return sorted(applied(chosen), key=lambda rule: rule.family)
-
-
-def _summary(rule: Rule) -> dict[str, Any]:
-    """A rule as a row of the list."""
-    return {
-        "rule": rule.name,
-        "family": rule.family,
-        "title": rule.title[0],
-        "标题": rule.title[1],
-        "judged on": rule.kind.kind,
-        "severity": "/".join(str(level.severity) for level in rule.levels),
-        "status": rule.status,
-        "version": rule.version,
-    }
-
-
-def _show_changes(after: Rulebook, before: Rulebook, beside: str) -> None:
-    """Prints the changes from one rulebook to another."""
-    changed = changes(after, before)
-    for name, lines in changed.items():
-        old = edited(ALL_RULES[name], before.rules.get(name)).version
-        new = edited(ALL_RULES[name], after.rules.get(name)).version
-        out.print(f"{name}, version {old} -> {new}: {', '.join(lines)}")
-    if not changed:
-        out.print(f"nothing is set otherwise than in {beside}")
-
-
-def _published(settings: Settings) -> Rulebook:
-    """The published rulebook. Raises UnansweredError, TopicError."""
-    return asyncio.run(newest(settings, err.print))
+    publish_file(context, file, approved_by)

@@ -20,6 +20,7 @@ from replay.send import send as publish
 from schemas.columns import Batch, Stages
 from schemas.wire import Shape
 from streams.json_output import show_json
+from streams.kafka.rights import SEND_RIGHTS
 from streams.kafka.topics import ensure
 from streams.settings import Settings
 from streams.terminal import plain_output
@@ -32,7 +33,7 @@ def send_source(
     settings: Settings, source: Source, shape: Shape, speed: float | None, *, json: bool
 ) -> None:
     """Publishes a history with a progress bar, then shows the counts. Raises SendError, TopicError."""
-    asyncio.run(ensure(settings))
+    asyncio.run(ensure(settings, SEND_RIGHTS))
     seen: set[str] = set()
     source = replace(source, batches=_collecting_areas(source.batches, seen))
     columns = (

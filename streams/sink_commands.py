@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-import signal
-from collections.abc import Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from streams.command_options import load_settings
-from streams.kafka.log_limit import LOG_LIMIT
-from streams.kafka.status_server import serve
-from streams.kafka.topics import ensure
-from streams.log_lines import log_as
-from streams.settings import Settings
-from streams.sinks.delivery import SinkMetrics, Take, deliver
 
 app = typer.Typer(
     help="Sinks: alerts to other systems, each until it is ended.",
     no_args_is_help=True,
 )
-log = logging.getLogger("meterwatch")
-
 MetricsPort = Annotated[
     int | None,
     typer.Option(
@@ -42,13 +29,15 @@ def postgres(
     metrics_port: MetricsPort = None,
 ) -> None:
     """Upserts alerts into the table meterwatch_alerts, which is created if it is missing."""
+    from streams.sinks.running import deliver_to  # noqa: PLC0415 - as `worker`
+
     try:
         from streams.sinks.postgres import PostgresSink  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ValueError(
             f"PostgreSQL needs one more package: install meterwatch[sql] ({error})"
         ) from error
-    _deliver(load_settings(context), "postgres", PostgresSink(url).take, metrics_port)
+    deliver_to(load_settings(context), "postgres", PostgresSink(url).take, metrics_port)
 
 
 @app.command()
@@ -58,13 +47,14 @@ def webhook(
     metrics_port: MetricsPort = None,
 ) -> None:
     """Posts alerts as CloudEvents, signed by the setting `webhook_secret`."""
+    from streams.sinks.running import deliver_to  # noqa: PLC0415 - as `worker`
     from streams.sinks.webhook import WebhookSink  # noqa: PLC0415 - an HTTP client
 
     settings = load_settings(context)
     sink = WebhookSink(url, settings.webhook_secret)
     if not settings.webhook_secret:
         typer.echo("`webhook_secret` is not set: alerts go unsigned", err=True)
-    _deliver(settings, "webhook", sink.take, metrics_port)
+    deliver_to(settings, "webhook", sink.take, metrics_port)
 
 
 @app.command()
@@ -75,46 +65,14 @@ def alertmanager(
 ) -> None:
     """Keeps Alertmanager at the alerts of severity 1 that stand, for the duty of operations."""
     from streams.sinks.alertmanager import AlertmanagerSink, mirror  # noqa: PLC0415 - an HTTP client
+    from streams.sinks.delivery import SinkMetrics  # noqa: PLC0415 - as `worker`
+    from streams.sinks.running import run_delivery  # noqa: PLC0415 - as `worker`
 
     settings = load_settings(context)
     metrics = SinkMetrics("alertmanager")
-    _run(
+    run_delivery(
         settings,
         metrics,
         metrics_port,
         mirror(settings, AlertmanagerSink(url), metrics),
     )
-
-
-def _deliver(settings: Settings, name: str, take: Take, port: int | None) -> None:
-    """Delivers alerts to a sink of a name until the process is ended."""
-    metrics = SinkMetrics(name)
-    _run(settings, metrics, port, deliver(settings, name, take, metrics))
-
-
-def _run(
-    settings: Settings,
-    metrics: SinkMetrics,
-    port: int | None,
-    delivery: Coroutine[Any, Any, Any],
-) -> None:
-    """Runs a delivery until SIGTERM or SIGINT."""
-    log_as(settings.log_format)
-    LOG_LIMIT.install()
-    logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    log.setLevel(settings.log_level)
-    if port is not None:
-        host = settings.metrics_host
-        served = serve(metrics.registry, {}, host, port)
-        log.info("metrics on http://%s:%d/metrics", host, served)
-
-    async def run() -> None:
-        await ensure(settings)
-        task = asyncio.ensure_future(delivery)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    asyncio.run(run())

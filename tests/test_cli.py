@@ -535,4 +535,4 @@ def test_rulebook_is_compared_with_the_code_without_a_broker(
     code, output, error = command("rules", "diff", "rules.toml")
     assert code == 0
     assert output.startswith("voltage_deviation, version 1 -> 2")
-    assert error.startswith("beside the code, for there is no answer from the brokers")
+    assert error.startswith("beside the code: no answer from the brokers")

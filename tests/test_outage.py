@@ -257,7 +257,7 @@ def test_takeover_waits_for_the_brokers_and_stops_when_the_worker_ends(
         attempts += 1
         if attempts == 3:
             worker._stopping = True
-        raise UnansweredError(settings, KafkaTimeoutError())
+        raise UnansweredError(settings, KafkaTimeoutError(), "")
         yield object()
 
     monkeypatch.setattr("streams.kafka.worker.reader", absent)

@@ -184,6 +184,10 @@ def answers(port: int) -> bool:
 def jars() -> Path:
     """The folder of Kafka's jars, fetched by Maven the first time; its name depends on pom.xml."""
     project = SETTINGS_FOLDER / "pom.xml"
+    if not project.exists():
+        raise BrokerUnavailableError(
+            "this broker for development needs `deploy/kafka` of a checkout of meterwatch"
+        )
     digest = hashlib.sha256(project.read_bytes()).hexdigest()[:12]
     folder = CACHE_FOLDER / f"jars-{digest}"
     if folder.exists():

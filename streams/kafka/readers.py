@@ -13,6 +13,7 @@ from aiokafka.structs import ConsumerRecord
 
 from streams.kafka.answers import ANSWER_SECONDS, BoundedConsumer
 from streams.kafka.fetched import install
+from streams.kafka.refusals import refusal
 from streams.settings import Settings
 
 FETCH_BYTES = 8 << 20  # bytes of a partition at once
@@ -24,14 +25,13 @@ Isolation = Literal["read_committed", "read_uncommitted"]
 
 
 class UnansweredError(Exception):
-    """The brokers do not answer; says at which addresses."""
+    """The brokers do not answer, or refuse this client; says at which addresses."""
 
-    def __init__(self, settings: Settings, error: KafkaError) -> None:
-        refused = ""
-        if settings.sasl:
-            refused = ", or they refuse `sasl_username` and `sasl_password`"
+    def __init__(self, settings: Settings, error: KafkaError, refused: str) -> None:
         super().__init__(
-            f"no answer from the brokers at {settings.brokers}{refused}: {error}"
+            f"the broker at {settings.servers[0]} refuses this client: {refused}"
+            if refused
+            else f"no answer from the brokers at {settings.brokers}: {error}"
         )
 
 
@@ -61,7 +61,7 @@ async def reader(
         try:
             await consumer.start()
         except KafkaError as error:
-            raise UnansweredError(settings, error) from None
+            raise UnansweredError(settings, error, await refusal(settings)) from None
         # If it is stopped before its first task ran, aiokafka's consumer cancels its caller.
         await asyncio.sleep(0)
         yield consumer

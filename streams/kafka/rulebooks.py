@@ -23,6 +23,7 @@ from streams.kafka.answers import answered
 from streams.kafka.metrics import Metrics
 from streams.kafka.outbox import producer
 from streams.kafka.readers import read_to_end, reader
+from streams.kafka.rights import RULES_RIGHTS, CommandRights
 from streams.kafka.topics import ensure
 from streams.lines import visible
 from streams.settings import Settings
@@ -53,10 +54,12 @@ def published(key: bytes | None, value: bytes | None, before: Rulebook) -> Ruleb
 
 
 async def newest(
-    settings: Settings, notify: Callable[[str], None] = lambda _: None
+    settings: Settings,
+    notify: Callable[[str], None] = lambda _: None,
+    needs: CommandRights = RULES_RIGHTS,
 ) -> Rulebook:
     """The published rulebook; `notify` is called for each invalid one. Raises UnansweredError, TopicError."""
-    await ensure(settings)
+    await ensure(settings, needs)
     tp = TopicPartition(settings.topic(RULES_TOPIC), 0)
     found = EMPTY_RULEBOOK
     async with reader(settings) as consumer:

@@ -10,9 +10,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from msgspec import Struct
 
-from schemas.topics import ALL_TOPICS, RECEIPT_TIME_CONFIG, SOURCE_TOPICS
+from schemas.topics import ALL_TOPICS, RECEIPT_TIME_CONFIG
 from streams.kafka.answers import ANSWER_SECONDS, answered
 from streams.kafka.readers import UnansweredError
+from streams.kafka.refusals import refusal
+from streams.kafka.rights import TOPICS_RIGHTS, CommandRights, described, missing_rights
 from streams.settings import Settings
 
 
@@ -28,30 +30,39 @@ class TopicState(Struct, frozen=True):
     state: Literal["there", "created"]
 
 
-async def ensure(settings: Settings) -> list[TopicState]:
-    """Creates missing topics and checks the others. Raises TopicError and UnansweredError."""
+async def ensure(
+    settings: Settings, needs: CommandRights = TOPICS_RIGHTS
+) -> list[TopicState]:
+    """Creates missing topics and checks the others, of those needed. Raises TopicError and UnansweredError."""
     admin = AIOKafkaAdminClient(**settings.client())
     try:
         await answered(admin.start())
         return await answered(
-            _ensure(admin, settings), len(ALL_TOPICS) * ANSWER_SECONDS
+            _ensure(admin, settings, needs), len(needs.topics) * ANSWER_SECONDS
         )
     except KafkaError as error:
-        raise UnansweredError(settings, error) from None
+        raise UnansweredError(settings, error, await refusal(settings)) from None
     finally:
         await answered(admin.close())
 
 
-async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicState]:
+async def _ensure(
+    admin: AIOKafkaAdminClient, settings: Settings, needs: CommandRights
+) -> list[TopicState]:
     """Compares the topics with the settings and creates missing ones. Raises TopicError."""
+    needed = [topic for topic in ALL_TOPICS if topic.name in needs.topics]
     counts = {
         settings.topic(topic.name): 1 if topic.single else settings.partitions
-        for topic in ALL_TOPICS
+        for topic in needed
     }
-    described = await admin.describe_topics(list(counts))
+    topics = await described(admin, counts)
+    if missing := await missing_rights(admin, settings, needs, topics):
+        raise TopicError(
+            f"this user may not {missing}. docs/security.md lists the rights that each command needs"
+        )
     there = {
         topic["topic"]: len(topic["partitions"])
-        for topic in described
+        for topic in topics
         if not topic["error_code"]
     }
     wrong = [
@@ -66,7 +77,7 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicS
             "there, or use another `prefix` and send the history again."
         )
 
-    sources = [settings.topic(name) for name in SOURCE_TOPICS]
+    sources = [settings.topic(topic.name) for topic in needed if topic.kind]
     by_producer = await _with_producer_times(
         admin, [name for name in sources if name in there]
     )
@@ -76,17 +87,17 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicS
             "set their message.timestamp.type to LogAppendTime, for example with kafka-configs.sh"
         )
 
-    missing = []
-    for topic in ALL_TOPICS:
+    missing_topics = []
+    for topic in needed:
         name = settings.topic(topic.name)
         if name not in there:
             config = dict(topic.config)
             new = NewTopic(
                 name, counts[name], settings.replication, topic_configs=config
             )
-            missing.append(new)
-    if missing:
-        await _create(admin, missing)
+            missing_topics.append(new)
+    if missing_topics:
+        await _create(admin, missing_topics)
     return [
         TopicState(name, count, "there" if name in there else "created")
         for name, count in counts.items()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import NoReturn
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.structs import ConsumerRecord
 
 from detectors.rule import ALL_RULES
@@ -16,10 +18,13 @@ from schemas.topics import INSPECTIONS_TOPIC
 from schemas.wire import decode_inspections
 from streams.kafka.intake import messages_of
 from streams.kafka.metrics import Metrics
-from streams.kafka.readers import reader
+from streams.kafka.readers import UnansweredError, reader
+from streams.kafka.rights import VERDICT_RIGHTS
+from streams.kafka.topics import TopicError, ensure
 from streams.settings import Settings
 
 WAIT_MS = 5_000  # that a broker holds a request back: nobody waits for a verdict
+RETRY_SECONDS = 3600.0  # until a worker without the right to read asks again
 Verdicts = Counter[tuple[str, str]]  # by rule and verdict
 
 log = logging.getLogger("meterwatch")
@@ -35,7 +40,21 @@ class VerdictCounts:
         self._counts: Verdicts = Counter()
 
     async def follow_inspections(self) -> NoReturn:
-        """Follows the inspections that are published."""
+        """Follows the inspections that are published; goes on without them while this worker has no right to."""
+        while True:
+            try:
+                await self._follow()
+            except (
+                TopicError,
+                TopicAuthorizationFailedError,
+                UnansweredError,
+            ) as error:
+                log.warning("verdicts of inspections are not counted: %s", error)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _follow(self) -> NoReturn:
+        """Follows the inspections. Raises TopicError, TopicAuthorizationFailedError and UnansweredError."""
+        await ensure(self._settings, VERDICT_RIGHTS)
         topic = self._settings.topic(INSPECTIONS_TOPIC)
         tps = [TopicPartition(topic, n) for n in range(self._settings.partitions)]
         async with reader(self._settings, wait_ms=WAIT_MS) as consumer:

@@ -18,6 +18,7 @@ from streams.kafka.alerts import alert_of
 from streams.kafka.answers import BoundedConsumer
 from streams.kafka.fetched import install
 from streams.kafka.readers import UnansweredError
+from streams.kafka.refusals import refusal
 from streams.settings import Settings
 
 MOST_ALERTS = 500  # that a sink is given at once
@@ -69,7 +70,7 @@ async def deliver(
         try:
             await consumer.start()
         except KafkaError as error:
-            raise UnansweredError(settings, error) from None
+            raise UnansweredError(settings, error, await refusal(settings)) from None
         while True:
             await _deliver_some(consumer, take, metrics)
     finally:

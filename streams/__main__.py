@@ -1,0 +1,5 @@
+"""`python -m streams` is `meterwatch`."""
+
+from streams.cli import main
+
+main()
