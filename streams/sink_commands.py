@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -61,7 +62,7 @@ def webhook(
     from streams.sinks.webhook import WebhookSink  # noqa: PLC0415 - an HTTP client
 
     settings = load_settings(context)
-    sink = WebhookSink(url, settings.webhook_secret)
+    sink = WebhookSink(_checked(url), settings.webhook_secret)
     if not settings.webhook_secret:
         typer.echo("`webhook_secret` is not set: alerts go unsigned", err=True)
     _deliver(settings, "webhook", sink.take, metrics_port)
@@ -78,25 +79,28 @@ def alertmanager(
 
     settings = load_settings(context)
     metrics = SinkMetrics("alertmanager")
-    _run(
-        settings,
-        metrics,
-        metrics_port,
-        mirror(settings, AlertmanagerSink(url), metrics),
-    )
+    mirroring = partial(mirror, settings, AlertmanagerSink(_checked(url)), metrics)
+    _run(settings, metrics, metrics_port, mirroring)
+
+
+def _checked(url: str) -> str:
+    """The URL of an HTTP endpoint. Raises ValueError."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("the URL begins with neither http:// nor https://")
+    return url
 
 
 def _deliver(settings: Settings, name: str, take: Take, port: int | None) -> None:
     """Delivers alerts to a sink of a name until the process is ended."""
     metrics = SinkMetrics(name)
-    _run(settings, metrics, port, deliver(settings, name, take, metrics))
+    _run(settings, metrics, port, partial(deliver, settings, name, take, metrics))
 
 
 def _run(
     settings: Settings,
     metrics: SinkMetrics,
     port: int | None,
-    delivery: Coroutine[Any, Any, Any],
+    delivery: Callable[[], Coroutine[Any, Any, Any]],
 ) -> None:
     """Runs a delivery until SIGTERM or SIGINT."""
     log_as(settings.log_format)
@@ -110,7 +114,7 @@ def _run(
 
     async def run() -> None:
         await ensure(settings)
-        task = asyncio.ensure_future(delivery)
+        task = asyncio.ensure_future(delivery())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
