@@ -15,6 +15,7 @@ from schemas.pages import pages
 from schemas.topics import ALL_TOPICS, BINARY_CONTENT_TYPE, Payload, Topic
 from schemas.wire import JSON_CONTENT_TYPE
 
+OPTIONAL_HEADERS = ("checksum", "traceparent")
 Document = dict[str, Any]
 
 SCHEMAS_FOLDER = Path(__file__).parent
@@ -137,7 +138,7 @@ def _message(payload: Payload, key: str) -> Document:
         fields["content-type"] = {"type": "string", "const": payload.content_type}
 
     header_schema: Document = {"type": "object", "properties": fields}
-    required = [header for header in payload.headers if header != "checksum"]
+    required = [name for name in payload.headers if name not in OPTIONAL_HEADERS]
     if required:
         header_schema["required"] = required
     return {

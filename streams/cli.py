@@ -109,13 +109,13 @@ def worker(context: typer.Context) -> None:
     """Judges the records of the topics until it is ended; start as many workers as the work needs."""
     from streams.kafka.app import run  # noqa: PLC0415 - Faust takes a second to import
     from streams.kafka.log_limit import LOG_LIMIT  # noqa: PLC0415 - as above
-    from streams.kafka.rights import WORKER_RIGHTS  # noqa: PLC0415 - as above
+    from streams.kafka.rights import worker_rights  # noqa: PLC0415 - as above
     from streams.kafka.topics import ensure  # noqa: PLC0415 - as above
 
     settings = load_settings(context)
     log_as(settings.log_format)
     LOG_LIMIT.install()
-    asyncio.run(ensure(settings, WORKER_RIGHTS))
+    asyncio.run(ensure(settings, worker_rights(settings)))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     logging.getLogger("meterwatch").setLevel(settings.log_level)
     run(settings)

@@ -59,6 +59,7 @@ def bridge(
     from replay.mapping.file import read_mapping  # noqa: PLC0415 - as `run`
     from streams.kafka.bridge import bridge as run  # noqa: PLC0415 - as above
     from streams.kafka.log_limit import LOG_LIMIT  # noqa: PLC0415 - as above
+    from streams.kafka.rights import BRIDGE_RIGHTS  # noqa: PLC0415 - as above
     from streams.kafka.topics import ensure  # noqa: PLC0415 - as above
 
     settings = load_settings(context)
@@ -69,7 +70,7 @@ def bridge(
     LOG_LIMIT.install()
 
     async def bridge_all() -> None:
-        await ensure(settings)
+        await ensure(settings, BRIDGE_RIGHTS)
         logging.getLogger("aiokafka").setLevel(logging.WARNING)
         logging.getLogger("meterwatch").setLevel(settings.log_level)
         await run(settings, mapping)

@@ -24,6 +24,7 @@ from replay.sources import open_sources
 from schemas.master import Area
 from streams.json_output import show_json
 from streams.kafka.registry_topic import held_areas
+from streams.kafka.rights import REGISTRY_RIGHTS
 from streams.kafka.topics import ensure
 from streams.registry_lines import area_lines, change_line, summary
 from streams.settings import Settings
@@ -112,7 +113,7 @@ def _registry_diff(
     tally = Tally()
     tables = selected(rows, columns, settings.zone, tally)
 
-    asyncio.run(ensure(settings))
+    asyncio.run(ensure(settings, REGISTRY_RIGHTS))
     held = _held(settings)
     after = merged(held, tables, _today(settings))
     found = changes(held, after)

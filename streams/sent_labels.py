@@ -19,6 +19,7 @@ from streams.kafka.answers import answered
 from streams.kafka.intake import messages_of
 from streams.kafka.outbox import producer
 from streams.kafka.readers import read_to_end, reader
+from streams.kafka.rights import LABELS_RIGHTS
 from streams.kafka.topics import ensure
 from streams.sending import show_sent
 from streams.settings import Settings
@@ -32,7 +33,7 @@ def send_labels(settings: Settings, path: str, *, json: bool) -> None:
     Raises ValueError if no label can be used, TopicError and UnansweredError.
     """
     file = LabelFile.read(path, ())
-    asyncio.run(ensure(settings))
+    asyncio.run(ensure(settings, LABELS_RIGHTS))
     areas = asyncio.run(_registered(settings))
     if areas:
         file.labels = registered_labels(file.labels, areas, file.tally)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -51,7 +52,7 @@ def webhook(
     from streams.sinks.webhook import WebhookSink  # noqa: PLC0415 - an HTTP client
 
     settings = load_settings(context)
-    sink = WebhookSink(url, settings.webhook_secret)
+    sink = WebhookSink(_checked(url), settings.webhook_secret)
     if not settings.webhook_secret:
         typer.echo("`webhook_secret` is not set: alerts go unsigned", err=True)
     deliver_to(settings, "webhook", sink.take, metrics_port)
@@ -70,9 +71,12 @@ def alertmanager(
 
     settings = load_settings(context)
     metrics = SinkMetrics("alertmanager")
-    run_delivery(
-        settings,
-        metrics,
-        metrics_port,
-        mirror(settings, AlertmanagerSink(url), metrics),
-    )
+    mirroring = partial(mirror, settings, AlertmanagerSink(_checked(url)), metrics)
+    run_delivery(settings, metrics, metrics_port, mirroring)
+
+
+def _checked(url: str) -> str:
+    """The URL of an HTTP endpoint. Raises ValueError."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("the URL begins with neither http:// nor https://")
+    return url

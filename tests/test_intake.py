@@ -34,6 +34,7 @@ from schemas.topics import (
 from streams.kafka.alerts import alert_of
 from streams.kafka.broker import Broker
 from streams.kafka.compression import LZ4_CODEC
+from streams.kafka.exits import ExitCode
 from streams.kafka.intake import partition_of
 from streams.kafka.readers import reader
 from streams.kafka.rulebooks import newest
@@ -678,7 +679,7 @@ def test_recreated_topic_stops_the_worker_or_is_judged_from_its_beginning(
     asyncio.run(renewed(settings, READS_TOPIC))
     asyncio.run(send(settings, READS_TOPIC, registers("A1", 11, 4 + more // 3)))
     with WorkerProcess(environment, tmp_path / "second") as worker:
-        assert worker.process.wait(WAIT_SECONDS) == 1
+        assert worker.process.wait(WAIT_SECONDS) == ExitCode.TOPIC
         log = worker.log.read_text()
 
     change = "it ends at 9" if more < 0 else "record 11 is not the one that was judged"
@@ -713,7 +714,7 @@ def test_worker_ends_if_a_topic_is_recreated(settings, environment, tmp_path):
         wait(lambda: all_checkpointed(settings))
         asyncio.run(renewed(settings, READS_TOPIC))
         asyncio.run(send(settings, READS_TOPIC, registers("A1", 11, 2)))
-        assert worker.process.wait(WAIT_SECONDS) == 1
+        assert worker.process.wait(WAIT_SECONDS) == ExitCode.TOPIC
     with WorkerProcess(
         environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / "again"
     ) as worker:

@@ -182,6 +182,18 @@ def test_bad_rows_are_counted_by_reason_with_the_first_place():
     assert ("", "M4") in found.refused
 
 
+def test_a_meter_whose_customer_has_no_row_stays_as_it_is():
+    tally = Tally()
+    held = {"A": Area(area="A", meters=[Meter(meter="M", customer="C", credit="B")])}
+    found = tables(
+        tally,
+        meters=[{"area": "A", "meter": "M", "customer": "C"}],
+        customers=[{"customer": "D", "credit": "A"}],
+    )
+    assert merged(held, found, START_OF_DAY) == held
+    assert tally.rejected == {"meters: no row of customers has its customer": 1}
+
+
 def held_after(rows, held, today=START_OF_DAY, **others):
     return merged(held, tables(meters=rows, **others), today)
 

@@ -222,6 +222,24 @@ def test_a_secret_that_is_no_base64_is_refused():
         signing_key("whsec_?")
 
 
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("postgres", "none of PostgreSQL"),
+        ("webhook", "http://"),
+        ("alertmanager", "http://"),
+    ],
+)
+def test_a_url_that_cannot_be_one_is_refused_without_its_text(
+    name, fault, environment, tmp_path
+):
+    with sink(environment, tmp_path / "log", name, "nobody:pass-word@there") as process:
+        assert process.process.wait() == 2
+    log = (tmp_path / "log").read_text()
+    assert fault in log
+    assert "pass-word" not in log
+
+
 def test_alertmanager_has_the_urgent_alerts_that_stand(
     settings: Settings, environment: dict[str, str], tmp_path: Path
 ):

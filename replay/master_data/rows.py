@@ -58,7 +58,9 @@ def selected(
     reader = _RowReader(zone, tally, name)
     areas = reader.areas(tables.get("areas", ()))
     tariffs = reader.tariffs(tables.get("tariffs", ()))
-    contracts = reader.contracts(tables.get("customers", ()))
+    contracts = None
+    if "customers" in tables:
+        contracts = reader.contracts(tables["customers"])
     meters = reader.meters(tables.get("meters", ()), contracts)
     listed = frozenset(areas)
 
@@ -119,18 +121,21 @@ class _RowReader:
         return found
 
     def meters(
-        self, rows: Iterable[Row], contracts: Mapping[str, Row]
+        self, rows: Iterable[Row], contracts: Mapping[str, Row] | None
     ) -> dict[str, list[Meter]]:
-        """The meters of each area; a contract fills what the meter's own row leaves open."""
+        """The meters of each area; the contract of its customer fills what a meter's own row leaves open."""
         found: dict[str, list[Meter]] = {}
         seen: set[tuple[str, str, int]] = set()
         for number, row in enumerate(rows, 1):
             own = {name: value for name, value in row.items() if value is not None}
-            contract = contracts.get(id_of(own.get("customer")), {})
+            customer = id_of(own.get("customer"))
+            contract = (contracts or {}).get(customer, {})
             area = id_of(own.get("area"))
             meter = self._record("meters", number, {**contract, **own}, Meter)
 
             fault = "" if area else "area is missing"
+            if customer and contracts is not None and not contract:
+                fault = "no row of customers has its customer"
             if meter and (area, meter.meter, meter.effective) in seen:
                 fault = "a second row of the same meter and time"
             if meter and fault:

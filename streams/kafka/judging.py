@@ -20,7 +20,7 @@ from streams.kafka.liveness import BEAT_SECONDS, Liveness
 from streams.kafka.metrics import PUBLISH_STAGE, Metrics
 from streams.kafka.outbox import Outbox, Outgoing
 from streams.kafka.partitions import Partition
-from streams.kafka.records import Record
+from streams.kafka.records import Record, traces_of
 from streams.settings import Settings
 
 PARTITIONS_AT_ONCE = 2  # partitions that are judged at once
@@ -131,10 +131,16 @@ class Judging:
                 await self._outbox.reject_rows(
                     topic, partition.number, records, rows, reason
                 )
-        await self.publish(partition, judged.alerts, in_hand.chunk.oldest_receipt)
+        await self.publish(
+            partition, judged.alerts, in_hand.chunk.oldest_receipt, records
+        )
 
     async def publish(
-        self, partition: Partition, alerts: Sequence[Alert], evidence: float | None
+        self,
+        partition: Partition,
+        alerts: Sequence[Alert],
+        evidence: float | None,
+        records: Sequence[Record] = (),
     ) -> None:
         """Publishes alerts of a partition; `evidence` is the receipt time of their records, None for a timer's."""
         if not alerts:
@@ -143,7 +149,8 @@ class Judging:
         if not partition.reconciled:
             partition.published.update(alert.id for alert in alerts)
         began = time.monotonic()
-        await self._outbox.publish_alerts(partition.number, alerts, evidence)
+        traces = traces_of(records)
+        await self._outbox.publish_alerts(partition.number, alerts, evidence, traces)
         self._metrics.busy(PUBLISH_STAGE, time.monotonic() - began)
 
     async def publish_scores(

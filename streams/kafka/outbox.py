@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from schemas.wire import Rejection, encode, encode_alert
 from streams.kafka.deliveries import Deliveries, Producer
 from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.metrics import Metrics
-from streams.kafka.records import Damage, Record
+from streams.kafka.records import TRACE_HEADER, Damage, Record
 from streams.settings import Settings
 
 Headers = list[tuple[str, bytes]]
@@ -64,16 +64,19 @@ class Outbox:
         await self._producer.stop()
 
     async def publish_alerts(
-        self, number: int, alerts: Sequence[Alert], evidence: float | None
+        self,
+        number: int,
+        alerts: Sequence[Alert],
+        evidence: float | None,
+        traces: Mapping[str, bytes],
     ) -> None:
         """Publishes alerts of a partition, in order; `evidence` is the receipt time of their records, if any.
 
-        They go to the partition of the same number on the alerts topic: whatever the clients' hash, all messages of an
-        alert are in one partition.
+        An alert has the trace of its area's record. Alerts go to the partition of the same number on their topic:
+        whatever the clients' hash, all messages of an alert are in one partition.
         """
-        batches = await self._publish(
-            self._alerts, number, map(encode_alert, alerts), number
-        )
+        messages = (_alert_message(alert, traces) for alert in alerts)
+        batches = await self._publish(self._alerts, number, messages, number)
         for sent, count in batches:
             if evidence is not None:
                 sent.add_done_callback(partial(self._on_topic, evidence, count))
@@ -180,6 +183,14 @@ def offset_range(record: Record) -> bytes:
     if last == record.offset:
         return b"%d" % record.offset
     return b"%d-%d" % (record.offset, last)
+
+
+def _alert_message(alert: Alert, traces: Mapping[str, bytes]) -> Outgoing:
+    """A message for `alerts`, with the trace of its area if there is one."""
+    key, value, headers = encode_alert(alert)
+    if trace := traces.get(alert.area):
+        headers.append((TRACE_HEADER, trace))
+    return key, value, headers
 
 
 def reject_message(

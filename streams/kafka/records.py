@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from schemas.wire import Reason, RejectedError
+
+TRACE_HEADER = "traceparent"
+TRACE_PATTERN = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Record(Protocol):
@@ -58,3 +62,16 @@ class DamagedError(RejectedError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(Reason.CORRUPT, detail)
+
+
+def traces_of(records: Iterable[Record]) -> dict[str, bytes]:
+    """The W3C trace context of the last record of each key that has one."""
+    return {
+        record.key.decode(errors="replace"): value
+        for record in records
+        for name, value in record.headers
+        if name == TRACE_HEADER
+        and record.key
+        and value
+        and TRACE_PATTERN.fullmatch(value)
+    }

@@ -26,6 +26,7 @@ from schemas.topics import (
     REGISTRY_TOPIC,
     REJECTS_TOPIC,
     RULES_TOPIC,
+    SCORES_TOPIC,
     SOURCE_TOPICS,
 )
 from streams.settings import Settings
@@ -77,6 +78,16 @@ RESTORE_RIGHTS = CommandRights(
         **_needs(Right.DESCRIBE, *SOURCE_TOPICS),
     }
 )
+REGISTRY_RIGHTS = CommandRights(_needs(Right.READ, REGISTRY_TOPIC))
+LABELS_RIGHTS = CommandRights(
+    {**_needs(Right.READ, REGISTRY_TOPIC), **_needs(Right.WRITE, INSPECTIONS_TOPIC)}
+)
+BRIDGE_RIGHTS = CommandRights(
+    {
+        **_needs(Right.READ, REGISTRY_TOPIC),
+        **_needs(Right.WRITE, REJECTS_TOPIC, *SOURCE_TOPICS),
+    }
+)
 WORKER_RIGHTS = CommandRights(
     {
         **_needs(Right.READ, REGISTRY_TOPIC, RULES_TOPIC, *SOURCE_TOPICS),
@@ -86,6 +97,14 @@ WORKER_RIGHTS = CommandRights(
     },
     group=True,
 )
+
+
+def worker_rights(settings: Settings) -> CommandRights:
+    """What a worker needs, the topic `scores` too if it writes there."""
+    if not settings.scores:
+        return WORKER_RIGHTS
+    topics = {**WORKER_RIGHTS.topics, **_needs(Right.WRITE, SCORES_TOPIC)}
+    return WORKER_RIGHTS._replace(topics=topics)
 
 
 class _RightsResponse(Response):  # type: ignore[misc] # aiokafka has no types

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -95,7 +96,8 @@ async def _deliver_some(
         except KafkaError as error:
             # the group then gives these alerts again
             log.warning("offsets of a sink are not committed: %r", error)
-    metrics.lag.set(await _lag(consumer))
+    with contextlib.suppress(KafkaError):  # the partitions are changing
+        metrics.lag.set(await _lag(consumer))
 
 
 async def until_taken(

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from schemas.alert import Alert
 
@@ -51,6 +52,12 @@ class PostgresSink:
     """Writes alerts in transactions, over a connection that is made anew after a failure."""
 
     def __init__(self, url: str) -> None:
+        try:
+            conninfo_to_dict(url)
+        except psycopg.Error:  # its text may repeat a password
+            raise ValueError(
+                "the URL is none of PostgreSQL, such as postgresql://USER@HOST/DATABASE"
+            ) from None
         self._url = url
         self._connection: psycopg.AsyncConnection | None = None
 

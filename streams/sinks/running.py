@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from streams.kafka.log_limit import LOG_LIMIT
+from streams.kafka.rights import ALERTS_RIGHTS
 from streams.kafka.status_server import serve
 from streams.kafka.topics import ensure
 from streams.log_lines import log_as
@@ -22,14 +24,16 @@ log = logging.getLogger("meterwatch")
 def deliver_to(settings: Settings, name: str, take: Take, port: int | None) -> None:
     """Delivers alerts to a sink of a name until the process is ended."""
     metrics = SinkMetrics(name)
-    run_delivery(settings, metrics, port, deliver(settings, name, take, metrics))
+    run_delivery(
+        settings, metrics, port, partial(deliver, settings, name, take, metrics)
+    )
 
 
 def run_delivery(
     settings: Settings,
     metrics: SinkMetrics,
     port: int | None,
-    delivery: Coroutine[Any, Any, Any],
+    delivery: Callable[[], Coroutine[Any, Any, Any]],
 ) -> None:
     """Runs a delivery until SIGTERM or SIGINT."""
     log_as(settings.log_format)
@@ -42,8 +46,8 @@ def run_delivery(
         log.info("metrics on http://%s:%d/metrics", host, served)
 
     async def run() -> None:
-        await ensure(settings)
-        task = asyncio.ensure_future(delivery)
+        await ensure(settings, ALERTS_RIGHTS)
+        task = asyncio.ensure_future(delivery())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
