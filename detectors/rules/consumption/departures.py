@@ -10,6 +10,8 @@ from detectors.rules.consumption.established import established
 from schemas.columns import Column, Days
 from schemas.units import DAY_SECONDS
 
+LEAST_FORM = 0.01  # share of the usual ups and downs: less is as flat
+
 
 @rule(
     Days,
@@ -60,15 +62,16 @@ def model_score(
     The highest of three scores. The use fell by 4.5 of the customer's own spreads, and the standing load in step, as
     for `step_drop`. Or 45 % of the usual ups and downs are left, by both their spread and their daily swing, and the
     standing load is another, which in an empty home it is not. Or the same four hours brought nothing on 6 of 7 days,
-    seldom seen before. The last two count while 40 % of the use are left. The limits were chosen on half of the real
-    households of docs/detection.md.
+    seldom seen before. The last two count while 40 % of the use are left. Defaults of this project, chosen on half of
+    the real households of docs/detection.md.
     """
     stays = kept_standing > np.minimum(standing, in_step * level_left)
     fall = np.where(stays, 0.0, -np.log(level_left) / (spreads * spread))
 
     empty = (kept_standing > stands) & (kept_standing < stands_most)
     lively = (level_left <= most) & ~empty
-    flat = np.where(lively, np.log(form_left) / np.log(calm), 0.0)
+    calmed = np.log(np.maximum(form_left, LEAST_FORM)) / np.log(calm)
+    flat = np.where(lively, calmed, 0.0)
     dark = np.where(dark_before <= before, dark_days / days, 0.0)
     form = np.where(level_left >= lived_in, np.maximum(flat, dark), 0.0)
 
