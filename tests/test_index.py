@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.state.index import RUN_LENGTH, Index
+from models.state.owners import StateError
 from schemas.columns import Readings
 
 AREA_COUNT = 4
@@ -50,3 +51,28 @@ def test_names_of_a_further_slice_are_looked_up_together(monkeypatch, cut):
     repeated = whole()
     index.slots(repeated.select(slice(0, cut)))
     index.slots(repeated.select(slice(cut, None)))
+
+
+def test_an_area_without_a_name_is_restored():
+    index = Index()
+    slots = [index.slot(area, "") for area in ("A1", "", "A2", "A3")]
+    index.release(np.array([slots[2]]))
+    restored = Index()
+    restored.load(index.state())
+    assert [restored.slot(area, "") for area in ("A1", "", "A3")] == [0, 1, 3]
+    assert restored.slot("A4", "") == slots[2]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "free"),
+    [
+        ([("A", ""), ("A", "")], []),
+        ([("A", ""), ("", "")], [1, 1]),
+        ([("A", ""), ("", "")], [0]),
+        ([("A", ""), ("", "")], [2]),
+        ([("", ""), ("", "")], []),
+    ],
+)
+def test_impossible_slots_are_refused(pairs, free):
+    with pytest.raises(StateError):
+        Index().load({"pairs": pairs, "free": free})

@@ -357,10 +357,11 @@ def unharmed() -> Aftermath:
 def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
     """The outcomes of a worker with poison from before its start and poison while it runs."""
     after = unharmed()
+    folder = tmp_path_factory.mktemp("poison")
     environment = {
         "METERWATCH_BROKERS": broker.address,
-        "METERWATCH_PREFIX": "poison.",
-        "METERWATCH_GROUP": "poison",
+        "METERWATCH_PREFIX": f"{folder.name}.",  # another one each time
+        "METERWATCH_GROUP": folder.name,
         "METERWATCH_PARTITIONS": "2",
         "METERWATCH_CLOCK": "stream",
         "METERWATCH_METRICS_PORT": "0",
@@ -383,9 +384,7 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
     areas = [(REGISTRY_TOPIC, *encode_area(area)) for area in after.stream.areas]
     asyncio.run(send(settings, after, [*areas, *good[: len(good) // 2]], "lz4"))
 
-    with WorkerProcess(
-        environment, tmp_path_factory.mktemp("poison") / "log"
-    ) as worker:
+    with WorkerProcess(environment, folder / "log") as worker:
         wait(lambda: all_checkpointed(settings))
         asyncio.run(send(settings, after, good[len(good) // 2 :], "zstd"))
         asyncio.run(send(settings, after, areas, "snappy"))
@@ -400,6 +399,10 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
         after.alerts = published_states(settings)
         assert worker.end() == 0
 
+    # its checkpoints can be restored
+    with WorkerProcess(environment, folder / "successor") as successor:
+        wait(lambda: "holds partitions [0, 1]" in successor.log.read_text())
+        assert successor.end() == 0
     return after
 
 

@@ -153,17 +153,20 @@ class Index(Owner):
         self._name_runs = {}
         self.pairs = state.get("pairs", [])
         self.free = state.get("free", [])
+        free = set(self.free)
+        if len(free) != len(self.free) or not all(
+            0 <= slot < len(self.pairs) and self.pairs[slot] == FREE_PAIR
+            for slot in self.free
+        ):
+            raise StateError("its free slots are not slots without a pair")
+
+        # An area may have no name: its pair looks like that of a free slot.
         self.known = {}
         for slot, (area, subject) in enumerate(self.pairs):
-            if (area, subject) != FREE_PAIR:
+            if slot not in free:
                 self.known.setdefault(area, {})[subject] = slot
-
-        free = [slot for slot, pair in enumerate(self.pairs) if pair == FREE_PAIR]
-        known_pairs = sum(map(len, self.known.values()))
-        if known_pairs + len(free) != len(self.pairs):
+        if sum(map(len, self.known.values())) + len(free) != len(self.pairs):
             raise StateError("a pair occurs twice")
-        if sorted(self.free) != free:
-            raise StateError("its free slots are not the slots without a pair")
 
     def used_slots(self) -> set[int]:
         """The slots that are given out."""
