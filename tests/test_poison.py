@@ -321,6 +321,7 @@ class Aftermath:
     stream: Stream
     engine: Engine  # of the good rows only
     expected: dict[str, dict[str, Any]]
+    prefix: str = ""  # of the topics
     # by topic, partition and offset
     sent: dict[tuple[str, int, int], Poison] = field(default_factory=dict)
     rejects: list[ConsumerRecord] = field(default_factory=list)
@@ -373,6 +374,7 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
     }
 
     settings = load(environment)
+    after.prefix = settings.prefix
     asyncio.run(ensure(settings))
     good = [
         (topic, *message)
@@ -458,7 +460,7 @@ def test_poison_is_rejected_with_its_reason_and_reads_back(aftermath, topic):
         }
         assert headers["detail"]
 
-        if headers["topic"] == f"poison.{topic}":
+        if headers["topic"] == f"{aftermath.prefix}{topic}":
             position = int(headers["partition"]), int(headers["offset"])
             poison = aftermath.sent[topic, *position]
             assert reject.key == poison.key
