@@ -20,7 +20,7 @@ test: $(ready) watchers
 
 # A real Prometheus, Alertmanager and PostgreSQL for the tests on them, which are skipped without.
 packages := prometheus prometheus-alertmanager postgresql
-apt := apt-get install -y -qq --no-install-recommends $(packages)
+apt := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(packages)
 watchers:
 	@{ command -v promtool && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
 		|| $(apt) >/dev/null 2>&1 || { apt-get update -qq && $(apt) >/dev/null; }
