@@ -57,7 +57,7 @@ class Judge:
         self.feature_columns: Columns = {}  # of the last batch, by the features
         self.observe: ScoreObserver | None = None  # sees the scores of all rows
         self.counts = no_counts()
-        self.clock: Callable[[], float] = _no_clock  # in seconds
+        self.clock: Callable[[], float] | None = None  # in seconds; counts with it
         self.episodes: list[Episodes] = []
         self.adopt(rules)
 
@@ -188,9 +188,10 @@ class Judge:
     ) -> Iterator[Alert]:
         """Judge rows by rules with the same scores; `tracked` are the rows of slots that any rule tracks."""
         rule = alike[0].rule
-        began = self.clock()
+        began = self.clock() if self.clock else 0.0
         scores = rule.score(columns, missing)
-        self._count(rule, scores, self.clock() - began)
+        if self.clock:
+            self._count(rule, scores, self.clock() - began)
         if self.observe:
             self.observe(rule, slots, columns, scores)
         for episodes in alike:
@@ -357,11 +358,6 @@ def _scored_alike(all_episodes: Iterable[Episodes]) -> list[list[Episodes]]:
         else:
             alike.append([episodes])
     return alike
-
-
-def _no_clock() -> float:
-    """No time passes."""
-    return 0.0
 
 
 def _same_meaning(old: Rule, new: Rule) -> bool:

@@ -185,7 +185,7 @@ class Judges:
         return [*revisable, *self.plain.values()]
 
     def measure_by(self, clock: Callable[[], float]) -> None:
-        """Measure the time of rules by a clock in seconds."""
+        """Count what rules decide, and measure their time by a clock in seconds."""
         for judge in self.live():
             judge.clock = clock
 

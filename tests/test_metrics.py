@@ -399,6 +399,7 @@ def open_by_walking(engine: Engine) -> Counter[tuple[str, int]]:
 def test_a_rule_counts_the_rows_of_which_it_cannot_tell():
     rule = ALL_RULES["register_decrease"]
     engine = Engine([rule])
+    engine.judges.measure_by(lambda: 0.0)
     for hours, registers in enumerate([[5.0, 5.0, np.nan], [6.0, np.nan, np.nan]]):
         at = [MIDDAY_TIME + hours * HOUR_SECONDS] * 3
         meters = ("m", "n", "o")

@@ -17,7 +17,6 @@ from faust.types import TP
 
 from detectors.figures import EngineFigures, figures_of
 from detectors.section_figures import section_figures_of
-from schemas.rules import digest_of
 from schemas.topics import RULES_TOPIC
 from streams.kafka.answers import answered
 from streams.kafka.deleted_records import DeletedRecords
@@ -216,6 +215,6 @@ class LagMonitor:
         gauges.contains(number, figures, unknown)
         for name, model in engine.judges.models().items():
             gauges.drifted(number, name, model.drifted)
-        gauges.in_force(number, digest_of(partition.rulebook))
+        gauges.in_force(number, partition.rulebook)
         written = partition.written
         gauges.saved(number, written.taken, written.size, has_unsaved=partition.unsaved)

@@ -10,6 +10,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Gauge
 
 from detectors.figures import EngineFigures
+from schemas.rules import Rulebook, digest_of
 from streams.kafka import labels
 
 LAG_SECONDS = 30.0  # after which a lag that is not measured again counts as unknown
@@ -78,7 +79,9 @@ class PartitionGauges:
             ["partition", "digest"],
             registry=registry,
         )
-        self._digests: dict[int, str] = {}  # by partition, of the rulebook shown
+        # By partition, the rulebook shown and its digest.
+        self._rulebooks: dict[int, Rulebook] = {}
+        self._digests: dict[int, str] = {}
 
     def measured(
         self, number: int, lags: Mapping[str, int], oldest: Mapping[str, float]
@@ -119,14 +122,15 @@ class PartitionGauges:
         """Notes of how many subjects a model learns anew."""
         self._drifted.labels(str(number), model).set(subjects)
 
-    def in_force(self, number: int, digest: str) -> None:
-        """Notes the rulebook of a partition."""
-        before = self._digests.get(number)
-        if before != digest:
-            if before is not None:
-                _drop(self._rulebook, str(number), before)
-            self._digests[number] = digest
-            self._rulebook.labels(str(number), digest).set(1)
+    def in_force(self, number: int, rulebook: Rulebook) -> None:
+        """Notes the rulebook of a partition; works its digest out when it is another."""
+        if self._rulebooks.get(number) is rulebook:
+            return
+        self._rulebooks[number] = rulebook
+        if number in self._digests:
+            _drop(self._rulebook, str(number), self._digests[number])
+        self._digests[number] = digest_of(rulebook)
+        self._rulebook.labels(str(number), self._digests[number]).set(1)
 
     def forget(self, topics: Iterable[str], number: int) -> None:
         """Removes the gauges of a partition that was handed over."""
@@ -139,6 +143,7 @@ class PartitionGauges:
             _drop(self._drifted, str(number), model)
         if number in self._digests:
             _drop(self._rulebook, str(number), self._digests.pop(number))
+            del self._rulebooks[number]
 
 
 def _unless_old(until: float, value: partial[float]) -> float:
