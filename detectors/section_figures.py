@@ -23,18 +23,20 @@ class SectionFigures(NamedTuple):
 
 def section_figures_of(engine: Engine) -> SectionFigures:
     """The figures of an engine; another thread may run it meanwhile."""
-    areas: Counter[str] = Counter()
-    meters: Counter[str] = Counter()
-    for area in list(engine.registry.areas.values()):
-        section = area.section or NO_SECTION
-        areas[section] += 1
-        meters[section] += len(area.meters)
-
+    areas = _named(engine.registry.section_areas)
+    meters = _named(engine.registry.section_meters)
     opened: Counter[tuple[str, str]] = Counter()
     for (name, rule), alerts in dict(engine.policy.open.areas).items():
         section = _section_of(engine, name, areas)
         opened[section, ALL_RULES[rule].family] += alerts
     return SectionFigures(areas, meters, opened, dict(engine.section_sums))
+
+
+def _named(by_section: Counter[str]) -> Counter[str]:
+    """Counts by section that are not 0; those without a section under NO_SECTION."""
+    counts = Counter(by_section)
+    counts[NO_SECTION] += counts.pop("", 0)
+    return +counts
 
 
 def _section_of(engine: Engine, area: str, sections: Counter[str]) -> str:

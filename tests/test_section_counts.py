@@ -85,6 +85,9 @@ def test_figures_count_what_the_registry_has_and_open_alerts_by_section(judged):
     assert figures.areas == Counter(area.section for area in town.areas)
     meters = sum(len(area.meters) for area in town.areas)
     assert figures.meters.total() == meters
+
+    engine.enroll(town.areas)  # again: nothing is counted twice
+    assert section_figures_of(engine)[:2] == figures[:2]
     assert figures.open_alerts.total() == engine.policy.open.counts.total() > 0
 
 

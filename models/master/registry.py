@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from operator import attrgetter
 from statistics import median_low
@@ -87,6 +88,10 @@ class Registry:
         self.members: dict[str, list[int]] = {}  # meter slots by area
         self.sizes = np.zeros(0, np.int64)  # by area slot: how many meters it has
 
+        # By section: how many areas and meters it has.
+        self.section_areas: Counter[str] = Counter()
+        self.section_meters: Counter[str] = Counter()
+
         # By meter slot: since when its customer is new to the area, else NaN.
         self._connected: Column = np.zeros(0)
         # By area and customer, of areas that were asked for.
@@ -108,6 +113,9 @@ class Registry:
             meters |= {slot: [] for slot in left}
             records = self._meter_records(area)
             meters |= records
+            if known := self.areas.get(area.area):
+                self._count_section(known.section, -1, -len(left))
+            self._count_section(area.section, 1, len(records))
             self.areas[area.area] = area
             self.members[area.area] = list(records)
             self._accounts.pop(area.area, None)
@@ -138,6 +146,11 @@ class Registry:
             for name, meters in before.items()
         }
         return {name: meters for name, meters in departed.items() if len(meters)}
+
+    def _count_section(self, section: str, areas: int, meters: int) -> None:
+        """Adds to the areas and meters of a section."""
+        self.section_areas[section] += areas
+        self.section_meters[section] += meters
 
     def _meter_records(self, area: Area) -> Histories:
         """The records of an area's meters by slot; the gateway has the generation of all."""
