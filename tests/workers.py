@@ -23,6 +23,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.structs import ConsumerRecord
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -33,6 +34,7 @@ from schemas.topics import ALERTS_TOPIC, CHECKPOINTS_TOPIC, REJECTS_TOPIC, SOURC
 from schemas.wire import decode_alert
 from streams.cli import main
 from streams.kafka import checkpoints
+from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.readers import read_to_end, reader
 from streams.kafka.worker import HASTE_MS
 from streams.settings import Settings
@@ -138,6 +140,8 @@ class ForkedWorker(ForkServerProcess):
             for standard in (sys.stdout, sys.stderr):
                 os.dup2(output.fileno(), standard.fileno())
         sys.argv = ["meterwatch", "worker"]
+        for seek in ("seek_to", "request_offset_reset"):
+            _only_in_own_thread(seek)
         main()
 
     @property
@@ -156,6 +160,18 @@ class ForkedWorker(ForkServerProcess):
     def send_signal(self, number: int) -> None:
         if self.pid and self.poll() is None:
             os.kill(self.pid, number)
+
+
+def _only_in_own_thread(seek: str) -> None:
+    """From here on this process ends if a seek drops what was fetched in another thread than the fetcher's."""
+    original = getattr(Fetcher, seek)
+
+    def checked(fetcher: Fetcher, *arguments: Any) -> Any:
+        if asyncio.get_running_loop() is not fetcher._client._loop:
+            fatal(f"{seek} was called outside of the fetcher's thread", ExitCode.FAILED)
+        return original(fetcher, *arguments)
+
+    setattr(Fetcher, seek, checked)
 
 
 class WorkerProcess:

@@ -136,6 +136,19 @@ class _Thread(AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"  # noqa: SLF001 - as above, but for its own transactions
         return consumer
 
+    async def seek_assigned(self, offsets: Mapping[TP, int]) -> None:
+        """Seeks in this thread; leaves out partitions that a rebalance has taken meanwhile.
+
+        A seek drops a fetch that this thread may be handing out: from another thread, as Faust's `seek` does it, that
+        ends the worker with a KeyError.
+        """
+        await self.call_thread(self._seek_assigned, offsets)
+
+    async def _seek_assigned(self, offsets: Mapping[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        for tp in offsets.keys() & consumer.assignment():
+            consumer.seek(tp, offsets[tp])
+
 
 class Consumer(AiokafkaConsumer):
     """Faust's consumer, in slices and from the checkpoint on."""
@@ -148,8 +161,12 @@ class Consumer(AiokafkaConsumer):
     @property
     def member(self) -> str:
         """The name that the group gives this process."""
-        thread = cast(_Thread, self._thread)
-        return str(thread._ensure_consumer()._coordinator.member_id)  # noqa: SLF001 - no other way in
+        consumer = self._own_thread._ensure_consumer()  # noqa: SLF001 - no other way in
+        return str(consumer._coordinator.member_id)  # noqa: SLF001 - no other way in
+
+    @property
+    def _own_thread(self) -> _Thread:
+        return cast(_Thread, self._thread)
 
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
@@ -190,10 +207,17 @@ class Consumer(AiokafkaConsumer):
         self._positions.clear()
         await super().perform_seek()
         reader = cast(_Reader, self.app)
-        for tp in self.assignment():
-            if (offset := reader.next_offset(tp)) is not None:
-                await self.seek(tp, offset)
-                self._positions[tp] = offset
+        offsets = {
+            tp: offset
+            for tp in self.assignment()
+            if (offset := reader.next_offset(tp)) is not None
+        }
+        await self._own_thread.seek_assigned(offsets)
+        self._read_offset.update(offsets)
+        self._positions.update(offsets)
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        await self._own_thread.seek_assigned({partition: offset})
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Does nothing: between two slices there is no gap."""
