@@ -77,12 +77,15 @@ class Supply(NamedTuple):
 
 def steps(readings: Readings) -> dict[int, int]:
     """The usual seconds between the readings of each meter that has two, by its number."""
-    meter, gap = _gaps(readings)
+    return _median_gaps(*_gaps(readings))
+
+
+def _median_gaps(meter: Codes, gap: Times) -> dict[int, int]:
+    """The median of each meter's gaps, by its number."""
     order = np.lexsort((gap, meter))
     meter = meter[order]
     gap = gap[order]
 
-    # the median gap of each meter
     starts = np.flatnonzero(np.diff(meter, prepend=-1))
     sizes = np.diff(np.append(starts, len(order)))
     middles = starts + sizes // 2
@@ -102,7 +105,7 @@ def _gaps(readings: Readings) -> tuple[Codes, Times]:
 def sure_steps(readings: Readings) -> dict[int, int]:
     """The steps of meters with five readings or more, half of whose gaps or more are alike."""
     meter, gap = _gaps(readings)
-    known = steps(readings)
+    known = _median_gaps(meter, gap)
     usual = np.zeros(len(readings.names), np.int64)
     usual[list(known)] = list(known.values())
 

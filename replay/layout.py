@@ -34,7 +34,7 @@ from replay.history import (
 from replay.ids import MISSING_ID
 from replay.inferred import sure_steps
 from replay.parquet import reading_order, sheets_of
-from schemas.columns import KIND_COLUMNS, Batch, Mask, Readings
+from schemas.columns import KIND_COLUMNS, Batch, Mask, Readings, Times
 from schemas.declarations import Declaration
 from schemas.master import Area
 from schemas.wire import RejectedError, check_texts
@@ -272,18 +272,32 @@ def _read(path: tables.File, tally: Tally) -> Iterator[Batch]:
 
 
 class Decoder:
-    """Rows of files to batches of one kind, whose names keep their numbers from batch to batch."""
+    """Rows of files to batches of one kind, whose names keep their numbers from batch to batch.
 
-    def __init__(self, kind: type[Batch]) -> None:
+    A row has a value in one of the needed columns, if any are named; `lacking` says that it has none.
+    """
+
+    def __init__(
+        self, kind: type[Batch], needed: Sequence[str] = (), lacking: str = ""
+    ) -> None:
         self.kind = kind
+        self._needed = needed
+        self._lacking = lacking
         self.declared = KIND_COLUMNS[kind]
         self.names = {
             codes: (names, Names()) for names, codes in kind.encodings().items()
         }
 
-    def batch(self, sheet: tables.Sheet, *given: tables.RowFault) -> Batch:
-        """The rows that have a subject, an area, a time and known words, without the given faults."""
-        at, timed = sheet.times("at")
+    def batch(
+        self, sheet: tables.Sheet, *given: tables.RowFault, at: Times | None = None
+    ) -> Batch:
+        """The rows that have a subject, an area, a time and known words, without the given faults.
+
+        Times that are given are not read from the sheet.
+        """
+        timed = np.ones(len(sheet), np.bool_)
+        if at is None:
+            at, timed = sheet.times("at")
         columns: dict[str, Any] = {"at": at}
         faults = [*given, (~timed, sheet.no_time("at"), "at")]
         self._add_names(sheet, columns, faults)
@@ -302,6 +316,14 @@ class Decoder:
                 if column not in columns:
                     columns[column] = np.full((3, len(sheet)), np.nan, np.float32)
                 columns[column][phase] = sheet.numbers(name)
+
+        if self._needed:
+            unknown = np.ones(len(sheet), np.bool_)
+            for name in self._needed:
+                column, phase = cell_columns(self.kind)[name]
+                values = columns[column]
+                unknown &= np.isnan(values if phase is None else values[phase])
+            faults.append((unknown, self._lacking, ""))
 
         for name, declared in self.declared.items():
             if declared.is_truth:  # an empty cell is true

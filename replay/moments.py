@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.columns import EARLIEST_TIME, LATEST_TIME
+from replay.clocks import of_clock, of_local
+from schemas.columns import EARLIEST_TIME, LATEST_TIME, Mask, Times
 from schemas.units import DAY_SECONDS
 
 # which comes first; "" where it is not known
@@ -107,11 +108,13 @@ class _ParsedTime(NamedTuple):
     zone: tzinfo | None
 
 
-def seconds_of(texts: Sequence[str], zone: tzinfo) -> tuple[list[float], Order]:
-    """Unix seconds of a column's distinct texts, and which number its dates begin with.
+def seconds_of(
+    texts: Sequence[str], zone: tzinfo, given: Order = ""
+) -> tuple[list[float], Order]:
+    """Unix seconds of a column's distinct texts, and which number its dates begin with, unless it is given.
 
-    Texts that name no zone are in the given zone. NaN stands for a text that cannot be read, and for every date that
-    may have the day or the month first.
+    Texts that name no zone are in the given zone. NaN stands for a text that cannot be read, for a time that the clocks
+    skip, and for every date that may have the day or the month first.
 
     >>> seconds_of(["1970-01-02", "2/1/1970 0:00:05", "13/1/1970", "31.1.1970"], UTC)
     ([86400.0, 86405.0, 1036800.0, 2592000.0], 'day')
@@ -124,12 +127,12 @@ def seconds_of(texts: Sequence[str], zone: tzinfo) -> tuple[list[float], Order]:
     open_dates = [
         parsed.numbers for parsed in parsed_times if parsed and not parsed.order
     ]
-    order = _order_of(open_dates)
+    order = given or _order_of(open_dates)
     found = [
         number if parsed is None else _at(parsed, parsed.order or order, zone)
         for number, parsed in zip(numbers, parsed_times, strict=True)
     ]
-    return found, order if open_dates else "year"
+    return found, order if open_dates and not given else "year"
 
 
 def seconds_of_numbers(
@@ -152,6 +155,29 @@ def seconds_of_numbers(
     serial = (values >= first_day) & (values < last_day)
     found[serial] = [_of_serial(value, zone) for value in values[serial].tolist()]
     return found
+
+
+def clock_seconds(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Seconds after midnight of a column's distinct hours; NaN where a text is none.
+
+    Digits alone are hours, or hours and minutes if any of them is more than an hour.
+
+    >>> clock_seconds(["7:30 PM", "24:00", "7", "x"]).tolist()
+    [70200.0, 86400.0, 25200.0, nan]
+    >>> clock_seconds(["0", "15", "2345"]).tolist()
+    [0.0, 900.0, 85500.0]
+    """
+    longest = max((len(text) for text in texts if text.isdigit()), default=0)
+    most = max((int(text) for text in texts if text.isdigit()), default=0)
+    width = 6 if longest > 4 else 4 if longest > 2 or most > 24 else 0
+    clocks = [_clock(text.zfill(width) if text.isdigit() else text) for text in texts]
+    return np.array([clock[0] if clock else math.nan for clock in clocks], np.float64)
+
+
+def within(seconds: NDArray[np.float64]) -> tuple[Times, Mask]:
+    """Whole Unix seconds, and which are from 2000 to 2100; 0 for the others."""
+    good = (seconds >= EARLIEST_TIME) & (seconds < LATEST_TIME)
+    return np.where(good, seconds, 0).astype(np.int64), good
 
 
 def _number_of(text: str, zone: tzinfo) -> float:
@@ -324,14 +350,9 @@ def _at(parsed: _ParsedTime, order: Order, zone: tzinfo) -> float:
         midnight = datetime(*_year_first(parsed.numbers, order))  # noqa: DTZ001
     except ValueError:
         return math.nan
-    return _local(midnight + timedelta(seconds=parsed.seconds), parsed.zone or zone)
+    return of_local(midnight + timedelta(seconds=parsed.seconds), parsed.zone or zone)
 
 
 def _of_serial(value: float, zone: tzinfo) -> float:
     """Unix seconds of a spreadsheet's days in a zone."""
-    seconds = round(SPREADSHEET_EPOCH + value * DAY_SECONDS)
-    return _local(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None), zone)
-
-
-def _local(when: datetime, zone: tzinfo) -> float:
-    return when.replace(tzinfo=zone).timestamp()
+    return of_clock(round(SPREADSHEET_EPOCH + value * DAY_SECONDS), zone)

@@ -14,7 +14,6 @@ from replay.formats import (
     enedis,
     espi,
     green_button,
-    households,
     nem12,
     state_grid,
     uci,
@@ -24,6 +23,7 @@ from replay.formats import (
 from replay.history import Source, SourceError, Tally, merge
 from replay.inferred import with_steps
 from replay.mapping.files import MAPPING_ENDING, open_mapping
+from replay.mapping.known_mappings import known_mappings
 from replay.simulation.town import named_town
 from schemas.master import Area
 
@@ -61,7 +61,7 @@ class _Format(NamedTuple):
     open_files: Callable[[Sequence[tables.File], Tally], Source]
 
 
-TABLE_LAYOUTS = (
+TABLE_LAYOUTS: tuple[_Layout, ...] = (
     _Layout(
         "the project's own layout (meter, area, at, ...)",
         layout.recognises,
@@ -77,10 +77,9 @@ TABLE_LAYOUTS = (
         state_grid.recognises,
         state_grid.open_files,
     ),
-    _Layout(
-        "household energy (customer_id, reading_datetime, general_supply_kwh; LCLid, DateTime, KWH/hh)",
-        households.recognises,
-        households.open_files,
+    *(
+        _Layout(known.title, known.recognises, known.open_files)
+        for known in known_mappings()
     ),
     _Layout(
         "an event log (case_id, activity, timestamp, or the names of XES)",
@@ -96,14 +95,7 @@ TABLE_LAYOUTS = (
         "an Enedis load curve (Horodate, Valeur)", enedis.recognises, enedis.open_files
     ),
     _Layout(
-        "UCI household power (Date, Time, Global_active_power, Voltage)",
-        uci.recognises_household,
-        uci.open_household,
-    ),
-    _Layout(
-        "UCI ElectricityLoadDiagrams (MT_001, ...)",
-        uci.recognises_clients,
-        uci.open_clients,
+        "UCI ElectricityLoadDiagrams (MT_001, ...)", uci.recognises, uci.open_files
     ),
     _Layout(
         "a row per meter and day (meter, day, unit, 00:30, 01:00, ...)",
@@ -300,7 +292,8 @@ def _layout(columns: Collection[str]) -> _Layout | None:
 
 def _unknown(path: Path, columns: Sequence[str]) -> SourceError:
     """The error of a table of no known layout; it repeats no line that may be data."""
-    names = "; ".join(known.name for known in (*TABLE_LAYOUTS, *TEXT_FORMATS))
+    layouts: Sequence[_Layout | _Format] = (*TABLE_LAYOUTS, *TEXT_FORMATS)
+    names = "; ".join(known.name for known in layouts)
     if not columns:
         return SourceError(
             f"{path} has no line that names the columns: {LAYOUT_ADVICE}; known are {names}"

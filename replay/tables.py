@@ -18,10 +18,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from replay import contents, delimited, numerals
+from replay.clocks import seconds_of_timestamps
 from replay.history import Names, SourceError, Tally
 from replay.ids import LOST_DIGITS, MISSING_ID, NO_ID, numbered, shortened
-from replay.moments import seconds_of, seconds_of_numbers
-from schemas.columns import EARLIEST_TIME, LATEST_TIME, Codes, Mask, Times
+from replay.moments import (
+    Order,
+    seconds_of,
+    seconds_of_numbers,
+    within,
+)
+from schemas.columns import Codes, Mask, Times
 from schemas.wire.records import LARGEST_NUMBER, LONGEST_ID
 
 JSON_LINES = ".jsonl"
@@ -125,7 +131,9 @@ class Sheet:
         start: int = 0,
         *,
         zone: tzinfo = UTC,
+        dates: Order = "",
         faults: dict[int, str] | None = None,
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
         self.table = table
         self.name = name
@@ -133,6 +141,10 @@ class Sheet:
         self._start = start
         # of times that name none
         self._zone = zone
+        # which comes first in dates; "" if that is to be found
+        self.dates = dates
+        # of the file, by row, if they are not as they stand there
+        self._rows = rows
         # by row its first fault, where somebody asks for them
         self.faults = faults
         # columns of dates that may have the day or the month first
@@ -141,15 +153,17 @@ class Sheet:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    def of(self, table: pa.Table) -> Sheet:
-        """The same rows with other columns."""
+    def of(self, table: pa.Table, rows: NDArray[np.int64] | None = None) -> Sheet:
+        """The same rows with other columns; or a table with the file's row of each of its own."""
         return Sheet(
             table,
             self.name,
             self.tally,
             self._start,
             zone=self._zone,
+            dates=self.dates,
             faults=self.faults,
+            rows=self._rows if rows is None else rows,
         )
 
     def without(self, pattern: str) -> Sheet:
@@ -205,7 +219,7 @@ class Sheet:
         rows = np.flatnonzero(np.concatenate(mended))
         if len(rows):
             cell = self.table[column][int(rows[0])].as_py()
-            place = f"{self.name} row {self._start + rows[0] + 1}: {cell!r}"
+            place = f"{self._place(rows[0])}: {cell!r}"
             self.tally.mend(f"{column} had something around it", place, len(rows))
         return np.concatenate(numbers)
 
@@ -250,6 +264,8 @@ class Sheet:
         A column of floats keeps its precision.
         """
         cells = self.table[column]
+        if pa.types.is_dictionary(cells.type):
+            cells = cells.cast(cells.type.value_type)
         if _is_text(cells.type):
             cells = self._parsed(column, cells)
         if not (pa.types.is_float32(cells.type) or pa.types.is_float64(cells.type)):
@@ -267,7 +283,7 @@ class Sheet:
 
     def times(self, column: str) -> tuple[Times, Mask]:
         """Unix seconds, and which cells hold a time from 2000 to 2100."""
-        return _within(self.moments(column, self._zone))
+        return within(self.moments(column, self._zone))
 
     def times_or_none(self, column: str) -> Times:
         """Unix seconds; 0 where the cell is empty or 0, and where it is refused as no time."""
@@ -288,13 +304,13 @@ class Sheet:
         if pa.types.is_date(cells.type):
             cells = cells.cast(pa.timestamp("s"))
         if pa.types.is_timestamp(cells.type):
-            return self._timestamps(cells, zone)
-        if not _is_text(cells.type):
+            return seconds_of_timestamps(cells, zone)
+        if not (_is_text(cells.type) or pa.types.is_dictionary(cells.type)):
             values = self._cast(column, cells, pa.float64()).to_numpy()
             return seconds_of_numbers(np.asarray(values, np.float64), zone)
 
         words, numbers = self.words(column)
-        seconds, first = seconds_of(words, zone)
+        seconds, first = seconds_of(words, zone, self.dates)
         if first in ("day", "month"):
             self.tally.notes.append(
                 f"{self.name}: dates of the column {column} are read with the {first} first"
@@ -308,16 +324,6 @@ class Sheet:
         if column in self._unclear:
             return f"{column} may have the day or the month first"
         return f"{column} is no time"
-
-    def _timestamps(self, cells: pa.ChunkedArray, zone: tzinfo) -> NDArray[np.float64]:
-        if cells.type.tz is None and zone is not UTC:
-            cells = pc.assume_timezone(
-                cells, str(zone), ambiguous="earliest", nonexistent="earliest"
-            )
-        seconds = cells.cast(pa.timestamp("s", cells.type.tz), safe=False).cast(
-            pa.int64()
-        )
-        return np.asarray(seconds.cast(pa.float64()).to_numpy(), np.float64)
 
     def keep(self, *faults: RowFault) -> Mask:
         """The rows without a fault; others are refused for their first, with its cell."""
@@ -374,6 +380,11 @@ class Sheet:
                 f"{self.name}: the column {column} cannot hold {cells.type}"
             ) from error
 
+    def _place(self, row: int) -> str:
+        """Where a row stands."""
+        number = self._start + row if self._rows is None else self._rows[row]
+        return f"{self.name} row {number + 1}"
+
     def _reject(
         self, wrong: Mask, reason: str, cells: pa.ChunkedArray | None = None
     ) -> None:
@@ -381,7 +392,7 @@ class Sheet:
         if len(rows):
             cell = None if cells is None else cells[int(rows[0])].as_py()
             shown = "" if cell is None else f": {cell!r}"
-            place = f"{self.name} row {self._start + rows[0] + 1}{shown}"
+            place = f"{self._place(rows[0])}{shown}"
             self.tally.reject(reason, place, len(rows))
             if self.faults is not None:
                 for row in rows.tolist():
@@ -408,8 +419,3 @@ def _written_out(table: pa.Table, file: Path) -> pa.Table:
 def _is_text(kind: pa.DataType) -> bool:
     is_string = pa.types.is_string(kind)
     return bool(is_string or pa.types.is_large_string(kind))
-
-
-def _within(seconds: NDArray[np.float64]) -> tuple[Times, Mask]:
-    good = (seconds >= EARLIEST_TIME) & (seconds < LATEST_TIME)
-    return np.where(good, seconds, 0).astype(np.int64), good

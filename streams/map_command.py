@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from replay.mapping.files import (
     files_of,
     json_records,
     mapped_files,
+    metered,
     rows_of,
     sheets_of,
     tables_of,
@@ -39,9 +40,10 @@ from replay.mapping.guess import (
     mapping_text,
     recognises,
 )
+from replay.mapping.known_mappings import KnownMapping, known_mapping
 from replay.mapping.rows import RowMapper
 from replay.tables import meant
-from schemas.columns import Batch
+from schemas.columns import Batch, Readings
 from schemas.master import Area
 from schemas.wire import Message, RejectedError
 from streams.json_output import show_json
@@ -78,6 +80,7 @@ def show_mapped(
 ) -> None:
     """Shows a mapping and what it makes of so many rows; writes it if it is guessed. Raises ValueError."""
     columns: list[GuessedColumn] = []
+    known = None
     if place.kind not in KINDS_BY_NAME:
         nearest = meant(place.kind, KINDS_BY_NAME)
         raise SourceError(f"there is no kind {place.kind!r}{nearest}")
@@ -89,8 +92,12 @@ def show_mapped(
         path = file
         if file.exists():
             raise SourceError(f"{file} exists: name another --out, or map {file}")
-        entries, records, messages = _sample(place, file.parent, settings, count)
-        columns, text = _guess(records, entries, place.kind)
+        messages = []
+        if known := _known_mapping(place):
+            text = known.text_for(_pattern(place, file.parent))
+        else:
+            entries, records, messages = _sample(place, file.parent, settings, count)
+            columns, text = _guess(records, entries, place.kind)
         file.write_text(text, "utf-8")
         mapping = mapping_of(text, str(file))  # what is not found is to be mended there
 
@@ -100,6 +107,7 @@ def show_mapped(
     summary = summary_of(source, settings)
     found = {
         "mapping": str(path),
+        "known": known.name if known else "",
         "columns": [column._asdict() for column in columns],
         "checked": checked.rows,
         "accepted": len(checked.batch),
@@ -109,6 +117,8 @@ def show_mapped(
     if as_json:
         show_json(found)
         return
+    if known:
+        out.print(f"known without a mapping: {known.title}\n", markup=False)
     _show_columns(columns or _mapped_columns(mapping))
     out.print(f"\n{checked.rows:,} rows, {len(checked.batch):,} accepted by {path}")
     if unknown:
@@ -122,8 +132,7 @@ def _sample(
     """What a mapping says of the place, and records from it; the messages of a topic. Raises SourceError."""
     files = files_of(place.source, Path())
     if files:
-        pattern = os.path.relpath(place.source, folder)
-        entries = {"files": Path(pattern).as_posix()}
+        entries = {"files": _pattern(place, folder)}
         if files[0].suffix.lower() in JSON_ENDINGS:
             return (
                 entries | {"format": "json"},
@@ -155,9 +164,34 @@ def _sample(
     return entries, records, messages
 
 
+def _pattern(place: MappedPlace, folder: Path) -> str:
+    """The pattern of the files beside a mapping in a folder."""
+    return Path(os.path.relpath(place.source, folder)).as_posix()
+
+
+def _known_mapping(place: MappedPlace) -> KnownMapping | None:
+    """The project's mapping of the files, None if it has none. Raises SourceError."""
+    files = files_of(place.source, Path())
+    if not files or files[0].suffix.lower() in JSON_ENDINGS:
+        return None
+    if place.kind != Readings.kind:
+        return None
+    table = _first_table(files[0], Readings)
+    return known_mapping(tables.columns(table))
+
+
+def _first_table(file: Path, kind: type[Batch]) -> tables.File:
+    """The first table of a file that may be guessed, or that is known. Raises SourceError."""
+
+    def fits(columns: Collection[str]) -> bool:
+        return recognises(columns, kind) or known_mapping(columns) is not None
+
+    return tables_of(file, fits, Tally())[0]
+
+
 def _table_records(file: Path, kind: type[Batch], count: int) -> list[Any]:
     """The first rows of a file's first table as records. Raises SourceError."""
-    (table, *_) = tables_of(file, lambda columns: recognises(columns, kind), Tally())
+    table = _first_table(file, kind)
     if isinstance(table, Path) and contents.is_parquet(table):
         with pq.ParquetFile(table) as opened:
             batches = list(opened.iter_batches(count))[:1]
@@ -262,6 +296,8 @@ def _source(
         unknown = len(np.unique(batch.subject[~is_known]))
         batch = located.select(is_known) if is_known.any() else batch
     name = mapping.topic or mapping.files
+    if mapping.meters:
+        return metered(name, [batch], mapping, checked.tally), unknown
     source = layout.one_history([(name, iter([batch]))], len(batch), checked.tally)
     known, interval = with_steps(areas, source.steps, checked.tally.notes)
     zone = mapping.zone_name

@@ -7,7 +7,6 @@ it, or until the row after where that is less; where hours occur twice, the seco
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay import tables
+from replay.clocks import in_second_hours
 from replay.formats.readings import (
     KW_PER_UNIT,
     KWH_PER_UNIT,
@@ -28,7 +28,7 @@ from schemas.units import HOUR_SECONDS
 
 UN_V = 230.0
 AREA_NAME = "Enedis"
-FRANCE_ZONE = "Europe/Paris"
+FRANCE_ZONE = ZoneInfo("Europe/Paris")
 TIME_COLUMN = "horodate"
 VALUE_COLUMN = "valeur"
 POINT_COLUMN = "identifiant prm"
@@ -51,7 +51,7 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
         " + ".join(path.name for path in paths),
         seen.names,
         AREA_NAME,
-        FRANCE_ZONE,
+        str(FRANCE_ZONE),
         meter_rows,
         tally,
         un_v=UN_V,
@@ -68,7 +68,7 @@ def _file_rows(path: tables.File, seen: Names, tally: Tally) -> MeterRows:
     unit = names[UNIT_COLUMN]
     produced = _is_produced(sheet, names[BUSINESS_COLUMN], above)
     who = _points(sheet, names[POINT_COLUMN], above, seen)
-    at = _second_hours(who, sheet.moments(when, ZoneInfo(FRANCE_ZONE)))
+    at = in_second_hours(who, sheet.moments(when, FRANCE_ZONE), FRANCE_ZONE)
     values = sheet.numbers(value).astype(np.float64)
 
     timed = (at >= EARLIEST_TIME) & (at < LATEST_TIME)
@@ -158,28 +158,6 @@ def _words(sheet: tables.Sheet, column: str, usual: str) -> list[str]:
         return [usual] * len(sheet)
     words, cells = sheet.words(column)
     return [[*words, ""][cell].strip() for cell in cells.tolist()]
-
-
-def _second_hours(who: Codes, at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The times; repeated times of a meter are an hour later where the clocks were put back."""
-    order = np.lexsort((np.arange(len(at)), at, who))
-    again = np.zeros(len(at), np.bool_)
-    same_time = np.diff(at[order]) == 0
-    same_meter = np.diff(who[order]) == 0
-    again[order[1:]] = same_time & same_meter
-    moved = at.copy()
-    for row in np.flatnonzero(again):
-        moved[row] += HOUR_SECONDS if _is_twice(at[row]) else 0
-    return moved
-
-
-def _is_twice(at: float) -> bool:
-    """True if the hour on the clock comes again."""
-    now, later = (
-        datetime.fromtimestamp(at + ahead, ZoneInfo(FRANCE_ZONE))
-        for ahead in (0, HOUR_SECONDS)
-    )
-    return now.utcoffset() != later.utcoffset()
 
 
 def _durations(who: Codes, at: NDArray[np.float64], rows: Mask) -> NDArray[np.float64]:

@@ -11,15 +11,15 @@ from datetime import UTC
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from replay import tables
 from replay.formats.readings import (
     KWH_PER_UNIT,
-    MONTH_FIRST,
     NO_FLOW_BACK,
     MeterRows,
-    day_and_hour,
     history,
 )
 from replay.history import Names, Source, SourceError, Tally
@@ -32,6 +32,7 @@ CSV_COLUMNS = ("type", "date", "start time", "end time")
 USAGE_COLUMN = re.compile(r"(?:usage|import)(?: \((\w+)\))?", re.IGNORECASE)
 EXPORT_COLUMN = re.compile(r"export(?: \(\w+\))?", re.IGNORECASE)
 ACCOUNT_LABEL = re.compile(r"account(?: number)?:?", re.IGNORECASE)
+SLASH_DATE = r"^\s*(\d{1,2})/(\d{1,2})/(\d{4})\s*$"  # month first
 ELECTRIC_KIND = re.compile(r"electric", re.IGNORECASE)
 OWN_CLOCK = "times name no zone: days are those of the file's own clock"
 
@@ -104,8 +105,11 @@ def _note_export(header: Sequence[str], path: tables.File, tally: Tally) -> None
 
 def _with_dates(sheet: tables.Sheet, date: str, names: Sequence[str]) -> tables.Sheet:
     """The same rows, with the date before the hours of some columns."""
+    days = sheet.table[date].cast(pa.string())
+    dates = pc.replace_substring_regex(days, SLASH_DATE, r"\3-\1-\2")
     for name in names:
-        when = day_and_hour(sheet, date, name, MONTH_FIRST)
+        hours = sheet.table[name].cast(pa.string())
+        when = pc.binary_join_element_wise(dates, hours, " ")
         number = sheet.table.column_names.index(name)
         table = sheet.table.set_column(number, name, when)
         sheet = tables.Sheet(table, sheet.name, sheet.tally)

@@ -6,21 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from replay.history import Source, Tally, nothing_read, split_batch
 from replay.inferred import USUAL_STEP, sure_steps
-from replay.tables import Sheet
 from schemas.columns import Codes, Readings, Times
 from schemas.master import Area, Meter
 
 KWH_PER_UNIT = {"wh": 1e-3, "kwh": 1.0, "mwh": 1e3, "gwh": 1e6}  # by unit of energy
 KW_PER_UNIT = {"w": 1e-3, "kw": 1.0, "mw": 1e3}  # by unit of power
-SLASH_DATE = r"^\s*(\d{1,2})/(\d{1,2})/(\d{4})\s*$"
-DAY_FIRST, MONTH_FIRST = r"\3-\2-\1", r"\3-\1-\2"
 NO_FLOW_BACK = "energy that flows back has no column of its own per interval"
+
+
+class MeterRecords(NamedTuple):
+    """What every meter has: it is its own customer, directly metered, and known from its first reading on."""
+
+    un_v: float
+    interval_s: int = 0  # 0 if its readings show it
 
 
 class MeterRows(NamedTuple):
@@ -61,15 +63,31 @@ def history(
         names, who[order], [area], np.zeros(len(order)), at[order], **columns
     )
 
+    return history_of(
+        name, readings, zone, tally, MeterRecords(un_v, interval) if un_v else None
+    )
+
+
+def history_of(
+    name: str,
+    readings: Readings,
+    zone: str,
+    tally: Tally,
+    records: MeterRecords | None,
+) -> Source:
+    """Readings in order of time as a history, whose meters have records if something is said of them."""
     steps = sure_steps(readings)
-    areas = []
-    if un_v:
-        meters = _meters(readings, steps, un_v, interval or USUAL_STEP)
-        areas.append(Area(area=area, meters=meters))
-    by_name = {(area, readings.names[number]): step for number, step in steps.items()}
+    there, first = np.unique(readings.subject, return_index=True)
+    rows = dict(zip(there.tolist(), first.tolist(), strict=True))  # by meter
+    areas = {number: readings.areas[readings.area[row]] for number, row in rows.items()}
+
+    interval = records.interval_s if records else 0
+    by_name = {
+        (areas[number], readings.names[number]): step for number, step in steps.items()
+    }
     return Source(
         name=name,
-        areas=areas,
+        areas=_with_meters(readings, rows, steps, records) if records else [],
         batches=split_batch(readings),
         rows=len(readings),
         zone=zone,
@@ -79,39 +97,28 @@ def history(
     )
 
 
-def _meters(
-    readings: Readings, steps: Mapping[int, int], un_v: float, usual: int
-) -> list[Meter]:
-    """The record of each meter, with a highest current that its readings do not exceed."""
-    there, first = np.unique(readings.subject, return_index=True)
+def _with_meters(
+    readings: Readings,
+    rows: Mapping[int, int],
+    steps: Mapping[int, int],
+    records: MeterRecords,
+) -> list[Area]:
+    """The areas of meters by their first rows, each meter with a highest current that its readings do not exceed."""
     most = np.zeros(len(readings.names))
     np.fmax.at(most, readings.subject, readings.kwh.astype(np.float64))
 
-    meters = []
-    for number, row in zip(there.tolist(), first.tolist(), strict=True):
-        step = steps.get(number, usual)
-        amps = most[number] * 3_600_000 / step / un_v
-        meters.append(
-            Meter(
-                meter=readings.names[number],
-                customer=readings.names[number],
-                effective=int(readings.at[row]) - step,
-                un_v=un_v,
-                imax_a=max(60.0, float(np.ceil(amps))),
-                interval_s=step,
-            )
+    meters: dict[str, list[Meter]] = {}
+    for number, row in rows.items():
+        step = steps.get(number, records.interval_s or USUAL_STEP)
+        amps = most[number] * 3_600_000 / step / records.un_v
+        meter = Meter(
+            meter=readings.names[number],
+            customer=readings.names[number],
+            effective=int(readings.at[row]) - step,
+            un_v=records.un_v,
+            imax_a=max(60.0, float(np.ceil(amps))),
+            interval_s=step,
         )
-    return meters
-
-
-def day_and_hour(sheet: Sheet, day: str, hour: str, order: str) -> pa.ChunkedArray:
-    """The texts of a day and an hour together; a day with slashes has the order of the layout."""
-    days, hours = (sheet.table[name].cast(pa.string()) for name in (day, hour))
-    dates = pc.replace_substring_regex(days, SLASH_DATE, order)
-    return pc.binary_join_element_wise(dates, hours, " ")
-
-
-def one_phase(values: NDArray[Any]) -> NDArray[np.float32]:
-    """The values as phase A, the only phase of a single-phase meter."""
-    others = np.full((2, len(values)), np.nan)
-    return np.stack([values, *others]).astype(np.float32)
+        area = readings.areas[readings.area[row]]
+        meters.setdefault(area, []).append(meter)
+    return [Area(area=area, meters=here) for area, here in meters.items()]

@@ -1,9 +1,8 @@
-"""Two sets of the UCI repository: a household's power by the minute, and the loads of a wholesaler's clients.
+"""ElectricityLoadDiagrams20112014 of the UCI repository, the loads of a wholesaler's clients.
 
-*Individual household electric power consumption* is one meter near Paris; it names no zone, and its days are taken as
-they stand. *ElectricityLoadDiagrams20112014* is a column per client, kW of the quarter of an hour that ends then, on
-Portugal's clock: the hour that spring skips is given as 0 and the hour that autumn repeats holds the use of two, so
-both are left out, as are zeros before a client's first use.
+It has a column per client, kW of the quarter of an hour that ends then, on Portugal's clock: the hour that spring skips
+is given as 0 and the hour that autumn repeats holds the use of two, so both are left out, as are zeros before a
+client's first use.
 """
 
 from __future__ import annotations
@@ -11,88 +10,23 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from numpy.typing import NDArray
 
 from replay import tables
-from replay.formats.readings import (
-    DAY_FIRST,
-    MeterRows,
-    day_and_hour,
-    history,
-    one_phase,
-)
+from replay.formats.readings import MeterRows, history
 from replay.history import Names, Source, Tally
 from schemas.columns import EARLIEST_TIME
 
 UN_V = 230.0
 AREA_NAME = "UCI"
-HOUSEHOLD_COLUMNS = (
-    "Date",
-    "Time",
-    "Global_active_power",
-    "Global_reactive_power",
-    "Voltage",
-    "Global_intensity",
-)
 CLIENT_COLUMN = re.compile(r"MT_\d{3}")
 PORTUGAL_ZONE = ZoneInfo("Europe/Lisbon")
 QUARTER_HOUR_SECONDS = 900  # seconds
 
 
-def recognises_household(columns: Collection[str]) -> bool:
-    """True if the columns are the household's."""
-    return set(HOUSEHOLD_COLUMNS) <= set(columns)
-
-
-def open_household(paths: Sequence[tables.File], tally: Tally) -> Source:
-    """The household's minutes as a history of readings."""
-    meter_rows = [_household_rows(path, tally) for path in paths]
-    tally.notes.append(
-        "UCI household power: times name no zone: days are those of the file's own clock"
-    )
-    return history(
-        " + ".join(path.name for path in paths),
-        ["household"],
-        AREA_NAME,
-        "UTC",
-        meter_rows,
-        tally,
-        un_v=UN_V,
-    )
-
-
-def _household_rows(path: tables.File, tally: Tally) -> MeterRows:
-    """The minutes of a file that were measured."""
-    sheet = tables.read(path, HOUSEHOLD_COLUMNS, tally).without("[?]")
-    when = day_and_hour(sheet, "Date", "Time", DAY_FIRST)
-    table = sheet.table.append_column("Date Time", when)
-    sheet = tables.Sheet(table, path.name, tally)
-    at, timed = sheet.times("Date Time")
-    active, reactive, voltage, current = (
-        sheet.numbers(name) for name in HOUSEHOLD_COLUMNS[2:]
-    )
-
-    unmeasured = np.isnan(active) & np.isnan(voltage)
-    keep = sheet.keep(
-        (~timed, sheet.no_time("Date Time"), "Date"),
-        (unmeasured, "the minute was not measured", "Date"),
-    )
-    columns: dict[str, NDArray[Any]] = {
-        "kwh": active / 60,
-        "u": one_phase(voltage),
-        "i": one_phase(current),
-        "p": one_phase(active),
-        "q": one_phase(reactive),
-    }
-    kept = {name: values[..., keep] for name, values in columns.items()}
-    return MeterRows(np.zeros(keep.sum(), np.int32), at[keep], kept)
-
-
-def recognises_clients(columns: Collection[str]) -> bool:
+def recognises(columns: Collection[str]) -> bool:
     """True if the columns are the clients'."""
     named = list(filter(None, columns))
     return (
@@ -102,7 +36,7 @@ def recognises_clients(columns: Collection[str]) -> bool:
     )
 
 
-def open_clients(paths: Sequence[tables.File], tally: Tally) -> Source:
+def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The clients' loads as one history of readings."""
     seen = Names()
     meter_rows: list[MeterRows] = []

@@ -42,6 +42,11 @@ class Expression(NamedTuple):
         """True if it is a path and nothing is computed."""
         return isinstance(self.tree, ast.Name | ast.Attribute | ast.Subscript)
 
+    @property
+    def path(self) -> str:
+        """The text of its first path."""
+        return next(iter(self.paths))
+
     def evaluate(self, columns: Mapping[str, Numbers]) -> Numbers:
         """The values for columns by the text of their path.
 

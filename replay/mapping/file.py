@@ -5,23 +5,25 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from replay import layout
+from replay.formats.readings import MeterRecords
 from replay.history import BATCH_KINDS, SourceError
-from replay.mapping.column_mapping import ColumnMapping, MappedColumn, PhaseRows
-from replay.mapping.entry_lines import entry_lines
-from replay.mapping.expressions import Expression, ExpressionError, parsed
-from replay.mapping.targets import ColumnTarget, phase_stems, targets
-from replay.mapping.units import units_for
+from replay.mapping.column_entries import ColumnEntries
+from replay.mapping.column_mapping import (
+    ColumnMapping,
+    MappedColumn,
+    RowTime,
+)
+from replay.mapping.entry_lines import CheckedEntries
+from replay.mapping.targets import phase_stems, targets
+from replay.moments import Order
 from replay.tables import meant
 from schemas.columns import KIND_COLUMNS, Batch, Readings, Stages
-from schemas.events import System
-from schemas.wire.records import WORDS_BY_CODE
 
 LONGEST_FILE = 1 << 20  # bytes
 TOPIC_FORMATS = ("json", "avro", "protobuf")
@@ -37,11 +39,14 @@ TEXT_ENTRIES = (
     "registry",
     "schema_registry",
     "zone",
+    "clock",
+    "dates",
     "rows",
 )
-TABLE_ENTRIES = ("columns", "phases", "words")
-COLUMN_ENTRIES = ("from", "unit", "value", "system")
-PHASE_LETTERS = ("A", "B", "C")
+LIST_ENTRIES = ("empty", "needed")
+TABLE_ENTRIES = ("columns", "phases", "words", "times", "meters")
+DATE_ORDERS = ("day", "month")
+RECORD_ENTRIES = ("un_v", "interval_s")  # of [meters]
 
 
 class MappingError(SourceError):
@@ -64,48 +69,47 @@ def read_mapping(path: Path) -> ColumnMapping:
 def mapping_of(text: str, name: str) -> ColumnMapping:
     """The mapping of a text. Raises MappingError with all its faults."""
     try:
-        entries = tomllib.loads(text)
+        given = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise MappingError(f"{name}: {error}") from None
 
-    check = _Check(name, text, entries)
-    mapping = check.mapping()
-    if check.faults:
-        raise MappingError("\n".join(line for _, line in sorted(check.faults)))
+    entries = CheckedEntries(name, text, given)
+    mapping = _Check(entries).mapping(name)
+    if entries.faults:
+        raise MappingError("\n".join(line for _, line in sorted(entries.faults)))
     return mapping
 
 
 class _Check:
     """The entries of a file as a mapping; faults are gathered."""
 
-    def __init__(self, name: str, text: str, entries: Mapping[str, Any]) -> None:
-        self.faults: list[tuple[int, str]] = []
-        self._name = name
-        self._entries = entries
-        self._lines = entry_lines(text)
+    def __init__(self, entries: CheckedEntries) -> None:
+        self._given = entries
+        self._fault = entries.fault
+        self._entries = entries.entries
 
-    def _fault(self, sentence: str, table: str = "", entry: str = "") -> None:
-        tables = ((table, entry), (f"{table}.{entry}", ""), (table, ""))
-        line = next(filter(None, map(self._lines.get, tables)), 0)
-        place = f"{self._name} line {line}" if line else self._name
-        self.faults.append((line, f"{place}: {sentence}"))
-
-    def mapping(self) -> ColumnMapping:
+    def mapping(self, name: str) -> ColumnMapping:
         """The mapping, as far as there are no faults."""
-        self._check_words(self._entries, (*TEXT_ENTRIES, *TABLE_ENTRIES), "", "entry")
-        text = {entry: self._text(entry) for entry in TEXT_ENTRIES}
+        known = (*TEXT_ENTRIES, *LIST_ENTRIES, *TABLE_ENTRIES)
+        self._given.check_words(self._entries, known, "", "entry")
+        text = {entry: self._given.text(entry) for entry in TEXT_ENTRIES}
         kind = self._kind(text["kind"])
         self._check_place(text)
         self._check_area(text, kind)
-        columns = self._columns(kind)
-        rows = self._expression("", "rows", text["rows"]) if text["rows"] else None
+
+        given = ColumnEntries(self._given, kind)
+        columns = given.columns()
+        rows = (
+            self._given.expression("", "rows", text["rows"]) if text["rows"] else None
+        )
         if rows and not rows.is_path:
             self._fault("`rows` is no path to the rows of a record", "", "rows")
         self._check_needed(kind, columns, from_registry=text["area"] == "registry")
 
-        zone_name = text["zone"]
+        hour, plus = given.clock()
+        zone = self._zone("clock", text["clock"] or text["zone"])
         return ColumnMapping(
-            self._name,
+            name,
             columns,
             kind,
             topic=text["topic"],
@@ -114,37 +118,15 @@ class _Check:
             area_from_registry=text["area"] == "registry",
             registry=text["registry"],
             schema_registry=text["schema_registry"],
-            zone_name=zone_name,
-            zone=self._zone(zone_name) if zone_name else UTC,
+            zone_name=str(self._zone("zone", text["zone"])) if text["zone"] else "",
+            time=RowTime(hour, plus, self._dates(text["dates"]), zone),
             rows=next(iter(rows.paths.values())) if rows else (),
-            phases=self._phases(kind, columns),
+            phases=given.phases(columns),
+            cell=self._cell(text),
+            empty=self._given.texts("empty"),
+            needed=self._needed(kind, columns),
+            meters=self._meters(text, kind),
         )
-
-    def _check_words(
-        self, given: Mapping[str, Any], known: Collection[str], table: str, noun: str
-    ) -> None:
-        for word in given:
-            if word not in known:
-                self._fault(
-                    f"there is no {noun} `{word}`{meant(word, known)}", table, word
-                )
-
-    def _text(self, entry: str) -> str:
-        value = self._entries.get(entry, "")
-        if not isinstance(value, str):
-            self._fault(f"`{entry}` is no text", "", entry)
-            return ""
-        return value
-
-    def _table(self, *names: str) -> Mapping[str, Any]:
-        """The entries of a table, none if it is missing."""
-        found: Any = self._entries
-        for name in names:
-            found = found.get(name, {})
-            if not isinstance(found, dict):
-                self._fault(f"`{'.'.join(names)}` is no table", "", names[0])
-                return {}
-        return found
 
     def _kind(self, name: str) -> type[Batch]:
         if name and name not in KINDS_BY_NAME:
@@ -185,7 +167,7 @@ class _Check:
             self._fault(
                 "work items are in no area of the registry: map `section`", "", "area"
             )
-        elif text["area"] and "area" in self._table("columns"):
+        elif text["area"] and "area" in self._given.table("columns"):
             self._fault(
                 "the area is looked up: [columns] may not map it too", "columns", "area"
             )
@@ -195,155 +177,6 @@ class _Check:
                 '`registry` is a file of areas beside `files`, with `area = "registry"`'
             )
             self._fault(sentence, "", "registry")
-
-    def _zone(self, name: str) -> Any:
-        try:
-            return ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            sentence = (
-                f"`zone` is {name!r}, which is not a time zone such as Asia/Shanghai"
-            )
-            self._fault(sentence, "", "zone")
-            return UTC
-
-    def _expression(self, table: str, entry: str, text: str) -> Expression | None:
-        try:
-            return parsed(text)
-        except ExpressionError as error:
-            self._fault(f"`{entry}`: {text!r} {error}", table, entry)
-            return None
-
-    def _columns(self, kind: type[Batch]) -> dict[str, MappedColumn]:
-        """The columns that are mapped without a fault."""
-        known = targets(kind)
-        if "phases" in self._entries:
-            known |= phase_stems(kind)
-        entries = self._table("columns")
-        self._check_words(entries, known, "columns", f"column of {kind.kind}")
-        words = self._words(known, entries)
-
-        columns = {}
-        for name, entry in entries.items():
-            target = known.get(name)
-            column = self._column(name, entry, target) if target else None
-            if column:
-                columns[name] = column._replace(words=words.get(name, {}))
-        return columns
-
-    def _column(
-        self, name: str, entry: Any, target: ColumnTarget
-    ) -> MappedColumn | None:
-        """A column by its entry, None with a fault."""
-        given = {"from": entry} if isinstance(entry, str) else entry
-        if not isinstance(given, dict) or not all(
-            isinstance(text, str) for text in given.values()
-        ):
-            sentence = (
-                f'`{name}` is no name, expression or {{ from = "...", unit = "..." }}'
-            )
-            self._fault(sentence, "columns", name)
-            return None
-        unknown = [word for word in given if word not in COLUMN_ENTRIES]
-        if unknown or ("from" in given) == ("value" in given):
-            wrong = (
-                f"has `{unknown[0]}`{meant(unknown[0], COLUMN_ENTRIES)}"
-                if unknown
-                else ""
-            )
-            either = "has either `from` or `value`"
-            self._fault(f"`{name}` {wrong or either}", "columns", name)
-            return None
-        if "value" in given:
-            return MappedColumn(None, given["value"])
-
-        expression = self._expression("columns", name, given["from"])
-        if expression is None:
-            return None
-        if not (target.numeric or expression.is_path):
-            self._fault(
-                f"`{name}` is no number: nothing can be computed", "columns", name
-            )
-        return MappedColumn(
-            expression,
-            factor=self._factor(name, given.get("unit", ""), target),
-            system=self._system(name, given.get("system", "")),
-        )
-
-    def _factor(self, name: str, unit: str, target: ColumnTarget) -> Fraction:
-        known = units_for(target.unit)
-        if unit and unit not in known:
-            can = f"known are {', '.join(known)}" if known else "the column has no unit"
-            sentence = f"`{name}` cannot be in {unit!r}{meant(unit, known)}; {can}"
-            self._fault(sentence, "columns", name)
-        return known.get(unit, Fraction(1))
-
-    def _system(self, name: str, system: str) -> System | None:
-        if not system:
-            return None
-        known = get_args(System)
-        if name != "event" or system not in known:
-            sentence = f"`system` says whose codes `event` has: {', '.join(known)}{meant(system, known)}"
-            self._fault(sentence, "columns", name)
-        return cast(System, system)
-
-    def _words(
-        self, known: Mapping[str, ColumnTarget], mapped: Collection[str]
-    ) -> dict[str, dict[str, str]]:
-        """By column the project's word for each of theirs."""
-        found = {}
-        for name in self._table("words"):
-            table = f"words.{name}"
-            if name not in mapped:
-                self._fault(
-                    f"[{table}]: {name} is not mapped{meant(name, mapped)}", table
-                )
-                continue
-            words = self._table("words", name)
-            for theirs, ours in words.items():
-                self._check_word(table, theirs, ours, known.get(name))
-            found[name] = {str(theirs): str(ours) for theirs, ours in words.items()}
-        return found
-
-    def _check_word(
-        self, table: str, theirs: str, ours: Any, target: ColumnTarget | None
-    ) -> None:
-        words = WORDS_BY_CODE.get(target.declared.name, ()) if target else ()
-        if not isinstance(ours, str):
-            self._fault(f"the word for {theirs!r} is no text", table, theirs)
-        elif words and ours not in words:
-            self._fault(f"there is no word `{ours}`{meant(ours, words)}", table, theirs)
-
-    def _phases(self, kind: type[Batch], columns: Collection[str]) -> PhaseRows | None:
-        """How rows of one phase are known; None if rows have all phases."""
-        given = self._table("phases")
-        if "phases" not in self._entries:
-            return None
-        self._check_words(given, ("column", *PHASE_LETTERS), "phases", "entry")
-        column = given.get("column")
-        if not isinstance(column, str):
-            self._fault(
-                "[phases] has no `column` that names the phase of a row", "phases"
-            )
-            return None
-        if not set(phase_stems(kind)) & set(columns):
-            stems = ", ".join(phase_stems(kind)) or "none"
-            self._fault(
-                f"[phases] needs a column of a phase in [columns]: {stems}", "phases"
-            )
-
-        places: dict[str, int] = {}
-        for place, letter in enumerate(PHASE_LETTERS):
-            words = given.get(letter, [letter])
-            if not isinstance(words, list) or not all(
-                isinstance(word, str) for word in words
-            ):
-                self._fault(
-                    f'`{letter}` is no list of words, such as ["L1"]', "phases", letter
-                )
-                continue
-            places |= dict.fromkeys(words, place)
-        expression = self._expression("phases", "column", column)
-        return PhaseRows(expression, places) if expression else None
 
     def _check_needed(
         self,
@@ -355,13 +188,83 @@ class _Check:
         """The columns without which there is no row."""
         for name in _missing(kind, columns, from_registry=from_registry):
             advice = ', nor `area = "registry"` given' if name == "area" else ""
-            if name not in self._table("columns"):
+            if name not in self._given.table("columns"):
                 self._fault(f"`{name}` is not mapped{advice}", "columns")
         if columns and not any(column.expression for column in columns.values()):
             self._fault("no column of others is mapped", "columns")
         measured = {*layout.cell_columns(kind), *phase_stems(kind)}
-        if kind is Readings and not measured & set(columns) and not self.faults:
+        if kind is Readings and not measured & set(columns) and not self._given.faults:
             self._fault("no column with a value is mapped", "columns")
+
+    def _zone(self, entry: str, name: str) -> Any:
+        try:
+            return ZoneInfo(name) if name else UTC
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            sentence = (
+                f"`{entry}` is {name!r}, which is not a time zone such as Asia/Shanghai"
+            )
+            if entry in self._entries:
+                self._fault(sentence, "", entry)
+            return UTC
+
+    def _dates(self, order: str) -> Order:
+        """Which comes first in dates."""
+        if order and order not in DATE_ORDERS:
+            known = " and ".join(DATE_ORDERS)
+            self._fault(f"`dates` is {order!r}; known are {known}", "", "dates")
+        return cast(Order, order)
+
+    def _cell(self, text: Mapping[str, str]) -> str:
+        """The name of the cells of columns that are times of the day."""
+        if "times" not in self._entries:
+            return ""
+        given = self._given.table("times")
+        self._given.check_words(given, ("cell",), "times", "entry")
+        name = given.get("cell")
+        if not isinstance(name, str) or not name.isidentifier():
+            self._fault("[times] has no `cell` that names the cells of times", "times")
+            return ""
+        if text["topic"] or text["format"] == "json":
+            self._fault("[times]: only a table has columns of times", "times")
+        at = self._given.table("columns").get("at")
+        if isinstance(at, dict) and "time" in at:
+            self._fault("[times]: `at` is a day, and its hours are columns", "times")
+        return name
+
+    def _needed(
+        self, kind: type[Batch], columns: Mapping[str, MappedColumn]
+    ) -> list[str]:
+        """The columns of which a row must have one."""
+        known = [name for name, target in targets(kind).items() if target.numeric]
+        mapped = [name for name in known if name in columns]
+        needed = self._given.texts("needed")
+        for name in needed:
+            if name not in mapped:
+                sentence = (
+                    f"`needed`: {name} is no number that is mapped{meant(name, mapped)}"
+                )
+                self._fault(sentence, "", "needed")
+        return [name for name in needed if name in mapped]
+
+    def _meters(
+        self, text: Mapping[str, str], kind: type[Batch]
+    ) -> MeterRecords | None:
+        """What is said of every meter."""
+        if "meters" not in self._entries:
+            return None
+        given = self._given.table("meters")
+        self._given.check_words(given, RECORD_ENTRIES, "meters", "entry")
+        if text["topic"] or text["area"] or kind is not Readings:
+            sentence = "[meters] makes records of readings in files, without a registry"
+            self._fault(sentence, "meters")
+
+        for name, least, most in (("un_v", 1, 1_000_000), ("interval_s", 60, 86_400)):
+            value = given.get(name, 0 if name == "un_v" else least)
+            if type(value) not in (int, float) or not least <= value <= most:
+                sentence = f"`{name}` is no number from {least} to {most}"
+                self._fault(sentence, "meters", name)
+                return None
+        return MeterRecords(float(given["un_v"]), int(given.get("interval_s", 0)))
 
 
 def _missing(

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from replay import contents, delimited, layout, tables
 from replay.formats import workbook
-from replay.history import Source, SourceError, Tally, arranged, split_batch
+from replay.formats.readings import history_of
+from replay.history import (
+    Source,
+    SourceError,
+    Tally,
+    arranged,
+    nothing_read,
+    split_batch,
+)
 from replay.mapping.areas import AreaLookup
 from replay.mapping.cells import (
     cells_of_records,
@@ -23,8 +35,9 @@ from replay.mapping.cells import (
 from replay.mapping.column_mapping import ColumnMapping
 from replay.mapping.expressions import walked
 from replay.mapping.file import read_mapping
+from replay.mapping.row_times import clock_columns, rows_of_clocks
 from replay.mapping.rows import RowMapper
-from schemas.columns import Batch
+from schemas.columns import Batch, Readings
 from schemas.master import Area
 
 MAPPING_ENDING = ".toml"
@@ -46,13 +59,26 @@ def open_mapping(path: Path, listed: Sequence[Area], tally: Tally) -> Source:
     files = mapped_files(path, mapping)
     lookup = AreaLookup(areas) if mapping.area_from_registry else None
     mapper = RowMapper(mapping)
-    named = [
-        (theirs.name, _batches(theirs, mapper, lookup))
-        for file in files
-        for theirs in sheets_of(file, mapping, tally)
-    ]
+    sheets = chain.from_iterable(sheets_of(file, mapping, tally) for file in files)
+    if mapping.meters:
+        return metered(mapping.files, map(mapper.batch, sheets), mapping, tally)
+    named = [(theirs.name, _batches(theirs, mapper, lookup)) for theirs in sheets]
     source = layout.one_history(named, 0, tally)
     return replace(source, areas=areas, zone=mapping.zone_name)
+
+
+def metered(
+    name: str, batches: Iterable[Batch], mapping: ColumnMapping, tally: Tally
+) -> Source:
+    """Readings as one history whose meters have records. Raises SourceError when there is no row."""
+    readings = Readings.join(
+        [batch for batch in batches if isinstance(batch, Readings)]
+    )
+    if not len(readings):
+        raise nothing_read(name, tally)
+    order = np.lexsort((readings.subject, readings.at))
+    zone = mapping.zone_name
+    return history_of(name, readings.select(order), zone, tally, mapping.meters)
 
 
 def mapped_files(path: Path, mapping: ColumnMapping) -> list[Path]:
@@ -85,17 +111,50 @@ def sheets_of(
         yield _sheet_of_lines(file, mapping, tally)
         return
 
-    def has_all(columns: Collection[str]) -> bool:
-        return not missing_columns(mapping.paths, list(columns), "")
+    for table in tables_of(file, partial(has_columns, mapping), tally):
+        yield sheet_of(table, mapping, tally)
 
-    for table in tables_of(file, has_all, tally):
-        header = tables.columns(table)
-        if lacking := missing_columns(mapping.paths, header, table.name):
-            raise SourceError(lacking)
-        names = {header_of(path, header) for path in mapping.paths.values()}
-        theirs = tables.read(table, names, tally)
-        cells = cells_of_table(theirs.table, mapping.paths, table.name)
-        yield tables.Sheet(cells, table.name, tally, zone=mapping.zone)
+
+def has_columns(mapping: ColumnMapping, columns: Collection[str]) -> bool:
+    """True if a table has all columns that are mapped."""
+    header = list(columns)
+    paths = mapping.paths_in(header).values()
+    return all(header_of(path, header) for path in paths)
+
+
+def sheet_of(table: tables.File, mapping: ColumnMapping, tally: Tally) -> tables.Sheet:
+    """The cells of a table by the text of their path. Raises SourceError."""
+    header = tables.columns(table)
+    paths = mapping.paths_in(header)
+    if lacking := missing_columns(paths, header, table.name):
+        raise SourceError(lacking)
+    seconds = clock_columns(header, table.name) if mapping.cell else {}
+    names = {header_of(path, header) for path in paths.values()}
+    theirs = tables.read(table, names | seconds.keys(), tally).table
+    cells = cells_of_table(theirs, paths, table.name)
+    for name in seconds:
+        cells = cells.append_column(name, theirs[name])
+
+    sheet = sheet_of_cells(cells, table.name, tally, mapping)
+    return rows_of_clocks(sheet, seconds, mapping.cell) if seconds else sheet
+
+
+def sheet_of_cells(
+    cells: pa.Table,
+    name: str,
+    tally: Tally,
+    mapping: ColumnMapping,
+    faults: dict[int, str] | None = None,
+) -> tables.Sheet:
+    """Cells as a mapping says that they are to be read."""
+    time = mapping.time
+    sheet = tables.Sheet(
+        cells, name, tally, zone=time.zone, dates=time.dates, faults=faults
+    )
+    if not mapping.empty:
+        return sheet
+    words = "|".join(map(re.escape, mapping.empty))
+    return sheet.without(f"(?i:{words})")
 
 
 def tables_of(
@@ -125,7 +184,7 @@ def _sheet_of_lines(file: Path, mapping: ColumnMapping, tally: Tally) -> tables.
     cells, wrong = cells_of_records(rows, mapping.paths)
     for row, path in wrong.items():
         tally.reject(f"{path} is no plain value", f"{file.name} row {row + 1}")
-    return tables.Sheet(cells, file.name, tally, zone=mapping.zone)
+    return sheet_of_cells(cells, file.name, tally, mapping)
 
 
 def json_records(file: Path, tally: Tally) -> list[Any]:

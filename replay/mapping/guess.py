@@ -111,17 +111,17 @@ def mapping_text(
     mapped = {column.ours: column for column in columns if column.ours}
     if "area" not in mapped and "area" in targets(kind):
         entries["area"] = "registry"
-    lines = [f"{name} = {_quoted(value)}" for name, value in entries.items()]
+    lines = [f"{name} = {quoted(value)}" for name, value in entries.items()]
 
     lines += ["", "[columns]"]
     for name in targets(kind):
         if column := mapped.get(name):
-            source = _quoted(column.theirs)
+            source = quoted(column.theirs)
             if column.unit:
-                source = f"{{ from = {source}, unit = {_quoted(column.unit)} }}"
+                source = f"{{ from = {source}, unit = {quoted(column.unit)} }}"
             lines.append(f"{name} = {source}")
     lines += [
-        f"# not known: {_quoted(column.theirs)}{column.nearest}"
+        f"# not known: {quoted(column.theirs)}{column.nearest}"
         for column in columns
         if not column.ours
     ]
@@ -241,6 +241,6 @@ def _never_falls(theirs: Sheet, ids: str, times: str, text: str) -> bool:
     return len(steps) > 0 and bool((steps >= 0).all() and (steps > 0).any())
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A text in TOML."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

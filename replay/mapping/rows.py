@@ -16,9 +16,11 @@ from replay.ids import clean
 from replay.mapping.areas import NO_AREA
 from replay.mapping.column_mapping import ColumnMapping, MappedColumn
 from replay.mapping.expressions import Expression
+from replay.mapping.row_times import moments_of
 from replay.mapping.targets import phase_stems, targets
+from replay.moments import within
 from replay.tables import RowFault, Sheet
-from schemas.columns import PHASE_COLUMNS, Batch
+from schemas.columns import PHASE_COLUMNS, Batch, Times
 from schemas.events import event_of, is_area_wide
 from schemas.wire.records import WORDS_BY_CODE
 
@@ -33,7 +35,11 @@ class RowMapper:
 
     def __init__(self, mapping: ColumnMapping) -> None:
         self.mapping = mapping
-        self._decoder = layout.Decoder(mapping.kind)
+        needed = [mapping.columns[name].path.strip("`") for name in mapping.needed]
+        lacking = (
+            f"{'each of ' if len(needed) > 1 else ''}{', '.join(needed)} is missing"
+        )
+        self._decoder = layout.Decoder(mapping.kind, mapping.needed, lacking)
         self._targets = targets(mapping.kind)
 
     def batch(self, theirs: Sheet) -> Batch:
@@ -51,34 +57,48 @@ class RowMapper:
             for name, column in self.mapping.columns.items()
         }
         if self.mapping.area_from_registry:
-            columns["area"] = pa.array([NO_AREA] * len(theirs), pa.string())
+            columns["area"] = _repeated(NO_AREA, len(theirs))
         self._leave_to_area(theirs, columns)
 
         phases = self.mapping.phases
-        untimed = np.asarray(columns["at"].is_null())
-        no_time: RowFault = (untimed, "at is missing", "")
+        faults, at = self._times(theirs, columns["at"])
         if phases is None:
-            return self._decoder.batch(theirs.of(pa.table(columns)), no_time)
+            return self._decoder.batch(theirs.of(pa.table(columns)), *faults, at=at)
 
         # each row has the values of its phase alone
-        words, numbers = theirs.words(_path(phases.expression))
+        words, numbers = theirs.words(phases.expression.path)
         places = [phases.places.get(word.strip(), -1) for word in words]
         place = np.array([*places, -1])[numbers]
         for stem in phase_stems(self.mapping.kind):
             if stem in columns:
                 columns |= _spread(stem, columns.pop(stem), place)
-        no_phase = (place < 0, NO_PHASE, "")
-        return self._decoder.batch(theirs.of(pa.table(columns)), no_phase, no_time)
+        faults = [(place < 0, NO_PHASE, ""), *faults]
+        return self._decoder.batch(theirs.of(pa.table(columns)), *faults, at=at)
+
+    def _times(self, theirs: Sheet, cells: Any) -> tuple[list[RowFault], Times | None]:
+        """The rows without a time; and the times, where they are not what the cells say."""
+        time = self.mapping.time
+        missing = np.asarray(cells.is_null())
+        if time.clock:
+            missing |= np.asarray(theirs.table[time.clock.path].is_null())
+        faults: list[RowFault] = [(missing, "at is missing", "")]
+        moments = moments_of(theirs, self.mapping)
+        if moments is None:
+            return faults, None
+
+        at, timed = within(moments)
+        reason = theirs.no_time(self.mapping.columns["at"].path)
+        return [*faults, (~timed, reason, "at")], at
 
     def _cells(self, theirs: Sheet, name: str, column: MappedColumn) -> Any:
         """The cells of a column of the project."""
         expression = column.expression
         if expression is None:
-            return pa.array([column.value] * len(theirs), pa.string())
+            return _repeated(column.value, len(theirs))
         if column.is_computed:
             return pa.array(_computed(theirs, expression, column), from_pandas=True)
 
-        cells = theirs.table[_path(expression)]
+        cells = theirs.table[expression.path]
         words = column.words
         target = self._targets.get(name)
         if target and target.declared.is_truth:
@@ -92,14 +112,14 @@ class RowMapper:
         event = self.mapping.columns.get("event")
         if event is None or not event.system or "meter" not in columns:
             return
-        words, numbers = theirs.words(_path(event.expression))
+        words, numbers = theirs.words(event.path)
         wide = [is_area_wide(event.system, clean(word)) for word in words]
         columns["meter"] = _where(~np.array([*wide, False])[numbers], columns["meter"])
 
 
-def _path(expression: Expression | None) -> str:
-    """The text of the only path of an expression."""
-    return next(iter(expression.paths)) if expression else ""
+def _repeated(value: str, count: int) -> pa.Array:
+    """A text in so many cells."""
+    return pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [value])
 
 
 def _computed(
@@ -116,7 +136,7 @@ def _event_words(
 ) -> dict[str, str]:
     """The word of each code of a system that means an event here."""
     words = WORDS_BY_CODE["event"]
-    codes, _ = theirs.words(_path(expression))
+    codes, _ = theirs.words(expression.path)
     found = {}
     for code in codes:
         event = event_of(column.system, clean(code)) if column.system else None
@@ -127,7 +147,7 @@ def _event_words(
 
 def _worded(theirs: Sheet, expression: Expression, words: Mapping[str, str]) -> Any:
     """The cells with the project's words; a text without one stays as it is."""
-    texts, numbers = theirs.words(_path(expression))
+    texts, numbers = theirs.words(expression.path)
     said = [words.get(text.strip(), text) for text in texts]
     return pa.array([*said, None], pa.string()).take(
         pa.array(np.where(numbers < 0, len(said), numbers))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from replay.history import SourceError, Tally
 from replay.mapping.cells import cells_of_records
 from replay.mapping.column_mapping import ColumnMapping
-from replay.mapping.files import NOT_OBJECT, rows_of
+from replay.mapping.files import NOT_OBJECT, rows_of, sheet_of_cells
 from replay.mapping.rows import RowMapper, joined_phases
 from replay.tables import Sheet
 from schemas.columns import Batch
@@ -118,7 +118,7 @@ class RecordMapper:
         cells, wrong = cells_of_records(rows, self.mapping.paths)
         if faults is not None:
             faults |= {row: f"{path} {NO_PLAIN_VALUE}" for row, path in wrong.items()}
-        return Sheet(cells, "", Tally(), zone=self.mapping.zone, faults=faults)
+        return sheet_of_cells(cells, "", Tally(), self.mapping, faults)
 
 
 def _rejections(

@@ -1,0 +1,137 @@
+"""The time of each row, where its cell alone does not say it; and columns that are times of the day as rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from replay.clocks import has_one_offset, in_second_hours, in_zone
+from replay.history import SourceError, Tally
+from replay.mapping.column_mapping import ColumnMapping
+from replay.moments import clock_seconds
+from replay.tables import Sheet
+from schemas.columns import Codes, Readings
+from schemas.units import DAY_SECONDS
+
+CLOCK_COLUMN = " clock"  # of rows that were columns, a name that no path has
+CLOCK_HEADER = re.compile(r"([01]?\d|2[0-4])[:h.]([0-5]\d)(?::([0-5]\d))?")
+OTHER_ZONE = timezone(timedelta(minutes=7))  # that nobody lives in
+
+
+def moments_of(theirs: Sheet, mapping: ColumnMapping) -> NDArray[np.float64] | None:
+    """Unix seconds at which each row ends, NaN where there is no such time; None if its cell says them."""
+    time = mapping.time
+    name = mapping.columns["at"].path
+    made = bool(time.clock or mapping.cell or time.plus)
+    if not name or (has_one_offset(time.zone) and not made):
+        return None
+
+    if time.clock or mapping.cell:
+        found = in_zone(_clocks(theirs, mapping, name), time.zone)
+    else:
+        found = theirs.moments(name, time.zone)
+    if mapping.files and mapping.kind is Readings and not has_one_offset(time.zone):
+        found = _in_order(theirs, mapping, found)
+    return found + time.plus
+
+
+def clock_columns(header: Sequence[str], name: str) -> dict[str, int]:
+    """The seconds after midnight of each column that is a time of the day. Raises SourceError without any.
+
+    00:00 behind other times is the end of the day.
+
+    >>> clock_columns(["meter", "12:00", "00:00"], "")
+    {'12:00': 43200, '00:00': 86400}
+    """
+    found: dict[str, int] = {}
+    for column in header:
+        if clock := CLOCK_HEADER.fullmatch(column):
+            hour, minute, second = (int(digits or 0) for digits in clock.groups())
+            seconds = 3600 * hour + 60 * minute + second
+            found[column] = seconds or (DAY_SECONDS if found else 0)
+    if not found:
+        raise SourceError(f"{name} has no column that is a time of the day")
+    return found
+
+
+def rows_of_clocks(theirs: Sheet, seconds: Mapping[str, int], cell: str) -> Sheet:
+    """A row for each cell of the columns of times that holds something. Raises SourceError."""
+    columns = [pa.table({cell: theirs.table[name]}) for name in seconds]
+    try:
+        cells = pa.concat_tables(columns, promote_options="permissive")[cell]
+    except pa.ArrowException as error:
+        raise SourceError(
+            f"{theirs.name}: columns of times hold different things: {error}"
+        ) from None
+
+    filled = np.flatnonzero(cells.is_valid())
+    clock, row = np.divmod(filled, len(theirs))
+    rows = pa.array(row)
+    table = {cell: cells.combine_chunks().take(pa.array(filled))}
+    for name in theirs.table.column_names:
+        if name in seconds:
+            continue
+        column = theirs.table[name]
+        if pa.types.is_string(column.type):
+            column = column.dictionary_encode()
+        table[name] = column.combine_chunks().take(rows)
+    table[CLOCK_COLUMN] = pa.array(np.array(list(seconds.values()))[clock])
+    return theirs.of(pa.table(table), row)
+
+
+def _clocks(theirs: Sheet, mapping: ColumnMapping, name: str) -> NDArray[np.float64]:
+    """What clocks show at each row, as seconds since 1970: a day and an hour."""
+    zone = mapping.time.zone
+    days = theirs.moments(name, UTC)
+    named = _names_zone(theirs, name, days)
+    for day in np.unique(days[named]).tolist():
+        days[named & (days == day)] = _local_clock(day, zone)
+    days = np.where(days % DAY_SECONDS == 0, days, np.nan)
+
+    if mapping.time.clock is None:
+        return days + theirs.table[CLOCK_COLUMN].to_numpy()
+    words, numbers = theirs.words(mapping.time.clock.path)
+    return days + np.append(clock_seconds(words), np.nan)[numbers]
+
+
+def _names_zone(
+    theirs: Sheet, name: str, seconds: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """The rows whose cell names its zone, or counts seconds: it is the same time in any zone."""
+    elsewhere = _quiet(theirs, name).moments(name, OTHER_ZONE)
+    return np.asarray(elsewhere == seconds)
+
+
+def _local_clock(at: float, zone: tzinfo) -> float:
+    """What the clocks of a zone show, as seconds since 1970."""
+    offset = datetime.fromtimestamp(at, zone).utcoffset()
+    return at + (offset.total_seconds() if offset else 0)
+
+
+def _in_order(
+    theirs: Sheet, mapping: ColumnMapping, found: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The times; of two rows of a meter and phase in an hour that comes twice, the second is in the second."""
+    keys = [mapping.columns["meter"].path]
+    if mapping.phases:
+        keys.append(mapping.phases.expression.path)
+    codes: Codes = np.zeros(len(found), np.int32)
+    for key in filter(None, keys):
+        words, numbers = theirs.words(key)
+        codes = codes * (len(words) + 1) + numbers + 1
+
+    ordered = in_second_hours(codes, found, mapping.time.zone)
+    if np.array_equal(ordered, found, equal_nan=True):
+        return found
+    sure = _names_zone(theirs, mapping.columns["at"].path, found)
+    return np.where(sure, found, ordered)
+
+
+def _quiet(theirs: Sheet, name: str) -> Sheet:
+    """A column of a sheet that is read once more, so that nothing is noted twice."""
+    return Sheet(theirs.table.select([name]), theirs.name, Tally(), dates=theirs.dates)
