@@ -68,8 +68,12 @@ def seconds_of_timestamps(cells: pa.ChunkedArray, zone: tzinfo) -> NDArray[np.fl
     if has_one_offset(zone):
         return in_zone(_seconds(cells), zone)
     earliest, latest = (
-        _seconds(pc.assume_timezone(cells, str(zone), "earliest", nonexistent))
-        for nonexistent in ("earliest", "latest")
+        _seconds(
+            pc.assume_timezone(
+                cells, str(zone), ambiguous="earliest", nonexistent=skipped
+            )
+        )
+        for skipped in ("earliest", "latest")
     )
     return np.where(earliest == latest, earliest, np.nan)
 

@@ -41,6 +41,7 @@ from replay.mapping.guess import (
     recognises,
 )
 from replay.mapping.known_mappings import KnownMapping, known_mapping
+from replay.mapping.row_shape import NO_SHAPE, shape_of
 from replay.mapping.rows import RowMapper
 from replay.tables import meant
 from schemas.columns import Batch, Readings
@@ -220,8 +221,10 @@ def _guess(
     if not paths:
         raise SourceError("there is no row to guess a mapping from")
     cells, _ = cells_of_records(rows, paths)
-    columns = guessed_columns(tables.Sheet(cells, "", Tally()), kind)
-    return columns, mapping_text(columns, entries, kind)
+    sheet = tables.Sheet(cells, "", Tally())
+    shape = shape_of(sheet) if _is_table(entries) else NO_SHAPE
+    columns = guessed_columns(sheet, kind, shape)
+    return columns, mapping_text(columns, entries, kind, shape)
 
 
 def _is_table(entries: Mapping[str, str]) -> bool:
@@ -319,7 +322,8 @@ def _show_columns(columns: Iterable[GuessedColumn]) -> None:
     table = Table("theirs", "", "the project's", "", box=None, pad_edge=False)
     for column in columns:
         if column.ours:
-            table.add_row(column.theirs, "->", column.ours, column.unit)
+            theirs = " + ".join(filter(None, (column.theirs, column.hour)))
+            table.add_row(theirs, "->", column.ours, column.unit)
         else:
             table.add_row(column.theirs, "", "not known", f"left out{column.nearest}")
     out.print(table, markup=False)

@@ -166,3 +166,63 @@ def test_a_run_knows_that_a_mapped_file_has_changed(folder):
     with (folder / "ami.csv").open("a") as file:
         file.write("\n")
     assert identity(["columns.toml"]) != before
+
+
+def test_a_known_layout_gives_the_mapping_that_reads_it(folder):
+    rows = "MAC000002,Std,2013-03-31 00:30:00.0000000, 0.5 \nMAC000002,Std,2013-03-31 01:30:00.0000000,Null\n"
+    path = folder / "l.csv"
+    path.write_text(f"LCLid,stdorToU,DateTime,KWH/hh (per half hour) \n{rows}")
+    shown = run("l.csv")
+    assert shown.exit_code == 0, shown.output
+    assert "known without a mapping: Low Carbon London (LCLid, " in shown.output
+    assert "mapped by low_carbon_london.toml" in shown.output
+    assert "2 rows, 1 accepted by columns.toml" in shown.output
+    known = json.loads(run("l.csv", "--out", "other.toml", "--json").output)
+    assert known["known"] == "low_carbon_london.toml"
+    copied, direct = open_source("columns.toml"), open_source("l.csv")
+    assert copied.areas == direct.areas != []
+
+
+def test_a_day_and_its_hour_are_guessed(folder):
+    rows = "".join(f"7;A;0{k}/03/2024;{k}:15;{k},5;N/A\n" for k in range(1, 9))
+    (folder / "a.csv").write_text(f"meter;area;date;time;kWh;note\n{rows}")
+    shown = run("a.csv")
+    text = (folder / "columns.toml").read_text()
+    assert 'at = { day = "date", time = "time" }' in text
+    assert 'empty = ["N/A"]' in text
+    assert "8 rows, 8 accepted" in shown.output
+
+
+def test_a_time_with_its_day_is_no_hour(folder):
+    rows = "".join(f"7,A,2024-03-0{k},2024-03-0{k} 00:15,{k}\n" for k in range(1, 9))
+    (folder / "a.csv").write_text(f"meter,area,billing day,time,kWh\n{rows}")
+    run("a.csv")
+    assert 'at = "time"' in (folder / "columns.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("header", "ours"), [("相序", "u"), ("电流所属相序", "i"), ("unit", "kwh")]
+)
+def test_hours_as_columns_and_phases_as_rows_are_guessed(folder, header, ours):
+    clocks = [f"{k // 4:02d}:{k % 4 * 15:02d}" for k in range(1, 96)]
+    rows = "".join(f"7,T,2024-03-01,{mark}相{',1' * 95}\n" for mark in "ABC")
+    (folder / "a.csv").write_text(
+        f"电表局编号,台区编号,数据日期,{header},{','.join(clocks)}\n{rows}"
+    )
+    shown = run("a.csv")
+    assert shown.exit_code == 0, shown.output
+    mapping = mapping_of((folder / "columns.toml").read_text("utf-8"), "")
+    assert mapping.cell == "cell"
+    assert ours in mapping.columns
+    assert (mapping.phases is None) == (ours == "kwh")
+    if mapping.phases:
+        assert mapping.phases.places == {"A相": 0, "B相": 1, "C相": 2}
+
+
+def test_phases_as_rows_are_guessed_for_all_columns(folder):
+    rows = "".join(f"7,A,{FIRST_TIME},{name},230,1\n" for name in ("L1", "L2", "L3"))
+    (folder / "a.csv").write_text(f"meter,area,ts,phase,volts,amps\n{rows}")
+    assert "3 rows, 1 accepted" in run("a.csv").output
+    (batch,) = open_source("columns.toml").batches
+    assert batch.u.T.tolist() == [[230, 230, 230]]
+    assert batch.i.T.tolist() == [[1, 1, 1]]

@@ -18,6 +18,7 @@ from replay import layout
 from replay.mapping.areas import AreaLookup
 from replay.mapping.expressions import ExpressionError, parsed
 from replay.mapping.file import MappingError, mapping_of
+from replay.mapping.known_mappings import known_mappings
 from replay.simulation.town import Town
 from replay.sources import SourceError, open_source, open_sources
 from schemas.columns import Event, Payments, Readings
@@ -358,6 +359,25 @@ FAULTY_MAPPINGS = {
     'topic = "t"\n[phases]\nA = ["L1"]': "line 2: .phases. has no `column`",
     'topic = "t"\n[phases]\ncolumn = "p"': "line 2: .phases. of a topic needs `rows`",
     "topic = ": "Invalid value",
+    'topic = "t"\nclock = "Nowhere"': "line 2: `clock` is 'Nowhere'",
+    'topic = "t"\ndates = "year"': "line 2: `dates` is 'year'; known are day and month",
+    'topic = "t"\nempty = "x"': "line 2: `empty` is no list of texts",
+    'topic = "t"\nneeded = ["kwh"]\n[columns]\nkhw = "x"': "line 2: `needed`: kwh is no number that is mapped",
+    'files = "x"\n[times]\nvalue = "x"': r"line 3: there is no entry `value`",
+    'files = "x"\n[times]\ncell = "a b"': "line 2: .times. has no `cell`",
+    'topic = "t"\n[times]\ncell = "x"': "line 2: .times.: only a table",
+    'files = "x"\n[columns]\nat = { day = "d", time = "t" }\n[times]\ncell = "x"': "line 4: .times.: `at` is a day",
+    'files = "x"\n[columns]\nat = { day = "d" }': "line 3: `at` has either `from`, or `day` and `time`",
+    'files = "x"\n[columns]\nat = { from = "d", plus = "15" }': "line 3: `plus` is '15', which is no duration",
+    'files = "x"\n[columns]\nat = { from = "d", unit = "s" }': "line 3: `at` has `unit`",
+    'files = "x"\n[columns]\nat = { day = "d", time = "t + 1" }': "line 3: `at`: 't . 1' is no name",
+    'files = "x"\n[columns]\nkwh = ["a", 1]': "line 3: `kwh` is no list of names",
+    'files = "x"\n[columns]\nkwh = ["a", "b + 1"]': "line 3: `kwh`: 'b . 1' is no name",
+    'files = "x"\nformat = "json"\n[columns]\nkwh = ["a", "b"]': "line 4: `kwh`: only a table has a header",
+    'files = "x"\narea = "registry"\n[meters]\nun_v = 230': "line 3: .meters. makes records of readings",
+    'files = "x"\n[meters]\ninterval_s = 900': "line 2: `un_v` is no number from 1",
+    'files = "x"\n[meters]\nun_v = 230\ninterval_s = true': "line 4: `interval_s` is no number from 60",
+    'files = "x"\n[meters]\nvolts = 230': "line 3: there is no entry `volts`",
 }
 
 
@@ -389,6 +409,24 @@ def test_any_text_is_an_expression_or_refused(text):
         return
     columns = {path: np.array([1.0, 0.0, np.nan, -1e300]) for path in expression.paths}
     assert expression.evaluate(columns).shape == (4,)
+
+
+KNOWN_FILES = {
+    "low_carbon_london.toml": "layouts/london.csv",
+    "smart_grid_smart_city.toml": "sgsc_4households_halfhourly.parquet",
+    "uci_household_power.toml": "layouts/household_power.txt",
+}
+
+
+@pytest.mark.parametrize("known", known_mappings(), ids=lambda known: known.name)
+def test_a_copy_of_a_known_mapping_reads_what_the_project_reads(tmp_path, known):
+    path = Path(__file__).parent / "data" / KNOWN_FILES[known.name]
+    source, copy = open_source(path), opened(tmp_path, known.text_for(path.as_posix()))
+    assert list(source.read_as.values()) == [known.title]
+    assert rows(copy.batches) == rows(source.batches)
+    assert copy.rejected == source.rejected
+    assert (copy.zone, copy.interval) == (source.zone, source.interval)
+    assert copy.areas == source.areas != []
 
 
 def test_a_mapping_of_a_folder_reads_all_its_files(tmp_path):

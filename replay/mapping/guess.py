@@ -11,7 +11,8 @@ import numpy as np
 
 from replay.history import Tally
 from replay.mapping.expressions import ColumnPath
-from replay.mapping.targets import targets
+from replay.mapping.row_shape import NO_SHAPE, RowShape
+from replay.mapping.targets import phase_stems, targets
 from replay.mapping.units import units_for
 from replay.tables import Sheet, meant
 from schemas.columns import KIND_COLUMNS, Batch, Readings
@@ -28,7 +29,8 @@ KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
     "section": ("section", "team", "department", "部门"),
     "at": (
         "at", "ts", "time", "timestamp", "datetime", "date", "readat", "readtime", "readingtime", "readingdatetime",
-        "eventtime", "intervalend", "endtime", "measuredat", "时间", "数据时间",
+        "eventtime", "intervalend", "endtime", "measuredat", "day", "readdate", "时间", "数据时间", "数据日期",
+        "日期",
     ),
     "received": ("received", "receivedat", "receivetime", "ingestedat", "arrivedat", "uploadtime"),
     "event": ("event", "eventcode", "eventtype", "alarm", "alarmcode", "code", "事件代码"),
@@ -61,6 +63,7 @@ PHASE_MARKS = (("a", "1", "l1"), ("b", "2", "l2"), ("c", "3", "l3"))
 AMBIGUOUS_ENERGY = frozenset(
     {"energy", "kwh", "wh", "activeenergy", "energykwh", "energywh"}
 )
+CURRENT_HEADER = re.compile("电流|current|amp", re.IGNORECASE)
 UNIT_AT_END = re.compile(r"[\s_(\[]+(?P<unit>[a-zA-Z%]+)[)\]]?\s*$")
 
 
@@ -71,13 +74,23 @@ class GuessedColumn(NamedTuple):
     ours: str  # "" if it is not known
     unit: str = ""  # where it is not that of the column
     nearest: str = ""  # the question for what is not known
+    hour: str = ""  # the column of the hour, if this is only the day
 
 
-def guessed_columns(theirs: Sheet, kind: type[Batch] = Readings) -> list[GuessedColumn]:
+def guessed_columns(
+    theirs: Sheet, kind: type[Batch] = Readings, shape: RowShape = NO_SHAPE
+) -> list[GuessedColumn]:
     """What each column of a sheet is taken for; of several that could be one column, the first."""
     known = targets(kind)
     names = _names(kind)
-    matches = {text: _match(text, names, known) for text in theirs.table.column_names}
+    laid_out = {*shape.clocks, shape.phase, shape.hour}
+    matches = {
+        text: ("at", "") if text == shape.day else _match(text, names, known)
+        for text in sorted(
+            theirs.table.column_names, key=lambda name: name != shape.day
+        )
+        if text not in laid_out and text.strip("`") not in laid_out
+    }
     columns = {match: text for text, (match, _) in reversed(matches.items())}
     ids, times = columns.get("meter", ""), columns.get("at", "")
 
@@ -87,10 +100,16 @@ def guessed_columns(theirs: Sheet, kind: type[Batch] = Readings) -> list[Guessed
         ours = match
         if ours == "kwh" and ids and times and _bare(text) in AMBIGUOUS_ENERGY:
             ours = "register" if _never_falls(theirs, ids, times, text) else ours
+        if shape.phase and ours.endswith("a") and f"{ours[:-1]}b" in known:
+            ours = ours[:-1]
         if ours and ours not in found:
-            found[ours] = GuessedColumn(text, ours, unit)
+            hour = shape.hour if text == shape.day else ""
+            found[ours] = GuessedColumn(text, ours, unit, hour=hour)
         else:
             unknown.append(GuessedColumn(text, "", "", meant(text, known)))
+    if shape.clocks:
+        ours = _of_cells(theirs.table.column_names, shape)
+        found.setdefault(ours, GuessedColumn(shape.cell, ours))
     return [*found.values(), *unknown]
 
 
@@ -102,7 +121,10 @@ def recognises(columns: Collection[str], kind: type[Batch] = Readings) -> bool:
 
 
 def mapping_text(
-    columns: Sequence[GuessedColumn], place: Mapping[str, str], kind: type[Batch]
+    columns: Sequence[GuessedColumn],
+    place: Mapping[str, str],
+    kind: type[Batch],
+    shape: RowShape = NO_SHAPE,
 ) -> str:
     """The file of a mapping of guessed columns; a place is the entries that say where the data is."""
     entries = dict(place)
@@ -112,19 +134,29 @@ def mapping_text(
     if "area" not in mapped and "area" in targets(kind):
         entries["area"] = "registry"
     lines = [f"{name} = {quoted(value)}" for name, value in entries.items()]
+    if shape.empty:
+        lines.append(f"empty = {quoted(shape.empty)}")
 
     lines += ["", "[columns]"]
-    for name in targets(kind):
+    for name in {**targets(kind), **phase_stems(kind)}:
         if column := mapped.get(name):
             source = quoted(column.theirs)
             if column.unit:
                 source = f"{{ from = {source}, unit = {quoted(column.unit)} }}"
+            if column.hour:
+                source = f"{{ day = {source}, time = {quoted(column.hour)} }}"
             lines.append(f"{name} = {source}")
     lines += [
         f"# not known: {quoted(column.theirs)}{column.nearest}"
         for column in columns
         if not column.ours
     ]
+    if shape.clocks:
+        what = "# [columns] says what it is: here a guess"
+        lines += ["", "[times]", f"cell = {quoted(shape.cell)}  {what}"]
+    if shape.phase:
+        lines += ["", "[phases]", f"column = {quoted(shape.phase)}"]
+        lines += [f"{name} = {quoted(words)}" for name, words in shape.words.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -150,6 +182,13 @@ def list_of_rows(record: Any, path: tuple[str, ...] = ()) -> tuple[str, ...]:
         if found := list_of_rows(value, (*path, name)):
             return found
     return ()
+
+
+def _of_cells(header: Sequence[str], shape: RowShape) -> str:
+    """The column that the cells of times are taken for."""
+    if not shape.phase:
+        return "kwh"
+    return "i" if any(map(CURRENT_HEADER.search, header)) else "u"
 
 
 def _names(kind: type[Batch]) -> dict[str, str]:
@@ -241,6 +280,6 @@ def _never_falls(theirs: Sheet, ids: str, times: str, text: str) -> bool:
     return len(steps) > 0 and bool((steps >= 0).all() and (steps > 0).any())
 
 
-def quoted(text: str) -> str:
-    """A text in TOML."""
+def quoted(text: str | Sequence[str]) -> str:
+    """A text in TOML, or a list of texts."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -89,14 +89,15 @@ def _clocks(theirs: Sheet, mapping: ColumnMapping, name: str) -> NDArray[np.floa
     zone = mapping.time.zone
     days = theirs.moments(name, UTC)
     named = _names_zone(theirs, name, days)
+    clocks = days.copy()
     for day in np.unique(days[named]).tolist():
-        days[named & (days == day)] = _local_clock(day, zone)
-    days = np.where(days % DAY_SECONDS == 0, days, np.nan)
+        clocks[named & (days == day)] = _local_clock(day, zone)
+    midnights = np.where(clocks % DAY_SECONDS == 0, clocks, np.nan)
 
     if mapping.time.clock is None:
-        return days + theirs.table[CLOCK_COLUMN].to_numpy()
+        return midnights + theirs.table[CLOCK_COLUMN].to_numpy()
     words, numbers = theirs.words(mapping.time.clock.path)
-    return days + np.append(clock_seconds(words), np.nan)[numbers]
+    return midnights + np.append(clock_seconds(words), np.nan)[numbers]
 
 
 def _names_zone(

@@ -88,6 +88,8 @@ class RowMapper:
 
         at, timed = within(moments)
         reason = theirs.no_time(self.mapping.columns["at"].path)
+        if time.clock:
+            reason = reason.replace(" is", f" with {time.clock.path} is")
         return [*faults, (~timed, reason, "at")], at
 
     def _cells(self, theirs: Sheet, name: str, column: MappedColumn) -> Any:
