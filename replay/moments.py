@@ -67,7 +67,7 @@ MORNING_WORDS = ("am", "上午", "凌晨", "早上")
 AFTERNOON_WORDS = ("pm", "下午", "晚上", "中午")
 
 _DIGITS_ONLY = re.compile(r"\d+(\.\d*)?")
-_DAY_PART = re.compile(r"0?\.\d{3,}")  # that a spreadsheet shows of an hour
+_DAY_PART = re.compile(r"0?\.\d+|0|1(\.0*)?")  # up to 1
 _CUT_HOUR = re.compile(r"\d+[.,]\d")  # of which a spreadsheet may have cut a zero
 _COMPACT_DATE = re.compile(r"(\d{4})(\d\d)(\d\d)[T ]?(?:(\d\d):?(\d\d)(?::?(\d\d))?)?$")
 _DATE_PATTERN = re.compile(
@@ -162,19 +162,16 @@ def seconds_of_numbers(
 def clock_seconds(texts: Sequence[str]) -> NDArray[np.float64]:
     """Seconds after midnight of a column's distinct hours; NaN where a text is none.
 
-    Digits alone are hours, or hours and minutes if any of them is more than an hour. Numbers up to 1 are a
-    spreadsheet's parts of a day if any has more than two decimals; 0.3 alone may also be half past midnight.
+    Digits alone are hours, or hours and minutes if any of them is more than an hour. Numbers are a spreadsheet's parts of
+    a day if all are up to 1; among others, 0.3 may have lost a zero.
 
     >>> clock_seconds(["7:30 PM", "24:00", "7", "0.3"]).tolist()
     [70200.0, 86400.0, 25200.0, nan]
-    >>> clock_seconds(["0", "15", "2345"]).tolist(), clock_seconds(["0.5", "0.0104166667"]).tolist()
-    ([0.0, 900.0, 85500.0], [43200.0, 900.0])
+    >>> clock_seconds(["0", "15", "2345"]).tolist(), clock_seconds(["0.5", "1"]).tolist()
+    ([0.0, 900.0, 85500.0], [43200.0, 86400.0])
     """
-    if any(map(_DAY_PART.fullmatch, texts)):
-        parts = [_number(text) * DAY_SECONDS for text in texts]
-        return np.array(
-            [round(part) if part <= DAY_SECONDS else math.nan for part in parts]
-        )
+    if all(map(_DAY_PART.fullmatch, texts)) and "." in "".join(texts):
+        return np.round(np.array(texts, np.float64) * DAY_SECONDS)
     longest = max((len(text) for text in texts if text.isdigit()), default=0)
     most = max((int(text) for text in texts if text.isdigit()), default=0)
     width = 6 if longest > 4 else 4 if longest > 2 or most > 24 else 0
@@ -191,14 +188,6 @@ def within(seconds: NDArray[np.float64]) -> tuple[Times, Mask]:
     """Whole Unix seconds, and which are from 2000 to 2100; 0 for the others."""
     good = (seconds >= EARLIEST_TIME) & (seconds < LATEST_TIME)
     return np.where(good, seconds, 0).astype(np.int64), good
-
-
-def _number(text: str) -> float:
-    """The number, NaN where the text is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def _number_of(text: str, zone: tzinfo) -> float:
