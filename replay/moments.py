@@ -159,29 +159,34 @@ def seconds_of_numbers(
     return found
 
 
-def clock_seconds(texts: Sequence[str]) -> NDArray[np.float64]:
+def clock_seconds(words: Sequence[str]) -> NDArray[np.float64]:
     """Seconds after midnight of a column's distinct hours; NaN where a text is none.
 
-    Digits alone are hours, or hours and minutes if any of them is more than an hour. Numbers are a spreadsheet's parts of
-    a day if all are up to 1; among others, 0.3 may have lost a zero.
+    Digits alone are hours, or hours and minutes if any of them is more than an hour. Numbers are a spreadsheet's parts
+    of a day if all are up to 1; among others, 0.3 may have lost a zero.
 
     >>> clock_seconds(["7:30 PM", "24:00", "7", "0.3"]).tolist()
     [70200.0, 86400.0, 25200.0, nan]
     >>> clock_seconds(["0", "15", "2345"]).tolist(), clock_seconds(["0.5", "1"]).tolist()
     ([0.0, 900.0, 85500.0], [43200.0, 86400.0])
     """
+    texts = [word.strip() for word in words]
     if all(map(_DAY_PART.fullmatch, texts)) and "." in "".join(texts):
         return np.round(np.array(texts, np.float64) * DAY_SECONDS)
-    longest = max((len(text) for text in texts if text.isdigit()), default=0)
-    most = max((int(text) for text in texts if text.isdigit()), default=0)
+
+    digits = [text for text in texts if text.isdecimal()]
+    longest = max(map(len, digits), default=0)
+    most = max(map(int, digits), default=0)
     width = 6 if longest > 4 else 4 if longest > 2 or most > 24 else 0
-    clocks = [_clock(text.zfill(width) if text.isdigit() else text) for text in texts]
-    return np.array(
-        [
-            math.nan if clock is None or _CUT_HOUR.fullmatch(text) else clock[0]
-            for clock, text in zip(clocks, texts, strict=True)
-        ]
-    )
+    return np.array([_seconds_of_hour(text, width) for text in texts], np.float64)
+
+
+def _seconds_of_hour(text: str, width: int) -> float:
+    """Seconds after midnight of an hour whose digits alone are so many; NaN where it is none, or names a zone."""
+    clock = _clock(text.zfill(width) if text.isdecimal() else text)
+    if not text or clock is None or clock[1] or _CUT_HOUR.fullmatch(text):
+        return math.nan
+    return clock[0]
 
 
 def within(seconds: NDArray[np.float64]) -> tuple[Times, Mask]:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from replay.mapping.file import mapping_of
 from replay.sources import SourceError, open_source
+from schemas.columns import Readings
 from streams.cli import app
 from streams.local.runner import identity
 
@@ -224,5 +225,6 @@ def test_phases_as_rows_are_guessed_for_all_columns(folder):
     (folder / "a.csv").write_text(f"meter,area,ts,phase,volts,amps\n{rows}")
     assert "3 rows, 1 accepted" in run("a.csv").output
     (batch,) = open_source("columns.toml").batches
+    assert isinstance(batch, Readings)
     assert batch.u.T.tolist() == [[230, 230, 230]]
     assert batch.i.T.tolist() == [[1, 1, 1]]
