@@ -332,6 +332,34 @@ def test_a_record_with_a_fault_is_rejected_whole():
     assert found.records.tolist() == [0, 10]
 
 
+def test_a_record_is_read_alone_whatever_comes_with_it():
+    text = (
+        'topic = "t"\nzone = "Europe/Paris"\nempty = ["n/a"]\nneeded = ["kwh"]\narea = "registry"\n[columns]\n'
+        'meter = "m"\nat = { day = "d", time = "h", plus = "15 min" }\nkwh = "k"\n'
+    )
+    records = [
+        {"m": "1", "d": "2024-10-27", "h": hour, "k": kwh}
+        for hour, kwh in (("15", 1), ("2345", 2), ("02:30", 3), ("02:30", 3))
+    ]
+    values = [json.dumps(record).encode() for record in records]
+    mapper = RecordMapper(mapping_of(text, ""))
+    together = mapper.mapped([(b"", value, "", 0) for value in values]).batch
+    apart = [mapper.mapped([(b"", value, "", 0)]).batch for value in values]
+    times = [int(batch.at[0]) for batch in apart if batch]
+    assert together is not None
+    assert together.at.tolist() == times
+    begins = [
+        int(datetime(2024, 10, 27, *clock, tzinfo=UTC).timestamp())
+        for clock in ((14, 0), (22, 45), (0, 30))
+    ]
+    assert times == [begin + 900 for begin in (*begins, begins[-1])]
+
+    lacking = json.dumps(records[0] | {"k": "N/A"}).encode()
+    assert reasons(mapper.mapped([(b"", lacking, "", 0)])) == [
+        (0, Reason.MISSING_FIELD)
+    ]
+
+
 def test_phases_within_a_record_are_joined_and_not_over_records():
     text = (
         'topic = "t"\nrows = "values"\n[columns]\nmeter = "id"\narea = "area"\nat = "ts"\nu = "v"\n'

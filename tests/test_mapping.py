@@ -365,6 +365,7 @@ FAULTY_MAPPINGS = {
     'topic = "t"\nneeded = ["kwh"]\n[columns]\nkhw = "x"': "line 2: `needed`: kwh is no number that is mapped",
     'files = "x"\n[times]\nvalue = "x"': r"line 3: there is no entry `value`",
     'files = "x"\n[times]\ncell = "a b"': "line 2: .times. has no `cell`",
+    'files = "x"\n[columns]\nkwh = "y"\n[times]\ncell = "x"': "line 5: .times.: no column is made of `x`",
     'topic = "t"\n[times]\ncell = "x"': "line 2: .times.: only a table",
     'files = "x"\n[columns]\nat = { day = "d", time = "t" }\n[times]\ncell = "x"': "line 4: .times.: `at` is a day",
     'files = "x"\n[columns]\nat = { day = "d" }': "line 3: `at` has either `from`, or `day` and `time`",

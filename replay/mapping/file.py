@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC
 from pathlib import Path
 from typing import Any, cast
@@ -122,7 +122,7 @@ class _Check:
             time=RowTime(hour, plus, self._dates(text["dates"]), zone),
             rows=next(iter(rows.paths.values())) if rows else (),
             phases=given.phases(columns),
-            cell=self._cell(text),
+            cell=self._cell(text, columns.values()),
             empty=self._given.texts("empty"),
             needed=self._needed(kind, columns),
             meters=self._meters(text, kind),
@@ -214,7 +214,7 @@ class _Check:
             self._fault(f"`dates` is {order!r}; known are {known}", "", "dates")
         return cast(Order, order)
 
-    def _cell(self, text: Mapping[str, str]) -> str:
+    def _cell(self, text: Mapping[str, str], columns: Iterable[MappedColumn]) -> str:
         """The name of the cells of columns that are times of the day."""
         if "times" not in self._entries:
             return ""
@@ -224,6 +224,10 @@ class _Check:
         if not isinstance(name, str) or not name.isidentifier():
             self._fault("[times] has no `cell` that names the cells of times", "times")
             return ""
+
+        read = [column.expression for column in columns if column.expression]
+        if not any(name in expression.paths for expression in read):
+            self._fault(f"[times]: no column is made of `{name}`", "times", "cell")
         if text["topic"] or text["format"] == "json":
             self._fault("[times]: only a table has columns of times", "times")
         at = self._given.table("columns").get("at")

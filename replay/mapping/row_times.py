@@ -97,7 +97,10 @@ def _clocks(theirs: Sheet, mapping: ColumnMapping, name: str) -> NDArray[np.floa
     if mapping.time.clock is None:
         return midnights + theirs.table[CLOCK_COLUMN].to_numpy()
     words, numbers = theirs.words(mapping.time.clock.path)
-    return midnights + np.append(clock_seconds(words), np.nan)[numbers]
+    # a column of a file shows how hours are written; each record of a topic is read alone
+    columns = [words] if mapping.files else [[word] for word in words]
+    hours = [clock_seconds(column) for column in columns]
+    return midnights + np.concatenate([*hours, [np.nan]])[numbers]
 
 
 def _names_zone(

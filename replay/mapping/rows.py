@@ -89,7 +89,7 @@ class RowMapper:
         at, timed = within(moments)
         reason = theirs.no_time(self.mapping.columns["at"].path)
         if time.clock:
-            reason = reason.replace(" is", f" with {time.clock.path} is")
+            reason = reason.replace(" is no", f" with {time.clock.path} is no")
         return [*faults, (~timed, reason, "at")], at
 
     def _cells(self, theirs: Sheet, name: str, column: MappedColumn) -> Any:
