@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import numpy as np
@@ -12,6 +14,22 @@ from numpy.typing import NDArray
 
 from schemas.columns import Codes
 from schemas.units import HOUR_SECONDS
+
+CLOCK_HEADER = re.compile(r"([01]?\d|2[0-4])[:h.]([0-5]\d)(?::([0-5]\d))?")
+
+
+def header_clocks(header: Iterable[str]) -> dict[str, int]:
+    """The seconds after midnight of each column whose name is a time of the day.
+
+    >>> header_clocks(["meter", "0:15", "24:00:00"])
+    {'0:15': 900, '24:00:00': 86400}
+    """
+    seconds = {}
+    for name in header:
+        if found := CLOCK_HEADER.fullmatch(name):
+            hour, minute, second = (int(digits or 0) for digits in found.groups())
+            seconds[name] = 3600 * hour + 60 * minute + second
+    return seconds
 
 
 def has_one_offset(zone: tzinfo) -> bool:

@@ -6,7 +6,6 @@ the meter shows them at the moment named (secondary), the ratio goes into the ma
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay import inferred, tables
+from replay.clocks import header_clocks
 from replay.history import Names, Source, Tally, nothing_read, split_batch
 from replay.ids import LOST_DIGITS, MISSING_ID, NO_ID
 from schemas.columns import PHASE_NAMES, Codes, Readings, Times
@@ -30,7 +30,6 @@ HEADER_NAMES = {
     "phase": ("电压所属相序", "电流所属相序", "相序"),
     "ratio": ("综合倍率", "倍率"),
 }
-TIME_PATTERN = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,8 @@ class _Register:
 
 def recognises(columns: Collection[str]) -> bool:
     """True if area, meter, day and phase stand under Chinese names, beside moments of the day."""
-    return {"area", "meter", "day", "phase"} <= _headers(columns).keys() and any(
-        map(TIME_PATTERN.fullmatch, columns)
-    )
+    known = _headers(columns).keys()
+    return {"area", "meter", "day", "phase"} <= known and bool(header_clocks(columns))
 
 
 def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
@@ -122,7 +120,7 @@ def _read(path: tables.File, register: _Register, tally: Tally) -> _Curves:
     """The rows of a file that have a meter, an area, a day and a phase."""
     header = tables.columns(path)
     names = _headers(header)
-    seconds = _seconds_by_column(header)
+    seconds = header_clocks(header)
     sheet = tables.read(path, [*names.values(), *seconds], tally)
     midnight = sheet.moments(names["day"], ZoneInfo(CHINA_ZONE))
     phase = _phases(sheet, names["phase"])
@@ -162,16 +160,6 @@ def _read(path: tables.File, register: _Register, tally: Tally) -> _Curves:
         seconds=np.array(list(seconds.values()), np.int64),
         values=np.stack([sheet.numbers(name) for name in seconds], axis=1)[keep],
     )
-
-
-def _seconds_by_column(header: Sequence[str]) -> dict[str, int]:
-    """The seconds after midnight of each column that is a moment of the day."""
-    seconds = {}
-    for name in header:
-        if found := TIME_PATTERN.fullmatch(name):
-            hour, minute, second = (int(digits or 0) for digits in found.groups())
-            seconds[name] = 3600 * hour + 60 * minute + second
-    return seconds
 
 
 def _phases(sheet: tables.Sheet, column: str) -> NDArray[np.intp]:

@@ -23,7 +23,8 @@ from replay.formats.readings import (
     history,
 )
 from replay.history import Names, Source, SourceError, Tally
-from schemas.columns import EARLIEST_TIME, LATEST_TIME, Codes, Mask
+from replay.moments import within
+from schemas.columns import Codes, Mask, Times
 from schemas.units import HOUR_SECONDS
 
 UN_V = 230.0
@@ -68,10 +69,11 @@ def _file_rows(path: tables.File, seen: Names, tally: Tally) -> MeterRows:
     unit = names[UNIT_COLUMN]
     produced = _is_produced(sheet, names[BUSINESS_COLUMN], above)
     who = _points(sheet, names[POINT_COLUMN], above, seen)
-    at = in_second_hours(who, sheet.moments(when, FRANCE_ZONE), FRANCE_ZONE)
+    at, timed = within(
+        in_second_hours(who, sheet.moments(when, FRANCE_ZONE), FRANCE_ZONE)
+    )
     values = sheet.numbers(value).astype(np.float64)
 
-    timed = (at >= EARLIEST_TIME) & (at < LATEST_TIME)
     durations = _durations(who, at, timed & (who >= 0) & ~produced)
     factor, no_unit = _factors(sheet, unit, above, durations)
     keep = sheet.keep(
@@ -82,7 +84,7 @@ def _file_rows(path: tables.File, seen: Names, tally: Tally) -> MeterRows:
         (np.isnan(values), f"{value} is missing", value),
     )
     values *= factor
-    return MeterRows(who[keep], at[keep].astype(np.int64), {"kwh": values[keep]})
+    return MeterRows(who[keep], at[keep], {"kwh": values[keep]})
 
 
 def _points(
@@ -160,7 +162,7 @@ def _words(sheet: tables.Sheet, column: str, usual: str) -> list[str]:
     return [[*words, ""][cell].strip() for cell in cells.tolist()]
 
 
-def _durations(who: Codes, at: NDArray[np.float64], rows: Mask) -> NDArray[np.float64]:
+def _durations(who: Codes, at: Times, rows: Mask) -> NDArray[np.float64]:
     """The seconds for which the power of some rows holds; NaN for the others.
 
     It is the lesser of the times since the row before and until the row after, so that a hole does not count.

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay import contents, tables
-from replay.formats.green_button import AREA_NAME, UN_V, is_time
+from replay.formats.green_button import AREA_NAME, UN_V
 from replay.formats.readings import NO_FLOW_BACK, MeterRows, history
 from replay.history import Names, Source, SourceError, Tally
+from replay.moments import within
 from schemas.columns import Status
 
 DEEPEST_NESTING = 64  # elements within one another
@@ -243,7 +244,7 @@ def _block_rows(
     power_of_ten = np.clip(power_of_ten, -12, 12)
     kwh = value * 10.0 ** (power_of_ten - 3)
 
-    timed = is_time(ended)
+    at, timed = within(ended)
     tally.reject(
         "the time or the duration of a reading is none", path.name, int((~timed).sum())
     )
@@ -260,7 +261,7 @@ def _block_rows(
     }
     return MeterRows(
         np.full(keep.sum(), who, np.int32),
-        ended[keep].astype(np.int64),
+        at[keep],
         {name: column[keep] for name, column in columns.items()},
     )
 

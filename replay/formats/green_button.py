@@ -23,7 +23,8 @@ from replay.formats.readings import (
     history,
 )
 from replay.history import Names, Source, SourceError, Tally
-from schemas.columns import EARLIEST_TIME, LATEST_TIME, Mask
+from replay.moments import within
+from schemas.columns import Mask
 from schemas.units import DAY_SECONDS
 
 UN_V = 240.0  # between the two lines of a house
@@ -77,17 +78,20 @@ def _spreadsheet(path: tables.File, seen: Names, tally: Tally) -> MeterRows:
     )
     sheet = _with_dates(sheet, date, (start, end))
 
-    ended = _ends(sheet, start, end)
+    at, timed = within(_ends(sheet, start, end))
     factor = _factors(sheet, units, unit)
     kwh = sheet.numbers(usage).astype(np.float64) * factor
     keep = sheet.keep(
         (~_is_electric(sheet, kind), f"{kind} is no electric usage", kind),
-        (~is_time(ended), sheet.no_time(end), end),
+        (~timed, sheet.no_time(end), end),
         (np.isnan(factor), "the unit is none of energy", units or kind),
         (np.isnan(kwh), f"{usage} is missing", usage),
     )
-    who = np.repeat(seen.numbers([_account(path)]), keep.sum())
-    return MeterRows(who, ended[keep].astype(np.int64), {"kwh": kwh[keep]})
+    return MeterRows(
+        np.repeat(seen.numbers([_account(path)]), keep.sum()),
+        at[keep],
+        {"kwh": kwh[keep]},
+    )
 
 
 def _usage(header: Sequence[str]) -> tuple[str, str]:
@@ -124,11 +128,6 @@ def _ends(sheet: tables.Sheet, start: str, end: str) -> NDArray[np.float64]:
     # 00:00 to 00:14 is until 00:15
     lacks_minute = (ended - began) % 300 == 240
     return ended + np.where(lacks_minute, 60, 0)
-
-
-def is_time(seconds: NDArray[np.float64]) -> Mask:
-    """The rows with a time from 2000 to 2100."""
-    return (seconds >= EARLIEST_TIME) & (seconds < LATEST_TIME)
 
 
 def _is_electric(sheet: tables.Sheet, column: str) -> Mask:

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay import tables
+from replay.clocks import header_clocks
 from replay.formats.readings import KW_PER_UNIT, KWH_PER_UNIT, MeterRows, history
 from replay.history import Names, Source, SourceError, Tally
 from schemas.columns import Times
 from schemas.units import DAY_SECONDS
 
 AREA_NAME = "wide"
-TIME_PATTERN = re.compile(r"([01]?\d|2[0-4])[:h.]([0-5]\d)(?::00)?")
 METER_COLUMNS = (
     "meter",
     "meter_id",
@@ -61,8 +61,10 @@ FEWEST_TIMES = 12  # times of a day that make it wide
 
 def recognises_days(columns: Collection[str]) -> bool:
     """True if there is a row per day: most columns are times, and a column is a day."""
-    clocks = [name for name in columns if TIME_PATTERN.fullmatch(name)]
-    return len(clocks) >= FEWEST_TIMES and _named(columns, DAY_COLUMNS) != ""
+    return (
+        len(header_clocks(columns)) >= FEWEST_TIMES
+        and _named(columns, DAY_COLUMNS) != ""
+    )
 
 
 def recognises_meters(columns: Collection[str]) -> bool:
@@ -131,7 +133,7 @@ def _days(path: tables.File, seen: Names, tally: Tally) -> Iterator[MeterRows]:
     """The rows of each time of a file that has a row per meter and day."""
     header = tables.columns(path)
     meter, day, unit = _needed(header, path)
-    clocks = {name: _seconds(name) for name in header if TIME_PATTERN.fullmatch(name)}
+    clocks = header_clocks(header)
     seconds = _ends(list(clocks.values()), path)
     sheet = tables.read(path, [meter, day, unit, *clocks], tally)
     who = sheet.ids(meter, seen)
@@ -188,14 +190,6 @@ def _ends(begins: Sequence[int], path: object) -> list[int]:
     if named[0] == 0:
         return [second + step for second in named]
     return named
-
-
-def _seconds(name: str) -> int:
-    """The seconds after midnight that a column names, -1 where it is no time."""
-    found = TIME_PATTERN.fullmatch(name)
-    if found:
-        return 3600 * int(found[1]) + 60 * int(found[2])
-    return -1
 
 
 def _factor(unit: str, step: float) -> float:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from replay.mapping.row_times import CLOCK_HEADER
+from replay.clocks import header_clocks
 from replay.moments import clock_seconds, seconds_of
 from replay.tables import Sheet
 from schemas.units import DAY_SECONDS
@@ -43,14 +43,14 @@ NO_SHAPE = RowShape()
 def shape_of(theirs: Sheet) -> RowShape:
     """How the rows of a sheet are laid out, by its columns' names and words."""
     names = theirs.table.column_names
-    clocks = [name for name in names if CLOCK_HEADER.fullmatch(name.strip("`"))]
+    clocks = list(header_clocks(name.strip("`") for name in names))
     words = {name: theirs.words(name)[0] for name in names}
     empty = {word for found in words.values() for word in found if _is_empty(word)}
     day, hour = next(_days_and_hours(words), ("", ""))
     phase = next(filter(None, map(_phase, words.items())), ("", {}))
     wide = len(clocks) >= FEWEST_CLOCKS
     return RowShape(
-        [name.strip("`") for name in clocks] if wide else (),
+        clocks if wide else (),
         day,
         "" if wide else hour,
         *phase,

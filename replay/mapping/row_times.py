@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
@@ -10,7 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from replay.clocks import has_one_offset, in_second_hours, in_zone
+from replay.clocks import (
+    has_one_offset,
+    header_clocks,
+    in_second_hours,
+    in_zone,
+)
 from replay.history import SourceError, Tally
 from replay.mapping.column_mapping import ColumnMapping
 from replay.moments import clock_seconds
@@ -19,7 +23,6 @@ from schemas.columns import Codes, Readings
 from schemas.units import DAY_SECONDS
 
 CLOCK_COLUMN = " clock"  # of rows that were columns, a name that no path has
-CLOCK_HEADER = re.compile(r"([01]?\d|2[0-4])[:h.]([0-5]\d)(?::([0-5]\d))?")
 OTHER_ZONE = timezone(timedelta(minutes=7))  # that nobody lives in
 
 
@@ -48,15 +51,14 @@ def clock_columns(header: Sequence[str], name: str) -> dict[str, int]:
     >>> clock_columns(["meter", "12:00", "00:00"], "")
     {'12:00': 43200, '00:00': 86400}
     """
-    found: dict[str, int] = {}
-    for column in header:
-        if clock := CLOCK_HEADER.fullmatch(column):
-            hour, minute, second = (int(digits or 0) for digits in clock.groups())
-            seconds = 3600 * hour + 60 * minute + second
-            found[column] = seconds or (DAY_SECONDS if found else 0)
+    found = header_clocks(header)
     if not found:
         raise SourceError(f"{name} has no column that is a time of the day")
-    return found
+    first = next(iter(found))
+    return {
+        column: seconds or (0 if column == first else DAY_SECONDS)
+        for column, seconds in found.items()
+    }
 
 
 def rows_of_clocks(theirs: Sheet, seconds: Mapping[str, int], cell: str) -> Sheet:
