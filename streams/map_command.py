@@ -42,6 +42,7 @@ from replay.mapping.guess import (
 )
 from replay.mapping.known_mappings import KnownMapping, known_mapping
 from replay.mapping.row_shape import NO_SHAPE, shape_of
+from replay.mapping.row_times import lack_zone
 from replay.mapping.rows import RowMapper
 from replay.tables import meant
 from schemas.columns import Batch, Readings
@@ -98,7 +99,7 @@ def show_mapped(
             text = known.text_for(_pattern(place, file.parent))
         else:
             entries, records, messages = _sample(place, file.parent, settings, count)
-            columns, text = _guess(records, entries, place.kind)
+            columns, text = _guess(records, entries, place.kind, settings.zone)
         file.write_text(text, "utf-8")
         mapping = mapping_of(text, str(file))  # what is not found is to be mended there
 
@@ -202,7 +203,7 @@ def _table_records(file: Path, kind: type[Batch], count: int) -> list[Any]:
 
 
 def _guess(
-    records: Sequence[Any], entries: dict[str, str], kind_name: str
+    records: Sequence[Any], entries: dict[str, str], kind_name: str, zone: str
 ) -> tuple[list[GuessedColumn], str]:
     """The columns that are guessed from records, and the mapping. Raises SourceError."""
     kind = KINDS_BY_NAME[kind_name]
@@ -224,6 +225,9 @@ def _guess(
     sheet = tables.Sheet(cells, "", Tally())
     shape = shape_of(sheet) if _is_table(entries) else NO_SHAPE
     columns = guessed_columns(sheet, kind, shape)
+    at = next((column.theirs for column in columns if column.ours == "at"), "")
+    if at and lack_zone(sheet, at):
+        entries["zone"] = zone
     return columns, mapping_text(columns, entries, kind, shape)
 
 

@@ -131,6 +131,7 @@ def test_energy_that_never_falls_is_a_register(folder):
     lines = ["meter,at,energy"] + [f"m{k % 2},{FIRST_TIME + k},{k}" for k in range(9)]
     (folder / "a.csv").write_text("\n".join(lines))
     run("a.csv")
+    assert "zone" not in (folder / "columns.toml").read_text()
     assert 'register = "energy"' in (folder / "columns.toml").read_text()
     (folder / "columns.toml").unlink()
     (folder / "a.csv").write_text("\n".join([*lines, f"m1,{FIRST_TIME + 99},3"]))
@@ -191,6 +192,7 @@ def test_a_day_and_its_hour_are_guessed(folder):
     text = (folder / "columns.toml").read_text()
     assert 'at = { day = "date", time = "time" }' in text
     assert 'empty = ["N/A"]' in text
+    assert 'zone = "Asia/Shanghai"' in text  # of the settings
     assert "8 rows, 8 accepted" in shown.output
 
 

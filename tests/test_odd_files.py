@@ -321,6 +321,20 @@ def test_clocks_of_meters_may_stay_while_days_follow_the_law(tmp_path):
     assert source.zone == "Europe/Paris"
 
 
+@pytest.mark.parametrize(
+    ("cell", "lacks"),
+    [("2024-03-01 00:15", True), ("2024-03-01T00:15Z", False), ("1709251200", False)],
+)
+def test_times_without_any_zone_are_noted(tmp_path, cell, lacks):
+    content = f"m,t,k\n1,{cell},1\n"
+    mapping = MAPPED_COLUMNS + 'at = "t"\nkwh = "k"\n'
+    _, source = energies(tmp_path, content, mapping)
+    note = "a.csv: times name no zone and are taken as UTC"
+    assert source.tally.notes == [note] * lacks
+    _, source = energies(tmp_path, content, f'zone = "UTC"\n{mapping}')
+    assert not source.tally.notes
+
+
 # cells without a value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -35,7 +36,7 @@ from replay.mapping.cells import (
 from replay.mapping.column_mapping import ColumnMapping
 from replay.mapping.expressions import walked
 from replay.mapping.file import read_mapping
-from replay.mapping.row_times import clock_columns, rows_of_clocks
+from replay.mapping.row_times import clock_columns, lack_zone, rows_of_clocks
 from replay.mapping.rows import RowMapper
 from schemas.columns import Batch, Readings
 from schemas.master import Area
@@ -108,11 +109,17 @@ def sheets_of(
 ) -> Iterator[tables.Sheet]:
     """The cells of a file's tables by the text of their path. Raises SourceError."""
     if mapping.format == "json":
-        yield _sheet_of_lines(file, mapping, tally)
-        return
+        sheets = iter([_sheet_of_lines(file, mapping, tally)])
+    else:
+        found = tables_of(file, partial(has_columns, mapping), tally)
+        sheets = (sheet_of(table, mapping, tally) for table in found)
 
-    for table in tables_of(file, partial(has_columns, mapping), tally):
-        yield sheet_of(table, mapping, tally)
+    at = mapping.columns["at"].path
+    for sheet in sheets:
+        # a zone that is named is another object
+        if at and mapping.time.zone is UTC and lack_zone(sheet, at):
+            tally.notes.append(f"{sheet.name}: times name no zone and are taken as UTC")
+        yield sheet
 
 
 def has_columns(mapping: ColumnMapping, columns: Collection[str]) -> bool:

@@ -23,6 +23,7 @@ from schemas.columns import Codes, Readings
 from schemas.units import DAY_SECONDS
 
 CLOCK_COLUMN = " clock"  # of rows that were columns, a name that no path has
+LOOKED_AT = 100  # rows that show whether times name a zone
 OTHER_ZONE = timezone(timedelta(minutes=7))  # that nobody lives in
 
 
@@ -41,6 +42,13 @@ def moments_of(theirs: Sheet, mapping: ColumnMapping) -> NDArray[np.float64] | N
     if mapping.files and mapping.kind is Readings and not has_one_offset(time.zone):
         found = _in_order(theirs, mapping, found)
     return found + time.plus
+
+
+def lack_zone(theirs: Sheet, name: str) -> bool:
+    """True if the first times of a column name no zone."""
+    first = _quiet(theirs.of(theirs.table.slice(0, LOOKED_AT)), name)
+    seconds = first.moments(name, UTC)
+    return bool((np.isfinite(seconds) & ~_names_zone(first, name, seconds)).any())
 
 
 def clock_columns(header: Sequence[str], name: str) -> dict[str, int]:
