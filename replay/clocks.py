@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from schemas.columns import Codes
-from schemas.units import HOUR_SECONDS
+from schemas.columns import Codes, Times
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
+QUARTER_SECONDS = 900  # of which every offset of a zone since 2000 is a multiple
 CLOCK_HEADER = re.compile(r"([01]?\d|2[0-4])[:h.]([0-5]\d)(?::([0-5]\d))?")
 
 
@@ -79,21 +80,42 @@ def in_second_hours(
     return moved
 
 
+def near_changes(at: NDArray[np.float64], zone: tzinfo) -> NDArray[np.intp]:
+    """The rows of days on which the clocks of a zone change."""
+    days = _whole(at) // DAY_SECONDS
+    first = days.min(initial=0)
+    changing = [
+        day
+        for day in np.flatnonzero(np.bincount(days - first)).tolist()
+        if _offset((first + day) * DAY_SECONDS, zone)
+        != _offset((first + day + 1) * DAY_SECONDS + HOUR_SECONDS, zone)
+    ]
+    return np.flatnonzero(np.isin(days, np.array(changing, np.int64) + first))
+
+
+def _whole(seconds: NDArray[np.float64]) -> Times:
+    """The same as whole numbers, which are divided faster; 0 where there is none."""
+    return np.where(np.isfinite(seconds), seconds, 0).astype(np.int64)
+
+
+def _offset(at: int, zone: tzinfo) -> timedelta | None:
+    return datetime.fromtimestamp(at, zone).utcoffset()
+
+
 def seconds_of_timestamps(cells: pa.ChunkedArray, zone: tzinfo) -> NDArray[np.float64]:
     """Unix seconds of timestamps; NaN where there is none, or where the clocks of the zone skip it."""
     if cells.type.tz is not None:
         return _seconds(cells)
     if has_one_offset(zone):
         return in_zone(_seconds(cells), zone)
-    earliest, latest = (
-        _seconds(
-            pc.assume_timezone(
-                cells, str(zone), ambiguous="earliest", nonexistent=skipped
-            )
+    # of a time that clocks skip, the moment before the change stands: no whole quarter of an hour away
+    seconds = _seconds(
+        pc.assume_timezone(
+            cells, str(zone), ambiguous="earliest", nonexistent="earliest"
         )
-        for skipped in ("earliest", "latest")
     )
-    return np.where(earliest == latest, earliest, np.nan)
+    ahead = _whole(_seconds(cells) - seconds)
+    return np.where(ahead % QUARTER_SECONDS == 0, seconds, np.nan)
 
 
 def _seconds(cells: pa.ChunkedArray) -> NDArray[np.float64]:

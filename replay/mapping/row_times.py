@@ -14,6 +14,7 @@ from replay.clocks import (
     header_clocks,
     in_second_hours,
     in_zone,
+    near_changes,
 )
 from replay.history import SourceError, Tally
 from replay.mapping.column_mapping import ColumnMapping
@@ -131,19 +132,23 @@ def _in_order(
     theirs: Sheet, mapping: ColumnMapping, found: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The times; of two rows of a meter and phase in an hour that comes twice, the second is in the second."""
+    rows = near_changes(found, mapping.time.zone)
+    if not len(rows):
+        return found
+    near = theirs.of(theirs.table.take(pa.array(rows)))
     keys = [mapping.columns["meter"].path]
     if mapping.phases:
         keys.append(mapping.phases.expression.path)
-    codes: Codes = np.zeros(len(found), np.int32)
+    codes: Codes = np.zeros(len(rows), np.int32)
     for key in filter(None, keys):
-        words, numbers = theirs.words(key)
+        words, numbers = near.words(key)
         codes = codes * (len(words) + 1) + numbers + 1
 
-    ordered = in_second_hours(codes, found, mapping.time.zone)
-    if np.array_equal(ordered, found, equal_nan=True):
-        return found
-    sure = _names_zone(theirs, mapping.columns["at"].path, found)
-    return np.where(sure, found, ordered)
+    ordered = in_second_hours(codes, found[rows], mapping.time.zone)
+    named = _names_zone(near, mapping.columns["at"].path, found[rows])
+    moved = found.copy()
+    moved[rows] = np.where(named, found[rows], ordered)
+    return moved
 
 
 def _quiet(theirs: Sheet, name: str) -> Sheet:
