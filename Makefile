@@ -56,7 +56,7 @@ kafka: $(ready)
 	$(bin)/python -m streams.kafka.broker
 
 lock: $(ready)
-	$(bin)/uv pip compile pyproject.toml --output-file requirements.lock $(lock_options)
+	$(bin)/uv pip compile pyproject.toml --extra all --output-file requirements.lock $(lock_options)
 	$(bin)/uv pip compile pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock $(lock_options)
 
 lock_options := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
