@@ -9,7 +9,7 @@ ready := .venv/.ready
 # Hundreds of processes start in the tests, and each would compile all modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test watchers fuzz chaos bench soak lint pages kafka lock clean
+.PHONY: demo test watchers fuzz chaos bench soak lint pages kafka lock release clean
 
 demo: $(ready)
 	$(bin)/meterwatch demo
@@ -58,6 +58,9 @@ kafka: $(ready)
 lock: $(ready)
 	$(bin)/uv pip compile pyproject.toml --extra all --output-file requirements.lock $(lock_options)
 	$(bin)/uv pip compile pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock $(lock_options)
+
+release: $(ready)
+	.ci/release
 
 lock_options := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command 'make lock'

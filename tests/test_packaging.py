@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -61,6 +62,13 @@ ASKED_FILES = {
     "suspicion.json": msgspec.json.encode(SUSPICION_MODEL).decode(),
     "topic.toml": 'topic = "t"\narea = "registry"\n[columns]\nmeter = "m"\nat = "t"\nua = "u"\n',
 }
+BUILD_FILES = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    ".gitattributes",
+    ".git_archival.txt",
+)
 # Without an extra: works. With one: names it.
 ASKED_COMMANDS = (
     ("alerts", "kafka"),
@@ -305,6 +313,40 @@ def test_every_package_of_an_extra_is_known_to_the_commands(wheel):
             assert brought, f"{extra} does not bring {module}"
             known |= brought
     assert known == packages("all") - packages()
+
+
+def built_version(folder: Path) -> str:
+    """The version of what would be built in a folder."""
+    return ran(
+        sys.executable, "-m", "hatchling", "version", folder=folder
+    ).stdout.strip()
+
+
+def test_version_is_the_tag_with_git_and_without(tmp_path):
+    if shutil.which("git") is None:
+        pytest.skip("there is no git here")
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for name in BUILD_FILES:
+        shutil.copy(PROJECT_ROOT / name, clone)
+    assert built_version(clone) == "0.0.0"  # a copy, as in an image's build
+
+    def git(*arguments: str) -> None:
+        names = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        subprocess.run(["git", *names, *arguments], cwd=clone, check=True)
+
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "one")
+    assert built_version(clone).startswith("0.0.1.dev1+g")
+    git("tag", "--annotate", "--message", "1.2.3", "v1.2.3")
+    assert built_version(clone) == "1.2.3"
+
+    git("archive", "--output", "../archive.zip", "HEAD")
+    shutil.unpack_archive(tmp_path / "archive.zip", tmp_path / "archive")
+    assert built_version(tmp_path / "archive") == "1.2.3"
+    git("commit", "--quiet", "--allow-empty", "--message", "two")
+    assert built_version(clone).startswith("1.2.4.dev1+g")
 
 
 def test_broker_outside_a_checkout_says_what_it_needs(base, tmp_path):
