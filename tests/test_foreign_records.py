@@ -413,7 +413,8 @@ def test_any_bytes_of_a_schema_are_mapped_or_rejected(registered, form, content)
 
 
 @pytest.mark.parametrize(
-    ("format_name", "module"), [("avro", "fastavro"), ("protobuf", "google.protobuf")]
+    ("format_name", "module"),
+    [("avro", "fastavro"), ("protobuf", "google.protobuf.message_factory")],
 )
 def test_a_bridge_without_its_extra_names_it_before_it_reads(
     monkeypatch, format_name, module

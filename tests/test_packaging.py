@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -302,6 +303,10 @@ def test_every_package_of_an_extra_is_known_to_the_commands(wheel):
     def packages(extra: str = "") -> set[str]:
         found = (each.name for each in requirements_of(wheel) if applies(each, extra))
         return set(map(canonicalize_name, found))
+
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].keys() - {"all", "dev"}
+    assert extras == EXTRA_MODULES.keys()
 
     owners = packages_distributions()
     known = set()

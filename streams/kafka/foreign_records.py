@@ -26,10 +26,11 @@ def record_decoder(mapping: ColumnMapping, authorization: str = "") -> Decoder:
     """The decoder of a mapping's records. It raises RejectedError, and SchemaRegistryError without an answer."""
     if mapping.format == "json":
         return _json_value
-    # fails before a record is read
-    import_module("fastavro" if mapping.format == "avro" else "google.protobuf")
+    # an extra that is missing ends the command before a record is read
+    is_avro = mapping.format == "avro"
+    import_module("fastavro" if is_avro else "google.protobuf.message_factory")
     registry = SchemaRegistry(mapping.schema_registry, authorization)
-    made = _avro_decoder if mapping.format == "avro" else _protobuf_decoder
+    made = _avro_decoder if is_avro else _protobuf_decoder
     return _BySchema(registry, mapping.format, made)
 
 
