@@ -216,6 +216,7 @@ def test_command_line_starts_without_heavy_modules():
     loaded = set(ran(sys.executable, "-c", show, folder=PROJECT_ROOT).stdout.split())
     assert "streams.history_commands" in loaded
     assert not loaded.intersection(HEAVY_MODULES)
+    assert {name for name in loaded if name.startswith("replay.")} == {"replay.extras"}
 
 
 def test_wheel_holds_the_packages_and_the_licence(wheel):
