@@ -7,8 +7,10 @@ import tomllib
 
 import pytest
 
-from detectors.catalogue import RULEBOOK_FILE, RULES_PAGE, entry, notes, page, rulebook
+from detectors.catalogue import RULEBOOK_FILE, RULES_PAGE, entry, page, rulebook
+from detectors.chinese_catalogue import CHINESE_PAGE, chinese_entry, chinese_page
 from detectors.rule import ALL_RULES
+from detectors.rule_notes import notes
 from detectors.rulebook import applied, changes, problems, unapproved
 from schemas.rules import rulebook_of
 
