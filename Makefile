@@ -9,7 +9,7 @@ ready := .venv/.ready
 # Hundreds of processes start in the tests, and each would compile all modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test watchers fuzz chaos bench soak lint pages kafka lock clean
+.PHONY: demo test watchers fuzz chaos bench soak lint pages site kafka lock clean
 
 demo: $(ready)
 	$(bin)/meterwatch demo
@@ -51,6 +51,10 @@ pages: $(ready)
 	$(bin)/python -m detectors.catalogue
 	$(bin)/python -m tests.examples
 	$(bin)/python -m tests.dashboards
+
+# The pages of docs/ as a site, in site/. A wrong link or anchor is an error. With --quiet it would be none.
+site: $(ready)
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict
 
 kafka: $(ready)
 	$(bin)/python -m streams.kafka.broker

@@ -1,4 +1,4 @@
-"""The site's hooks: mkdocs calls each function by its name, as mkdocs.yml has it.
+"""What mkdocs calls while it builds the site of docs/, each function by its name; mkdocs.yml has the rest.
 
 A page may link to any file of the project, as on a forge. Linked files outside docs/ are copied into the site's folder
 project/, Markdown among them as pages. mkdocs itself warns of a link that still leads nowhere.
@@ -46,24 +46,27 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     waiting = [Path(str(file.abs_src_path)) for file in files.documentation_pages()]
     while waiting:
         page = waiting.pop()
-        for _, link, _ in RELATIVE_LINK.findall(page.read_text("utf-8")):
-            target = _linked(page, link)
-            uri = str(_site_path(target))
-            if not target.is_file() or files.get_file_from_path(uri):
+        links = RELATIVE_LINK.findall(page.read_text("utf-8"))
+        for target in [_linked(page, link) for _, link, _ in links]:
+            path = str(_site_path(target))
+            if not target.is_file() or files.get_file_from_path(path):
                 continue
-            files.append(
-                File.generated(
-                    config,
-                    uri,
-                    abs_src_path=str(target),
-                    inclusion=InclusionLevel.NOT_IN_NAV,
-                )
+
+            # the navigation need not list it
+            copied = File.generated(
+                config,
+                path,
+                abs_src_path=str(target),
+                inclusion=InclusionLevel.NOT_IN_NAV,
             )
+            files.append(copied)
             if target.suffix == ".md":
                 waiting.append(target)
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(
+    markdown: str, page: Page, config: MkDocsConfig, files: Files
+) -> str:
     """A link out of docs/, or back, leads to where its target is in the site."""
     source = Path(str(page.file.abs_src_path))
 
