@@ -52,7 +52,7 @@ pages: $(ready)
 	$(bin)/python -m tests.examples
 	$(bin)/python -m tests.dashboards
 
-# The pages of docs/ as a site, in site/. A wrong link or anchor is an error. With --quiet it would be none.
+# docs/ as a site, in site/. A wrong link or anchor is an error, but not with --quiet, which drops what --strict counts.
 site: $(ready)
 	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict
 
@@ -74,4 +74,4 @@ $(ready): requirements-dev.lock pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv .kafka
+	rm -rf .venv .kafka site

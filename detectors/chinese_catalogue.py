@@ -15,18 +15,18 @@ from schemas.units import whole_units
 
 CHINESE_PAGE = Path(__file__).parents[1] / "docs" / "zh" / "rules.md"
 FAMILY_NAMES = {
-    "areas": "台区：电量是否平衡，电表是否抄到",
-    "billing": "电费：账单是否正确",
-    "capacity": "容量：用户或变压器是否超出允许负荷",
-    "consumption": "用电：用电是否符合该用户的规律",
-    "devices": "事件：电表上报的事件有无对应工单，此后用电如何",
-    "master_data": "档案：档案和合同是否完整、一致、有效",
-    "metering": "计量：电能表本身是否正常",
-    "payments": "缴费：缴费是否成功，账单是否缴清",
-    "quality": "供电质量：是否符合国家标准",
-    "voltage": "电压电流：计量回路是否完好",
-    "wiring": "接线：接线是否正确，与旁证测量是否一致",
-    "workflow": "流程：工单是否按环节推进",
+    "areas": ("台区", "电量是否平衡，电表是否抄到"),
+    "billing": ("电费", "账单是否正确"),
+    "capacity": ("容量", "用户或变压器是否超出允许负荷"),
+    "consumption": ("用电", "用电是否符合该用户的规律"),
+    "devices": ("事件", "电表上报的事件有无对应工单，此后用电如何"),
+    "master_data": ("档案", "档案和合同是否完整、一致、有效"),
+    "metering": ("计量", "电能表本身是否正常"),
+    "payments": ("缴费", "缴费是否成功，账单是否缴清"),
+    "quality": ("供电质量", "是否符合国家标准"),
+    "voltage": ("电压电流", "计量回路是否完好"),
+    "wiring": ("接线", "接线是否正确，与旁证测量是否一致"),
+    "workflow": ("流程", "工单是否按环节推进"),
 }
 REASON_NAMES = {
     "planned_outage": "计划停电",
@@ -61,7 +61,7 @@ def chinese_page() -> str:
 def _overview(rules: Iterable[Rule]) -> Iterator[str]:
     """A table of each family."""
     for family, members in groupby(rules, lambda rule: rule.family):
-        name, _, meaning = FAMILY_NAMES[family].partition("：")
+        name, meaning = FAMILY_NAMES[family]
         yield f"**{name}**（{family}）：{meaning}。\n"
         yield "| 规则 | 名称 | 等级 |\n|---|---|---|"
         for rule in members:
@@ -74,11 +74,11 @@ def _overview(rules: Iterable[Rule]) -> Iterator[str]:
 
 def chinese_entry(rule: Rule, expert: Notes) -> Iterator[str]:
     """The lines on one rule."""
-    family = FAMILY_NAMES[rule.family].partition("：")[0]
+    family = FAMILY_NAMES[rule.family][0]
     yield f"## {rule.title[1]} {rule.name}\n\n{expert.zh.meaning}\n"
     yield f"- 类别：{family}。英文：[{rule.title[0]}](../rules.md#{rule.name})。"
     yield f"- 告警：{'；'.join(map(_raising, rule.levels))}。"
-    yield f"- 解除：得分低于{rule.clear:.3g}，{_lasting(rule.release)}。"
+    yield f"- 解除：得分低于{rule.clear:.3g}{_lasting(rule.release)}。"
     yield from _accounted(rule)
     yield f"- 告警语句：`{rule.text[1]}`"
     yield "- 看似异常而并非异常："
@@ -99,14 +99,14 @@ def _accounted(rule: Rule) -> Iterator[str]:
 
 def _raising(level: Level) -> str:
     """When an episode gets a severity."""
-    return f"得分达到{level.score:.3g}，{_lasting(level.hold)}，{level.severity}级"
+    return f"得分达到{level.score:.3g}{_lasting(level.hold)}，为{level.severity}级"
 
 
 def _lasting(seconds: int) -> str:
     """How long something must last.
 
     >>> _lasting(0), _lasting(7200), _lasting(86400)
-    ('立即', '持续2小时', '持续1天')
+    ('', '并持续2小时', '并持续1天')
     """
     count, unit = whole_units(seconds)
-    return f"持续{count}{UNIT_NAMES[unit]}" if count else "立即"
+    return f"并持续{count}{UNIT_NAMES[unit]}" if count else ""

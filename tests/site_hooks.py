@@ -104,8 +104,7 @@ def on_page_context(
     config.theme["language"] = "en" if uri == english else "zh"
 
     pages = {each.file.dest_uri for each in nav.pages}
-    twins = {"en": english, "zh": CHINESE_PREFIX + english}
     for language in config.extra["alternate"]:
-        twin = twins[language["lang"]]
-        home = {"en": "index.html", "zh": "zh/index.html"}[language["lang"]]
-        language["link"] = twin if twin in pages else home
+        prefix = CHINESE_PREFIX if language["lang"] == "zh" else ""
+        twin = prefix + english
+        language["link"] = twin if twin in pages else f"{prefix}index.html"
