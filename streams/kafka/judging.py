@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
-from models.meters import peers
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.topics import REGISTRY_TOPIC, TOPIC_KINDS
@@ -54,7 +53,6 @@ class Judging:
 
         A call that needs an engine or `partitions` waits for PARTITIONS_AT_ONCE steps at most.
         """
-        imported: asyncio.Future[None] | None = None
         while True:
             self.arrived.clear()
             busy = False
@@ -69,11 +67,6 @@ class Judging:
                 await asyncio.sleep(0)
 
             if not busy:
-                # An idle moment is the time for the slow import of river.
-                if numbers and imported is None:
-                    imported = asyncio.ensure_future(
-                        asyncio.to_thread(peers.import_river)
-                    )
                 # Looks again after a beat: a partition may have waited long enough for a topic.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.arrived.wait(), BEAT_SECONDS)
