@@ -249,9 +249,9 @@ class Engine:
         return self._outcomes.counts
 
     @property
-    def section_sums(self) -> dict[tuple[str, str], float]:
-        """What has passed, by measure and section, since the engine was made."""
-        return self._outcomes.sections.sums
+    def sections(self) -> SectionCounts:
+        """What has passed in the sections since the engine was made."""
+        return self._outcomes.sections
 
     @property
     def alert_counts(self) -> Counter[tuple[str, int, str, str]]:

@@ -255,8 +255,8 @@ class Worker:
                 len(partition.engine.indexes.meters)
                 for partition in self.holdings.partitions.values()
             )
-            for partition in self.holdings.partitions.values():
-                self._lag.count_sections(partition)
+            for partition in list(self.holdings.partitions.values()):
+                await self._lag.count_sections(partition)
             seconds = time.monotonic() - started
             self._metrics.take_over.observe(seconds)
             log.info(
