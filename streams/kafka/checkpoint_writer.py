@@ -13,7 +13,7 @@ from faust.types import EventT
 from detectors.snapshots import Capture, pack_snapshot
 from schemas.topics import CHECKPOINTS_TOPIC, SOURCE_TOPICS
 from streams.kafka import checkpoints
-from streams.kafka.checkpoints import Mark
+from streams.kafka.checkpoints import CheckpointContents, Mark, PartitionProgress
 from streams.kafka.deliveries import Deliveries, Producer
 from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import ExitCode, fatal
@@ -98,21 +98,20 @@ class CheckpointWriter:
         await self._outbox.settle(partition.number)
         self._liveness.check_awake()
 
+        contents = CheckpointContents(
+            state,
+            captured.offsets,
+            self._settings.partitions,
+            partition.rulebook,
+            captured.agreed,
+            PartitionProgress(
+                captured.begun, captured.paces, captured.marks, partition.epoch
+            ),
+        )
         tp = TopicPartition(self._settings.topic(CHECKPOINTS_TOPIC), partition.number)
         try:
             written = await checkpoints.write_checkpoint(
-                self._producer,
-                tp,
-                state,
-                captured.offsets,
-                partitions=self._settings.partitions,
-                last=partition.written,
-                rulebook=partition.rulebook,
-                agreed=captured.agreed,
-                begun=captured.begun,
-                paces=captured.paces,
-                marks=captured.marks,
-                epoch=partition.epoch,
+                self._producer, tp, contents, partition.written
             )
         except KafkaError as error:
             fatal(
