@@ -89,9 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metrics: bool = True
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9464  # 0 takes a free one
-    traces: str = (
-        ""  # URL of a collector of OpenTelemetry, to which a worker sends spans
-    )
+    # URL of a collector of OpenTelemetry, to which a worker sends spans; "": none.
+    traces: str = ""
     # Signs what `sink webhook` posts; whsec_ and Base64, or any text.
     webhook_secret: Secret = Secret("")
     log_format: Literal["text", "json"] = "text"  # of the worker

@@ -142,7 +142,7 @@ def test_work_on_partitions_has_the_calls_that_it_asks_for(spans, collected):
     engines = EngineThread(Metrics(), spans)
 
     async def take_over() -> None:
-        async with spans.of("take over", [2, 3]):
+        async with spans.work("take over", [2, 3]):
             await asyncio.gather(engines.run("restore", int))
 
     asyncio.run(take_over())

@@ -78,7 +78,7 @@ class CheckpointWriter:
 
     def span(self, partition: Partition) -> AbstractAsyncContextManager[None]:
         """The span of a checkpoint, from its capture until it is written."""
-        return self._spans.of("checkpoint", [partition.number])
+        return self._spans.work("checkpoint", [partition.number])
 
     async def capture(self, partition: Partition) -> CapturedCheckpoint:
         """The content of a checkpoint as of now."""

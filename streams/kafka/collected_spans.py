@@ -77,7 +77,7 @@ class CollectedSpans:
         self._publications = _Quota(ALERT_SPANS)
 
     @asynccontextmanager
-    async def of(self, name: str, partitions: Sequence[int]) -> AsyncIterator[None]:
+    async def work(self, name: str, partitions: Sequence[int]) -> AsyncIterator[None]:
         """Work on whole partitions."""
         attributes = {"meterwatch.partitions": list(partitions)}
         with self._tracer.start_as_current_span(name, attributes=attributes):

@@ -21,7 +21,7 @@ class Sending(NamedTuple):
 class Spans(Protocol):
     """Makes spans; a span that begins within another is its child."""
 
-    def of(
+    def work(
         self, name: str, partitions: Sequence[int]
     ) -> AbstractAsyncContextManager[None]:
         """Work on whole partitions."""
@@ -53,7 +53,7 @@ class Spans(Protocol):
 class NoSpans:
     """No spans: alerts have the trace contexts of their records."""
 
-    def of(
+    def work(
         self, name: str, partitions: Sequence[int]
     ) -> AbstractAsyncContextManager[None]:
         """Nothing."""

@@ -231,7 +231,7 @@ class Worker:
         async with (
             self.holdings.checkpoint_lock,
             self.holdings.engine_lock,
-            self._spans.of("take over", numbers),
+            self._spans.work("take over", numbers),
         ):
             started = time.monotonic()
             while not self._stopping:
@@ -286,7 +286,7 @@ class Worker:
         async with (
             self.holdings.checkpoint_lock,
             self.holdings.engine_lock,
-            self._spans.of("hand over", sorted(self.holdings.partitions)),
+            self._spans.work("hand over", sorted(self.holdings.partitions)),
         ):
             if self.holdings.partitions:
                 log.info("hands over %d partitions", len(self.holdings.partitions))
