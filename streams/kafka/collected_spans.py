@@ -11,11 +11,10 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import (
     AbstractContextManager,
     asynccontextmanager,
-    contextmanager,
     nullcontext,
 )
 from functools import partial
@@ -85,7 +84,7 @@ class CollectedSpans:
 
     def step(
         self, topic: str, number: int, chunk: Chunk
-    ) -> AbstractContextManager[None]:
+    ) -> AbstractContextManager[object]:
         """A step of a chunk, unless it has no records or there were too many steps."""
         first = next((arrival for arrival in chunk.arrivals if arrival.records), None)
         if first is None or not self._steps.grants():
@@ -100,18 +99,20 @@ class CollectedSpans:
         }
         if receipt := receipt_ms(oldest) / 1000:
             attributes["meterwatch.fetch_seconds"] = first.enqueued - receipt
-        return self._within(f"process {topic}", SpanKind.CONSUMER, attributes)
+        return self._tracer.start_as_current_span(
+            f"process {topic}", kind=SpanKind.CONSUMER, attributes=attributes
+        )
 
     def judged(self, rows: int, alerts: int) -> None:
         """Notes the result of the step within which this is called."""
         span = trace.get_current_span()
         span.set_attributes({"meterwatch.rows": rows, "meterwatch.alerts": alerts})
 
-    def call(self, cause: str) -> AbstractContextManager[None]:
+    def call(self, cause: str) -> AbstractContextManager[object]:
         """A call in the engine's thread, if the work that asks for it has a span."""
         if not trace.get_current_span().is_recording():
             return nullcontext()
-        return self._within(cause, SpanKind.INTERNAL, {})
+        return self._tracer.start_as_current_span(cause)
 
     def sending(
         self,
@@ -144,14 +145,6 @@ class CollectedSpans:
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
-
-    @contextmanager
-    def _within(
-        self, name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]
-    ) -> Iterator[None]:
-        """A span that others are within."""
-        with self._tracer.start_as_current_span(name, kind=kind, attributes=attributes):
-            yield
 
     def _publication(
         self, topic: str, number: int, trace_context: bytes | None, messages: int

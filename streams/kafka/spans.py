@@ -28,13 +28,13 @@ class Spans(Protocol):
 
     def step(
         self, topic: str, number: int, chunk: Chunk
-    ) -> AbstractContextManager[None]:
+    ) -> AbstractContextManager[object]:
         """A step of a chunk that came on a topic: decoding, judging and publishing."""
 
     def judged(self, rows: int, alerts: int) -> None:
         """Notes the result of the step within which this is called."""
 
-    def call(self, cause: str) -> AbstractContextManager[None]:
+    def call(self, cause: str) -> AbstractContextManager[object]:
         """A call in the engine's thread, if the work that asks for it has a span."""
 
     def sending(
@@ -61,14 +61,14 @@ class NoSpans:
 
     def step(
         self, topic: str, number: int, chunk: Chunk
-    ) -> AbstractContextManager[None]:
+    ) -> AbstractContextManager[object]:
         """Nothing."""
         return nullcontext()
 
     def judged(self, rows: int, alerts: int) -> None:
         """Does nothing."""
 
-    def call(self, cause: str) -> AbstractContextManager[None]:
+    def call(self, cause: str) -> AbstractContextManager[object]:
         """Nothing."""
         return nullcontext()
 
