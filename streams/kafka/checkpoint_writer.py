@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
@@ -22,6 +23,7 @@ from streams.kafka.memory import give_back
 from streams.kafka.metrics import CHECKPOINT_STAGE, Metrics
 from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import Partition
+from streams.kafka.spans import Spans
 from streams.settings import Settings
 
 
@@ -50,6 +52,7 @@ class CheckpointWriter:
         engines: EngineThread,
         outbox: Outbox,
         liveness: Liveness,
+        spans: Spans,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
@@ -57,6 +60,7 @@ class CheckpointWriter:
         self._engines = engines
         self._outbox = outbox
         self._liveness = liveness
+        self._spans = spans
 
     async def start(self) -> None:
         """Connects. Raises KafkaError."""
@@ -69,7 +73,12 @@ class CheckpointWriter:
 
     async def take(self, partition: Partition) -> None:
         """Takes a checkpoint of a partition that nobody judges meanwhile."""
-        await self.write(partition, await self.capture(partition))
+        async with self.span(partition):
+            await self.write(partition, await self.capture(partition))
+
+    def span(self, partition: Partition) -> AbstractAsyncContextManager[None]:
+        """The span of a checkpoint, from its capture until it is written."""
+        return self._spans.work("checkpoint", [partition.number])
 
     async def capture(self, partition: Partition) -> CapturedCheckpoint:
         """The content of a checkpoint as of now."""
