@@ -24,6 +24,7 @@ HEAVY_MODULES = (
     "kafka",
     "mode",
     "models",
+    "opentelemetry",
     "prometheus_client",
     "pyarrow",
     "replay",
