@@ -14,6 +14,7 @@ EXTRA_MODULES = {
         "prometheus_client",
     ),
     "models": ("sklearn", "threadpoolctl"),
+    "otel": ("opentelemetry",),
     "s3": ("fsspec", "s3fs"),
     "sql": ("psycopg", "sqlalchemy"),
     "xlsx": ("openpyxl",),
