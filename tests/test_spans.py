@@ -287,7 +287,7 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "streams.kafka.collected_spans")
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     settings = load({"METERWATCH_TRACES": "http://127.0.0.1:4318"})
-    with pytest.raises(SettingsError, match=r"`traces` needs.*meterwatch\[otel\]"):
+    with pytest.raises(SettingsError, match=r"`traces`: .*'meterwatch\[otel\]'"):
         spans_of(settings)
 
 

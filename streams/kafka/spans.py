@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
+from replay.extras import missing_extra
 from schemas.alert import Alert
 from streams.kafka.backlog import Chunk
 from streams.settings import Settings, SettingsError
@@ -96,7 +97,5 @@ def spans_of(settings: Settings) -> Spans:
     try:
         from streams.kafka.collected_spans import CollectedSpans, exporting  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise SettingsError(
-            f"`traces` needs one more package: install meterwatch[otel] ({error})"
-        ) from error
+        raise SettingsError(f"`traces`: {missing_extra(error) or error}") from error
     return CollectedSpans(exporting(settings), settings.group)
