@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -180,6 +180,38 @@ def test_bad_rows_are_counted_by_reason_with_the_first_place():
     assert tally.first["meters: segment: no known word"] == "row 1: '居民'"
     assert ("A", "M3") in found.refused
     assert ("", "M4") in found.refused
+
+
+@pytest.mark.parametrize(
+    "cell", [b"M", memoryview(b"M"), [1], {"a": 1}, timedelta(1), Decimal("Infinity")]
+)
+@pytest.mark.parametrize("column", ["area", "meter", "until", "ct", "customer"])
+def test_a_cell_that_is_no_plain_value_refuses_its_row(cell, column):
+    tally = Tally()
+    found = tables(tally, meters=[{"area": "A", "meter": "M"} | {column: cell}])
+    meters = [meter for area in found.areas.values() for meter in area.meters]
+    if column == "customer" and isinstance(cell, Decimal):
+        assert meters == [Meter(meter="M")]
+    else:
+        assert meters == []
+        assert tally.rejected.total() == 1
+
+
+def test_a_meter_in_two_areas_at_once_is_refused_in_both_and_stays_as_it_is():
+    tally = Tally()
+    rows = [
+        {"area": "A", "meter": "M1"},
+        {"area": "B", "meter": "M1"},
+        {"area": "A", "meter": "M2", "until": date(2026, 1, 1)},
+        {"area": "B", "meter": "M2"},
+    ]
+    found = tables(tally, meters=rows)
+    assert tally.rejected == {"meters: stands in several areas at once": 2}
+    held = {"B": Area(area="B", meters=[Meter(meter="M1", ct=2)])}
+    after = merged(held, found, START_OF_DAY)
+    standing = {name: [meter.meter for meter in after[name].meters] for name in after}
+    assert standing == {"A": ["M2"], "B": ["M1", "M2"]}
+    assert after["B"].meters[0] == Meter(meter="M1", ct=2)
 
 
 def test_a_meter_whose_customer_has_no_row_stays_as_it_is():
@@ -487,7 +519,37 @@ def test_the_registry_follows_a_database(
     code, _, errors = command("registry", "sync", "queries.toml", "--send")
     assert code == 2
     assert "queries.toml: no rows of meters, which would end them" in errors
-    assert "3 ended in 1 areas" in sync("--allow-empty")
+    assert "3 ended in 1 areas" in sync("--allow-ends")
+
+
+def test_a_select_that_would_end_most_meters_is_sent_only_if_allowed(
+    command, database, settings: Settings, tmp_path
+):
+    url, execute = database
+    rows = ", ".join(
+        f"('T2', 'N{number}', NULL, 1, '1P2W', NULL, NULL)" for number in range(21)
+    )
+    execute(f"INSERT INTO meter VALUES {rows}")
+    (tmp_path / "queries.toml").write_text(QUERIES_FILE.format(url=url))
+    sync = ("registry", "sync", "queries.toml")
+    assert command(*sync, "--send")[0] == 0
+
+    execute("UPDATE meter SET tq_no = 'T1' WHERE asset LIKE 'N%'")
+    code, output, errors = command(*sync, "--send")
+    assert (code, errors) == (0, "")  # meters that move are not ended
+    assert "21 added, 21 ended in 2 areas; sent" in output
+
+    execute("DELETE FROM meter WHERE asset LIKE 'N%'")
+    fault = "21 of the 25 meters would be ended; --allow-ends if that is so"
+    code, output, errors = command(*sync)
+    assert (code, errors) == (0, f"{fault}\n")
+    assert "21 ended in 1 areas; nothing is sent without --send" in output
+    code, _, errors = command(*sync, "--send")
+    assert code == 2
+    assert fault in errors
+    held = asyncio.run(held_areas(settings))[0]
+    assert [meter for meter in held["T1"].meters if meter.until] == []
+    assert "21 ended in 1 areas; sent" in command(*sync, "--send", "--allow-ends")[1]
 
 
 @pytest.mark.parametrize(

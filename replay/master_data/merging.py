@@ -37,6 +37,16 @@ def merged(held: Mapping[str, Area], tables: Selected, today: int) -> dict[str, 
     return result
 
 
+def standing_meters(areas: Iterable[Area], today: int) -> set[str]:
+    """The meters that stand in some area, and are not to end by today."""
+    return {
+        meter.meter
+        for area in areas
+        for meter in area.meters
+        if not 0 < meter.until <= today
+    }
+
+
 def _with_own_fields(before: Area, given: Area, tables: Selected, today: int) -> Area:
     """The area with its own fields and its transformers as its row says."""
     if before.area not in tables.listed:
