@@ -62,9 +62,9 @@ async def bridge(settings: Settings, mapping: ColumnMapping) -> None:
         registry = RegistryFollower(settings, registry_consumer)
         await registry.load()
         running = Bridge(settings, mapping, registry, metrics)
-        if settings.metrics:
-            _serve(settings, metrics, running)
         try:
+            if settings.metrics:
+                _serve(settings, metrics, running)
             await running.start()
             known = len(registry.lookup)
             log.info("bridges `%s` with %d meters known", mapping.topic, known)
@@ -189,10 +189,14 @@ class Bridge:
         return located.select(is_known)
 
     async def _publish(self, batches: Sequence[Batch]) -> None:
-        """Sends rows to the partitions of their areas."""
+        """Sends rows to the partitions of their areas, in the order of time.
+
+        The partitions of a topic come one after the other, and each may hold days that wait.
+        """
         if not batches:
             return
         rows = self._mapping.kind.join(batches)
+        rows = rows.select(np.argsort(rows.at, kind="stable"))
         for key, value, content_type in encode(rows, "packed"):
             number = partition_of(key.decode(), self._settings.partitions)
             headers = [("content-type", content_type.encode())]
