@@ -45,7 +45,7 @@ from replay.mapping.guess import (
     mapping_text,
     recognises,
 )
-from replay.mapping.rows import RowMapper
+from replay.mapping.rows import RowMapper, values_by_column
 from replay.tables import meant
 from schemas.columns import Batch
 from schemas.master import Area
@@ -59,7 +59,9 @@ from streams.source_summary import show_source_summary, summary_of
 from streams.terminal import plain_output
 
 OTHER_ZONE = ZoneInfo("Etc/GMT-1")
-ZONE_NOTE = 'times name no zone and are read as UTC, unless the mapping says zone = "..."'
+ZONE_NOTE = (
+    'times name no zone and are read as UTC, unless the mapping says zone = "..."'
+)
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
 out = plain_output()
 
@@ -109,6 +111,7 @@ def show_mapped(
         checked = _check(path, mapping, messages, count, settings)
     lookup, areas = _lookup(path, mapping, settings)
     source, unknown = _source(checked, mapping, lookup, areas)
+    source.tally.notes += _empty_columns(mapping, checked.batch)
     if not mapping.zone_name and _names_no_zone(
         path, mapping, messages, checked, settings
     ):
@@ -280,6 +283,14 @@ def _check(
         if rows >= count:
             break
     return _Checked(rows, mapping.kind.join(batches), tally)
+
+
+def _empty_columns(mapping: ColumnMapping, batch: Batch) -> Iterator[str]:
+    """A sentence for each mapped number that no row of a sample has."""
+    for name, count in values_by_column(mapping, batch).items():
+        expression = mapping.columns[name].expression
+        if not count and expression:
+            yield f"`{name}` has no value in any row: is `{expression.text}` right?"
 
 
 def _names_no_zone(

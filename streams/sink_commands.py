@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from replay.addresses import is_address
 from streams.command_options import load_settings
 
 app = typer.Typer(
@@ -77,6 +78,6 @@ def alertmanager(
 
 def _checked(url: str) -> str:
     """The URL of an HTTP endpoint. Raises ValueError."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("the URL begins with neither http:// nor https://")
+    if not is_address(url):
+        raise ValueError("the URL is no address such as http://127.0.0.1:9093")
     return url

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -209,8 +210,8 @@ def test_a_meter_in_two_areas_at_once_is_refused_in_both_and_stays_as_it_is():
     assert tally.rejected == {"meters: stands in several areas at once": 2}
     held = {"B": Area(area="B", meters=[Meter(meter="M1", ct=2)])}
     after = merged(held, found, START_OF_DAY)
-    standing = {name: [meter.meter for meter in after[name].meters] for name in after}
-    assert standing == {"A": ["M2"], "B": ["M1", "M2"]}
+    assert [meter.meter for meter in after["A"].meters] == ["M2"]
+    assert [meter.meter for meter in after["B"].meters] == ["M1", "M2"]
     assert after["B"].meters[0] == Meter(meter="M1", ct=2)
 
 
@@ -414,6 +415,21 @@ def test_problems_of_a_file_of_areas_are_found_line_by_line(tmp_path):
         (4, "A stands in line 1 already"),
         (5, "the line is no area: Expected `str`, got `int` - at `$.area`"),
     ]
+
+
+def test_an_area_that_no_topic_takes_is_a_problem(tmp_path):
+    meters = [Meter(meter=f"m{number}") for number in range(40_000)]
+    file = tmp_path / "areas.jsonl"
+    file.write_bytes(msgspec.json.encode(Area(area="A", meters=meters)))
+    assert [found.text for found in problems(file)] == [
+        f"A: its record has {file.stat().st_size:,} bytes, and a topic takes 16 MiB"
+    ]
+
+
+def test_a_registry_without_a_topic_is_named(command):
+    code, _, errors = command("registry", "dump")
+    assert code == 2
+    assert "`meterwatch topics` creates it" in errors
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

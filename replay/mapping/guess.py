@@ -68,9 +68,9 @@ PHASE_MARKS = (("a", "1", "l1"), ("b", "2", "l2"), ("c", "3", "l3"))
 # of a name that is a unit itself
 UNIT_NAMES: Mapping[str, str] = {"watt": "W", "watts": "W", "var": "var", "vars": "var"}
 COLUMNS_BY_UNIT: Mapping[str, str] = {"Hz": "frequency", "CNY": "amount"}
-PLACE_OF_PHASE = re.compile(r"\[([012])\]$")  # in a list with a value for each
+PLACE_IN_LIST = re.compile(r"\[(\d+)\]$")  # of a phase, in a list with a value for each
 MOST_EXAMPLES, LONGEST_EXAMPLE = 3, 24
-MOST_WORDS, SEE_WORDS = 10, "the words are in docs/data-layout.md"
+MOST_WORDS, SEE_WORDS = 20, "the words are in docs/data-layout.md"
 # of an interval, or of a register
 AMBIGUOUS_ENERGY = frozenset(
     {"energy", "kwh", "wh", "activeenergy", "energykwh", "energywh"}
@@ -115,10 +115,11 @@ def guessed_columns(
         if ours == "kwh" and ids and times and _bare(text) in AMBIGUOUS_ENERGY:
             ours = "register" if _never_falls(theirs, ids, times, text) else ours
         if ours and ours not in found:
-            examples = _examples(theirs, text)
+            examples = _examples(theirs, text, MOST_WORDS)
             found[ours] = GuessedColumn(text, ours, unit, examples=examples)
         else:
-            nearest, examples = meant(text, known), _examples(theirs, text)
+            nearest = meant(text, known)
+            examples = _examples(theirs, text, MOST_EXAMPLES)
             unknown.append(GuessedColumn(text, "", "", nearest, examples))
     return [*found.values(), *unknown]
 
@@ -174,10 +175,10 @@ def _column_of_ids(theirs: Sheet, known_ids: Collection[str]) -> str:
     return found
 
 
-def _examples(theirs: Sheet, text: str) -> tuple[str, ...]:
+def _examples(theirs: Sheet, text: str, most: int) -> tuple[str, ...]:
     """Some values of a column."""
     words, _ = theirs.words(text)
-    return tuple(word[:LONGEST_EXAMPLE] for word in words[:MOST_EXAMPLES])
+    return tuple(word[:LONGEST_EXAMPLE] for word in words[:most])
 
 
 def leaf_paths(record: Any, path: ColumnPath = ()) -> Iterator[ColumnPath]:
@@ -241,22 +242,28 @@ def _match(
 ) -> tuple[str, str]:
     """The column that a name means, and its unit if it names one that differs; "" without one."""
     plain = text.replace("`", "")
-    plain = PLACE_OF_PHASE.sub(lambda place: "abc"[int(place[1])], plain)
+    plain = PLACE_IN_LIST.sub(lambda place: "abc"[int(place[1]) :][:1] or "more", plain)
     unit = UNIT_AT_END.search(plain)
     spellings: list[tuple[str, str]] = [(plain, "")]
     if unit:
         spellings.append((plain[: unit.start()], unit["unit"]))
+
     for spelling, named in spellings:
         parts = re.split(r"[.\[]", spelling)
         for count in (1, 2, len(parts)):
             ours, own = names.get(_bare("".join(parts[-count:])), ("", ""))
             if ours:
                 return ours, _unit(named or own, known[ours].unit)
-    last_name = re.split(r"[.\[]", plain)[-1]
-    for unit_name, ours in COLUMNS_BY_UNIT.items():
-        if ours in known and last_name in units_for(unit_name):
-            return ours, _unit(last_name, unit_name)
-    return _by_words(plain, known)
+    return _by_unit(plain, known) or _by_words(plain, known)
+
+
+def _by_unit(plain: str, known: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The column of a name that is a unit itself: `mHz`, `body.fen`."""
+    name = plain.rpartition(".")[2]
+    for own, ours in COLUMNS_BY_UNIT.items():
+        if ours in known and name in units_for(own):
+            return ours, _unit(name, own)
+    return None
 
 
 def _by_words(plain: str, known: Mapping[str, Any]) -> tuple[str, str]:

@@ -100,6 +100,17 @@ class RowMapper:
         columns["meter"] = _where(~np.array([*wide, False])[numbers], columns["meter"])
 
 
+def values_by_column(mapping: ColumnMapping, batch: Batch) -> dict[str, int]:
+    """How many values each mapped number has in a batch."""
+    found = {}
+    for cell, (name, phase) in layout.cell_columns(mapping.kind).items():
+        values = getattr(batch, name)
+        if cell in mapping.columns and values.dtype.kind == "f":
+            values = values if phase is None else values[phase]
+            found[cell] = int(np.count_nonzero(~np.isnan(values)))
+    return found
+
+
 def _path(expression: Expression | None) -> str:
     """The text of the only path of an expression."""
     return next(iter(expression.paths)) if expression else ""
