@@ -354,9 +354,8 @@ def test_a_topic_of_the_project_is_not_bridged_to_itself(
 
 
 def test_a_port_in_use_is_named(settings, environment, topic, tmp_path):
-    path = mapping(
-        tmp_path, topic, "[columns]", 'meter = "m"', 'at = "t"', 'area = "a"'
-    )
+    columns = ['meter = "m"', 'at = "t"', 'area = "a"', 'kwh = "e"']
+    path = mapping(tmp_path, topic, "[columns]", *columns)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         log = tmp_path / "log"

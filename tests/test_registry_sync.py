@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from replay.history import Tally
 from replay.master_data.changes import changes
 from replay.master_data.checking import problems
-from replay.master_data.merging import merged
+from replay.master_data.merging import merged, standing_meters
 from replay.master_data.queries import QueriesError, load
 from replay.master_data.rows import selected
 from schemas.master import Area, Meter, Tariff, Tier, Transformer
@@ -298,6 +298,24 @@ def test_a_meter_that_is_gone_is_ended_once_and_one_that_is_back_stands_again():
         Meter(meter="M2", until=START_OF_DAY),
         Meter(meter="M2", effective=NEXT_DAY),
     ]
+
+
+def test_a_meter_stands_by_its_latest_record_in_an_area():
+    areas = [
+        Area(
+            area="A",
+            meters=[
+                Meter(meter="ended", effective=100, until=START_OF_DAY),
+                Meter(meter="ended"),
+                Meter(meter="moved", until=200),
+                Meter(meter="back", until=200),
+                Meter(meter="back", effective=300),
+                Meter(meter="ending", until=NEXT_DAY),
+            ],
+        ),
+        Area(area="B", meters=[Meter(meter="moved", effective=200)]),
+    ]
+    assert standing_meters(areas, START_OF_DAY) == {"moved", "back", "ending"}
 
 
 def test_a_meter_that_moves_is_ended_in_one_area_and_begins_in_the_other():

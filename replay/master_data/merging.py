@@ -38,13 +38,14 @@ def merged(held: Mapping[str, Area], tables: Selected, today: int) -> dict[str, 
 
 
 def standing_meters(areas: Iterable[Area], today: int) -> set[str]:
-    """The meters that stand in some area, and are not to end by today."""
-    return {
-        meter.meter
-        for area in areas
-        for meter in area.meters
-        if not 0 < meter.until <= today
-    }
+    """The meters whose latest record in some area does not end by today."""
+    standing: set[str] = set()
+    for area in areas:
+        latest = {meter.meter: meter for meter in _in_order(area.meters)}
+        standing |= {
+            name for name, meter in latest.items() if not 0 < meter.until <= today
+        }
+    return standing
 
 
 def _with_own_fields(before: Area, given: Area, tables: Selected, today: int) -> Area:

@@ -155,6 +155,7 @@ class _RowReader:
     def _refuse_doubled(self, found: dict[str, list[Meter]]) -> None:
         """Takes out meters that stand in several areas since the same time: nobody knows which is right."""
         places: dict[tuple[str, int], list[str]] = {}
+        doubled: set[tuple[str, str]] = set()
         for area, meters in found.items():
             for meter in meters:
                 if not meter.until:
@@ -163,13 +164,17 @@ class _RowReader:
         for (name, _), areas in places.items():
             if len(areas) == 1:
                 continue
-            place = f"{self._name} {name}: {', '.join(areas)}".strip()
+            place = f"{self._name} {name}: {', '.join(areas[:3])}".strip()
             self._tally.reject(
                 "meters: stands in several areas at once", place, len(areas)
             )
-            for area in areas:
-                self.refused.add((area, name))
-                found[area] = [meter for meter in found[area] if meter.meter != name]
+            self.refused |= {(area, name) for area in areas}
+            doubled |= {(area, name) for area in areas}
+
+        for area in {area for area, _ in doubled}:
+            found[area] = [
+                meter for meter in found[area] if (area, meter.meter) not in doubled
+            ]
 
     def _place(self, number: int) -> str:
         """The place of a row, from 1."""
