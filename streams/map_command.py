@@ -102,7 +102,7 @@ def show_mapped(
         entries, records, messages = _sample(place, file.parent, settings, count)
         held = asyncio.run(registry_areas(settings)) if messages else []
         known_ids = AreaLookup(held).ids(KINDS_BY_NAME[place.kind])
-        columns, text = _guess(records, entries, place.kind, known_ids)
+        columns, text = guess(records, entries, place.kind, known_ids)
         file.write_text(text, "utf-8")
         with _to_be_mended(file, columns):
             mapping = mapping_of(text, str(file))
@@ -199,7 +199,7 @@ def _table_records(file: Path, kind: type[Batch], count: int) -> list[Any]:
     return tables.read(table, names, Tally()).table.slice(0, count).to_pylist()
 
 
-def _guess(
+def guess(
     records: Sequence[Any],
     entries: dict[str, str],
     kind_name: str,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from replay.mapping.file import mapping_of
+from replay.mapping.file import KINDS_BY_NAME, MappingError, mapping_of
 from replay.sources import SourceError, open_source
 from streams.cli import app
 from streams.local.runner import identity
+from streams.map_command import guess
 
 FIRST_TIME = 1_709_251_200
 
@@ -231,3 +234,35 @@ def test_a_run_knows_that_a_mapped_file_has_changed(folder):
     with (folder / "ami.csv").open("a") as file:
         file.write("\n")
     assert identity(["columns.toml"]) != before
+
+
+FIELD_NAMES = st.one_of(
+    st.text(max_size=6),
+    st.sampled_from(["meter", "volts", "ts", "fen", "mHz", "type", "event", "import"]),
+    st.sampled_from(["a.b", "x y", "`", '"', "\n", "[0]", "ﬁ", "class"]),
+)
+FIELD_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda values: st.one_of(
+        st.lists(values, max_size=4), st.dictionaries(FIELD_NAMES, values, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.lists(st.dictionaries(FIELD_NAMES, FIELD_VALUES, max_size=5), max_size=4),
+    st.sampled_from(sorted(KINDS_BY_NAME)),
+    st.sets(st.text(max_size=3)),
+)
+def test_any_record_gives_a_mapping_that_lacks_columns_at_most(records, kind, ids):
+    """A field named `import` made a mapping that could not be read."""
+    try:
+        _, text = guess(records, {"topic": "t", "format": "json"}, kind, ids)
+    except SourceError:
+        return  # no row, and it is said
+    try:
+        mapping_of(text, "columns.toml")
+    except MappingError as error:
+        for fault in str(error).splitlines():
+            assert "is not mapped" in fault or "no column" in fault, text

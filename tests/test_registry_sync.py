@@ -12,13 +12,15 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from replay.history import Tally
 from replay.master_data.changes import changes
 from replay.master_data.checking import problems
 from replay.master_data.merging import merged, standing_meters
-from replay.master_data.queries import QueriesError, load
+from replay.master_data.queries import KNOWN_COLUMNS, QueriesError, load
 from replay.master_data.rows import selected
 from schemas.master import Area, Meter, Tariff, Tier, Transformer
 from streams.cli import main
@@ -196,6 +198,40 @@ def test_a_cell_that_is_no_plain_value_refuses_its_row(cell, column):
     else:
         assert meters == []
         assert tally.rejected.total() == 1
+
+
+ANY_CELLS = st.one_of(
+    st.none(),
+    st.text(max_size=5),
+    st.integers(),
+    st.floats(),
+    st.decimals(),
+    st.booleans(),
+    st.binary(max_size=3),
+    st.dates(),
+    st.datetimes(),
+    st.times(),
+    st.timedeltas(),
+    st.uuids(),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+)
+
+
+@given(st.data())
+def test_any_cell_is_taken_or_refuses_its_row(data):
+    """Whatever a driver gives as a value, the areas that come of it can be published and read."""
+    rows = {
+        table: data.draw(
+            st.lists(st.dictionaries(st.sampled_from(known), ANY_CELLS), max_size=4)
+        )
+        for table, known in KNOWN_COLUMNS.items()
+    }
+    found = tables(**rows)
+    after = merged({}, found, START_OF_DAY)
+    assert changes({}, after) is not None
+    for area in after.values():
+        assert msgspec.json.decode(msgspec.json.encode(area), type=Area) == area
 
 
 def test_a_meter_in_two_areas_at_once_is_refused_in_both_and_stays_as_it_is():

@@ -253,7 +253,7 @@ def test_a_url_that_cannot_be_one_is_refused_without_its_text(
 def test_an_answer_that_is_no_taking_is_none(status):
     """A redirect to a page that answers 200 took alerts that nobody had."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class RefusingHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(status)
@@ -270,7 +270,7 @@ def test_an_answer_that_is_no_taking_is_none(status):
         def log_message(self, *_: Any) -> None:
             """Nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), RefusingHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         with pytest.raises(AlertmanagerError, match=f"answers {status}"):

@@ -11,7 +11,7 @@ import numpy as np
 
 from replay.history import Tally
 from replay.ids import clean
-from replay.mapping.expressions import ColumnPath
+from replay.mapping.expressions import ColumnPath, can_be_named
 from replay.mapping.targets import targets, words_of
 from replay.mapping.units import units_for
 from replay.tables import Sheet, meant
@@ -182,10 +182,11 @@ def _examples(theirs: Sheet, text: str, most: int) -> tuple[str, ...]:
 
 
 def leaf_paths(record: Any, path: ColumnPath = ()) -> Iterator[ColumnPath]:
-    """The paths to the plain values of a decoded record."""
+    """The paths to the plain values of a decoded record that an expression can name."""
     if isinstance(record, dict) and len(path) < DEEPEST_PATH:
         for name, value in record.items():
-            yield from leaf_paths(value, (*path, name))
+            if can_be_named(name):
+                yield from leaf_paths(value, (*path, name))
     elif isinstance(record, list) and len(path) < DEEPEST_PATH:
         for place, value in enumerate(record[:3]):
             yield from leaf_paths(value, (*path, place))
@@ -198,6 +199,8 @@ def list_of_rows(record: Any, path: tuple[str, ...] = ()) -> tuple[str, ...]:
     if not isinstance(record, dict) or len(path) >= DEEPEST_PATH:
         return ()
     for name, value in record.items():
+        if not can_be_named(name):
+            continue
         if isinstance(value, list) and value and isinstance(value[0], dict):
             return (*path, name)
         if found := list_of_rows(value, (*path, name)):
