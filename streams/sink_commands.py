@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from replay.addresses import is_address
 from streams.command_options import load_settings
 
 app = typer.Typer(
@@ -78,6 +77,8 @@ def alertmanager(
 
 def _checked(url: str) -> str:
     """The URL of an HTTP endpoint. Raises ValueError."""
+    from replay.addresses import is_address  # noqa: PLC0415 - as `worker`
+
     if not is_address(url):
         raise ValueError("the URL is no address such as http://127.0.0.1:9093")
     return url
