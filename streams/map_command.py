@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from replay import contents, layout, tables
+from replay.extras import missing_extra
 from replay.history import Source, SourceError, Tally
 from replay.inferred import with_steps
 from replay.mapping.areas import AreaLookup
@@ -53,7 +54,6 @@ from schemas.wire import Message, RejectedError
 from streams.json_output import show_json
 from streams.kafka.foreign_records import record_decoder
 from streams.kafka.mapped_records import RecordMapper
-from streams.kafka.samples import registry_areas, sampled
 from streams.settings import Settings
 from streams.source_summary import show_source_summary, summary_of
 from streams.terminal import plain_output
@@ -100,7 +100,7 @@ def show_mapped(
         if file.exists():
             raise SourceError(f"{file} exists: name another --out, or map {file}")
         entries, records, messages = _sample(place, file.parent, settings, count)
-        held = asyncio.run(registry_areas(settings)) if messages else []
+        held = _registry_areas(settings) if messages else []
         known_ids = AreaLookup(held).ids(KINDS_BY_NAME[place.kind])
         columns, text = guess(records, entries, place.kind, known_ids)
         file.write_text(text, "utf-8")
@@ -164,7 +164,13 @@ def _sample(
         "", {}, format=place.format, schema_registry=place.schema_registry
     )
     decoded = record_decoder(bare, settings.schema_registry_authorization)
-    messages = asyncio.run(sampled(settings, place.source, count))
+    try:
+        messages = _newest(settings, place.source, count)
+    except ModuleNotFoundError as error:
+        needed = missing_extra(error) or error
+        raise SourceError(
+            f"there is no file {place.source}; if it is a topic, {needed}"
+        ) from error
     records = []
     fault = ""
     for message in messages:
@@ -247,9 +253,21 @@ def _is_table(entries: Mapping[str, str]) -> bool:
 
 def _messages(mapping: ColumnMapping, settings: Settings, count: int) -> list[Message]:
     """A sample of a mapping's topic; nothing of files."""
-    if not mapping.topic:
-        return []
-    return asyncio.run(sampled(settings, mapping.topic, count))
+    return _newest(settings, mapping.topic, count) if mapping.topic else []
+
+
+def _newest(settings: Settings, topic: str, count: int) -> list[Message]:
+    """About so many of a topic's newest records. Raises TopicError, UnansweredError."""
+    from streams.kafka.samples import sampled  # noqa: PLC0415 - an extra
+
+    return asyncio.run(sampled(settings, topic, count))
+
+
+def _registry_areas(settings: Settings) -> list[Area]:
+    """The areas of the registry. Raises UnansweredError."""
+    from streams.kafka.samples import registry_areas  # noqa: PLC0415 - an extra
+
+    return asyncio.run(registry_areas(settings))
 
 
 def _check(
@@ -311,7 +329,7 @@ def _lookup(
 ) -> tuple[AreaLookup | None, list[Area]]:
     """The areas of meters, if the mapping looks them up, and the areas that a file lists."""
     if mapping.topic:
-        areas = asyncio.run(registry_areas(settings))
+        areas = _registry_areas(settings)
         return AreaLookup(areas) if mapping.area_from_registry else None, areas
     if not mapping.area_from_registry:
         return None, []

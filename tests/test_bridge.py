@@ -337,6 +337,7 @@ def test_partitions_that_hold_days_are_published_by_time():
     found = joined_by_time(
         [of_days("m1", [0, 1, 1], 1), of_days("m2", [0, 1], 2), of_days("m1", [1], 3)]
     )
+    assert isinstance(found, Readings)
     rows = [(found.names[meter], kwh) for meter, kwh in zip(found.subject, found.kwh)]
     assert rows[:2] == [("m1", 1), ("m2", 2)]
     assert rows[2:] == [("m1", 1), ("m1", 1), ("m2", 2), ("m1", 3)]

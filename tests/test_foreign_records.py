@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from google.protobuf.timestamp_pb2 import DESCRIPTOR as TIMESTAMP_FILE
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replay.extras import missing_extra
 from replay.mapping.file import mapping_of
 from schemas.columns import Readings
 from schemas.wire import Reason
@@ -344,11 +346,12 @@ def test_no_record_decides_how_another_is_read():
     messages = [(None, json.dumps(value).encode(), "", 0) for value in values]
 
     def read(chosen):
-        mapped = mapper.mapped(chosen)
-        kwh = mapped.batch.kwh.tolist() if mapped.batch else []
-        at = mapped.batch.at.tolist() if mapped.batch else []
-        reasons = [(found.reason, found.detail) for found in mapped.rejections]
-        return list(zip(at, kwh, strict=True)), reasons
+        batch, _, rejections = mapper.mapped(chosen)
+        reasons = [(found.reason, found.detail) for found in rejections]
+        if batch is None:
+            return [], reasons
+        assert isinstance(batch, Readings)
+        return list(zip(batch.at.tolist(), batch.kwh.tolist(), strict=True)), reasons
 
     rows, reasons = read(messages)
     alone = [read([message]) for message in messages]
@@ -435,3 +438,21 @@ def test_any_bytes_of_a_schema_are_mapped_or_rejected(registered, form, content)
     found = mapped(place, value, content)
     rejected = {rejection.index for rejection in found.rejections}
     assert rejected | set(found.records.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("format_name", "module"),
+    [("avro", "fastavro"), ("protobuf", "google.protobuf.message_factory")],
+)
+def test_a_bridge_without_its_extra_names_it_before_it_reads(
+    monkeypatch, format_name, module
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    lines = (
+        f'topic = "t"\nformat = "{format_name}"\nschema_registry = "http://127.0.0.1:1"'
+    )
+    with pytest.raises(ModuleNotFoundError) as error:
+        RecordMapper(mapping_of(lines + COLUMN_LINES, "columns.toml"))
+    needed = missing_extra(error.value)
+    assert needed
+    assert "pip install 'meterwatch[bridge]'" in needed

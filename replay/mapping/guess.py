@@ -165,11 +165,11 @@ def mapping_text(
 
 def _column_of_ids(theirs: Sheet, known_ids: Collection[str]) -> str:
     """The column with the most known ids, "" if none has one in every second row."""
-    most, found = len(theirs) / 2, ""
+    most, found = len(theirs) // 2, ""
     for text in theirs.table.column_names if known_ids else ():
         words, numbers = theirs.words(text)
         is_known = np.array([*(clean(word) in known_ids for word in words), False])
-        count = np.count_nonzero(is_known[numbers])
+        count = int(np.count_nonzero(is_known[numbers]))
         if count > most:
             most, found = count, text
     return found
