@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from replay.history import SourceError
 
@@ -86,6 +88,53 @@ def magic(path: Path) -> bytes:
 def is_parquet(path: Path) -> bool:
     """True if the file is Parquet, by its first bytes or by its name."""
     return magic(path).startswith(b"PAR1") or path.suffix.lower() == ".parquet"
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """True if cells of a kind are texts."""
+    is_string = pa.types.is_string(kind)
+    return bool(is_string or pa.types.is_large_string(kind))
+
+
+def parquet_columns(path: Path) -> tuple[str, ...]:
+    """The names of the columns of Parquet. Raises SourceError."""
+    try:
+        return tuple(pq.read_schema(path).names)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
+
+
+def parquet_table(path: Path, names: Sequence[str]) -> pa.Table:
+    """Some columns of Parquet. Raises SourceError, also where they are too much to be read whole."""
+    try:
+        if pq.read_metadata(path).num_rows > MOST_ROWS:
+            too_many = f"more than {MOST_ROWS:,} rows that are in no order, too many to be read whole"
+            raise SourceError(f"{path} has {too_many}: {SPLIT_ADVICE}")
+        words = [field.name for field in pq.read_schema(path) if is_text(field.type)]
+        table = pq.read_table(path, columns=names, read_dictionary=words)
+        return _written_out(table, path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
+
+
+def _written_out(table: pa.Table, path: Path) -> pa.Table:
+    """The table with its words in each row. Raises SourceError where that is too much."""
+    for number, field in enumerate(table.schema):
+        if not (pa.types.is_dictionary(field.type) and is_text(field.type.value_type)):
+            continue
+
+        cells = table[field.name]
+        lengths = (
+            pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py()
+            for chunk in cells.chunks
+        )
+        if sum(filter(None, lengths)) > MOST_BYTES:
+            text = (
+                f"more than {MOST_BYTES >> 20:,} MiB of text in the column {field.name}"
+            )
+            raise SourceError(f"{path} holds {text}: {SPLIT_ADVICE}")
+        table = table.set_column(number, field.name, cells.cast(field.type.value_type))
+    return table
 
 
 def _chunks(path: Path, size: int) -> Iterator[bytes]:

@@ -14,19 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from replay import contents, delimited, numerals
 from replay.clocks import seconds_of_timestamps
+from replay.contents import is_text
 from replay.history import Names, SourceError, Tally
 from replay.ids import LOST_DIGITS, MISSING_ID, NO_ID, numbered, shortened
-from replay.moments import (
-    Order,
-    seconds_of,
-    seconds_of_numbers,
-    within,
-)
+from replay.moments import Order, seconds_of, seconds_of_numbers, within
 from schemas.columns import Codes, Mask, Times
 from schemas.wire.records import LARGEST_NUMBER, LONGEST_ID
 
@@ -62,10 +57,7 @@ def columns(file: File) -> tuple[str, ...]:
         return tuple(file.table.column_names)
     if not is_parquet(file):
         return delimited.head(file).names
-    try:
-        return tuple(pq.read_schema(file).names)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise SourceError(f"{file} cannot be read: {error}") from error
+    return contents.parquet_columns(file)
 
 
 def wanted(path: File, names: Collection[str]) -> list[str]:
@@ -109,15 +101,7 @@ def read(file: File, names: Collection[str], tally: Tally) -> Sheet:
     if not is_parquet(file):
         return Sheet(delimited.read(file, names, tally), file.name, tally)
 
-    try:
-        if pq.read_metadata(file).num_rows > contents.MOST_ROWS:
-            too_many = f"more than {contents.MOST_ROWS:,} rows that are in no order, too many to be read whole"
-            raise SourceError(f"{file} has {too_many}: {contents.SPLIT_ADVICE}")
-        words = [field.name for field in pq.read_schema(file) if _is_text(field.type)]
-        table = pq.read_table(file, columns=names, read_dictionary=words)
-        return Sheet(_written_out(table, file), file.name, tally)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise SourceError(f"{file} cannot be read: {error}") from error
+    return Sheet(contents.parquet_table(file, names), file.name, tally)
 
 
 class Sheet:
@@ -134,6 +118,7 @@ class Sheet:
         dates: Order = "",
         faults: dict[int, str] | None = None,
         rows: NDArray[np.int64] | None = None,
+        alone: bool = False,
     ) -> None:
         self.table = table
         self.name = name
@@ -147,6 +132,8 @@ class Sheet:
         self._rows = rows
         # by row its first fault, where somebody asks for them
         self.faults = faults
+        # True: no cell decides how another is read, so rows may be cut anywhere
+        self.alone = alone
         # columns of dates that may have the day or the month first
         self._unclear: set[str] = set()
 
@@ -164,6 +151,7 @@ class Sheet:
             dates=self.dates,
             faults=self.faults,
             rows=self._rows if rows is None else rows,
+            alone=self.alone,
         )
 
     def without(self, pattern: str) -> Sheet:
@@ -171,7 +159,7 @@ class Sheet:
         table = self.table
         for number, name in enumerate(table.column_names):
             cells = table[name]
-            if _is_text(cells.type):
+            if is_text(cells.type):
                 matched = pc.match_substring_regex(cells, rf"^\s*({pattern})\s*$")
                 emptied = pc.if_else(matched, pa.scalar(None, cells.type), cells)
                 table = table.set_column(number, name, emptied)
@@ -252,9 +240,13 @@ class Sheet:
             cells.append(with_none[codes])
         return list(seen.names), np.concatenate(cells)
 
+    def read_together(self, words: list[str]) -> list[list[str]]:
+        """The texts of a column in parts, each of which shows how its own are written."""
+        return [[word] for word in words] if self.alone else [words]
+
     def _distinct(self, column: str) -> pa.ChunkedArray:
         cells = self.table[column]
-        if pa.types.is_dictionary(cells.type) and _is_text(cells.type.value_type):
+        if pa.types.is_dictionary(cells.type) and is_text(cells.type.value_type):
             return cells
         return self._cast(column, cells, pa.string()).dictionary_encode()
 
@@ -266,7 +258,7 @@ class Sheet:
         cells = self.table[column]
         if pa.types.is_dictionary(cells.type):
             cells = cells.cast(cells.type.value_type)
-        if _is_text(cells.type):
+        if is_text(cells.type):
             cells = self._parsed(column, cells)
         if not (pa.types.is_float32(cells.type) or pa.types.is_float64(cells.type)):
             cells = self._cast(column, cells, pa.float64())
@@ -305,18 +297,21 @@ class Sheet:
             cells = cells.cast(pa.timestamp("s"))
         if pa.types.is_timestamp(cells.type):
             return seconds_of_timestamps(cells, zone)
-        if not (_is_text(cells.type) or pa.types.is_dictionary(cells.type)):
+        if not (is_text(cells.type) or pa.types.is_dictionary(cells.type)):
             values = self._cast(column, cells, pa.float64()).to_numpy()
             return seconds_of_numbers(np.asarray(values, np.float64), zone)
 
         words, numbers = self.words(column)
-        seconds, first = seconds_of(words, zone, self.dates)
-        if first in ("day", "month"):
-            self.tally.notes.append(
-                f"{self.name}: dates of the column {column} are read with the {first} first"
-            )
-        elif not first:
-            self._unclear.add(column)
+        seconds: list[float] = []
+        for together in self.read_together(words):
+            found, first = seconds_of(together, zone, self.dates)
+            seconds += found
+            if not first:
+                self._unclear.add(column)
+            elif first != "year" and not self.alone:
+                self.tally.notes.append(
+                    f"{self.name}: dates of the column {column} are read with the {first} first"
+                )
         return np.array([*seconds, math.nan])[numbers]
 
     def no_time(self, column: str) -> str:
@@ -336,9 +331,11 @@ class Sheet:
 
     @cached_property
     def _mark(self) -> numerals.DecimalMark:
-        """The decimal mark of the file's numbers."""
+        """The decimal mark of the file's numbers; none of rows that are read alone."""
+        if self.alone:
+            return ""
         return numerals.decimal_mark(
-            column for column in self.table.columns if _is_text(column.type)
+            column for column in self.table.columns if is_text(column.type)
         )
 
     def _parsed(self, column: str, cells: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -397,25 +394,3 @@ class Sheet:
             if self.faults is not None:
                 for row in rows.tolist():
                     self.faults.setdefault(row, reason)
-
-
-def _written_out(table: pa.Table, file: Path) -> pa.Table:
-    """The table with its words in each row. Raises SourceError where that is too much."""
-    for number, field in enumerate(table.schema):
-        if not (pa.types.is_dictionary(field.type) and _is_text(field.type.value_type)):
-            continue
-        cells = table[field.name]
-        lengths = (
-            pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py()
-            for chunk in cells.chunks
-        )
-        if sum(filter(None, lengths)) > contents.MOST_BYTES:
-            text = f"more than {contents.MOST_BYTES >> 20:,} MiB of text in the column {field.name}"
-            raise SourceError(f"{file} holds {text}: {contents.SPLIT_ADVICE}")
-        table = table.set_column(number, field.name, cells.cast(field.type.value_type))
-    return table
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    is_string = pa.types.is_string(kind)
-    return bool(is_string or pa.types.is_large_string(kind))

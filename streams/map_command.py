@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.table import Table
 
-from replay import contents, layout, tables
+from replay import layout, tables
 from replay.history import Source, SourceError, Tally
 from replay.inferred import with_steps
 from replay.mapping.areas import AreaLookup
 from replay.mapping.cells import cells_of_records
 from replay.mapping.column_mapping import ColumnMapping
 from replay.mapping.expressions import ColumnPath, path_text
-from replay.mapping.file import KINDS_BY_NAME, mapping_of, read_mapping
+from replay.mapping.file import (
+    KINDS_BY_NAME,
+    mapping_of,
+    read_mapping,
+)
 from replay.mapping.files import (
     MAPPING_ENDING,
-    files_of,
-    json_records,
     mapped_files,
     metered,
     rows_of,
     sheets_of,
-    tables_of,
 )
 from replay.mapping.guess import (
     GuessedColumn,
@@ -38,35 +37,38 @@ from replay.mapping.guess import (
     leaf_paths,
     list_of_rows,
     mapping_text,
-    recognises,
 )
-from replay.mapping.known_mappings import KnownMapping, known_mapping
+from replay.mapping.known_mappings import KnownMapping
 from replay.mapping.row_shape import NO_SHAPE, shape_of
 from replay.mapping.row_times import lack_zone
-from replay.mapping.rows import RowMapper
+from replay.mapping.rows import RowMapper, values_by_column
 from replay.tables import meant
-from schemas.columns import Batch, Readings
+from schemas.columns import Batch
 from schemas.master import Area
-from schemas.wire import Message, RejectedError
+from schemas.wire import Message
 from streams.json_output import show_json
-from streams.kafka.foreign_records import record_decoder
 from streams.kafka.mapped_records import RecordMapper
-from streams.kafka.samples import registry_lookup, sampled
+from streams.map_sample import (
+    MappedPlace,
+    known_mapping_of,
+    newest,
+    pattern_of,
+    sample,
+)
 from streams.settings import Settings
 from streams.source_summary import show_source_summary, summary_of
 from streams.terminal import plain_output
 
-JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
 out = plain_output()
 
 
-class MappedPlace(NamedTuple):
-    """Where data of others are, as the command line says it."""
+class _Guess(NamedTuple):
+    """The mapping of a place, by guessed columns or as the project has it; and the messages of a topic."""
 
-    source: str
-    kind: str
-    format: str
-    schema_registry: str
+    text: str
+    columns: list[GuessedColumn]
+    known: KnownMapping | None
+    messages: list[Message]
 
 
 class _Checked(NamedTuple):
@@ -94,18 +96,16 @@ def show_mapped(
         path = file
         if file.exists():
             raise SourceError(f"{file} exists: name another --out, or map {file}")
-        messages = []
-        if known := _known_mapping(place):
-            text = known.text_for(_pattern(place, file.parent))
-        else:
-            entries, records, messages = _sample(place, file.parent, settings, count)
-            columns, text = _guess(records, entries, place.kind, settings.zone)
+        text, columns, known, messages = _guess(place, file.parent, count, settings)
         file.write_text(text, "utf-8")
-        mapping = mapping_of(text, str(file))  # what is not found is to be mended there
+        with _to_be_mended(file, columns):
+            mapping = mapping_of(text, str(file))
 
-    checked = _check(path, mapping, messages, count, settings)
+    with _to_be_mended(file, columns):
+        checked = _check(path, mapping, messages, count, settings)
     lookup, areas = _lookup(path, mapping, settings)
     source, unknown = _source(checked, mapping, lookup, areas)
+    source.tally.notes += _empty_columns(mapping, checked.batch)
     summary = summary_of(source, settings)
     found = {
         "mapping": str(path),
@@ -128,82 +128,24 @@ def show_mapped(
     show_source_summary(summary, out)
 
 
-def _sample(
-    place: MappedPlace, folder: Path, settings: Settings, count: int
-) -> tuple[dict[str, str], list[Any], list[Message]]:
-    """What a mapping says of the place, and records from it; the messages of a topic. Raises SourceError."""
-    files = files_of(place.source, Path())
-    if files:
-        entries = {"files": _pattern(place, folder)}
-        if files[0].suffix.lower() in JSON_ENDINGS:
-            return (
-                entries | {"format": "json"},
-                json_records(files[0], Tally())[:count],
-                [],
-            )
-        return entries, _table_records(files[0], KINDS_BY_NAME[place.kind], count), []
-    if "/" in place.source or Path(place.source).suffix in (
-        ".csv",
-        ".parquet",
-        ".xlsx",
-    ):
-        raise SourceError(f"{place.source} does not exist")
+def _guess(place: MappedPlace, folder: Path, count: int, settings: Settings) -> _Guess:
+    """The mapping for a folder, from so many rows of a place. Raises SourceError."""
+    if known := known_mapping_of(place):
+        return _Guess(known.text_for(pattern_of(place, folder)), [], known, [])
 
-    entries = {"topic": place.source, "format": place.format}
-    if place.schema_registry:
-        entries["schema_registry"] = place.schema_registry
-    bare = ColumnMapping(
-        "", {}, format=place.format, schema_registry=place.schema_registry
-    )
-    decoded = record_decoder(bare, settings.schema_registry_authorization)
-    messages = asyncio.run(sampled(settings, place.source, count))
-    records = []
-    for message in messages:
-        try:
-            records.append(decoded(message[1] or b""))
-        except RejectedError:
-            continue  # counted when the mapping is checked
-    return entries, records, messages
+    entries, records, messages = sample(place, folder, settings, count)
+    held = _registry_areas(settings) if messages else []
+    known_ids = AreaLookup(held).ids(KINDS_BY_NAME[place.kind])
+    columns, text = guess(records, entries, place.kind, known_ids, settings.zone)
+    return _Guess(text, columns, None, messages)
 
 
-def _pattern(place: MappedPlace, folder: Path) -> str:
-    """The pattern of the files beside a mapping in a folder."""
-    return Path(os.path.relpath(place.source, folder)).as_posix()
-
-
-def _known_mapping(place: MappedPlace) -> KnownMapping | None:
-    """The project's mapping of the files, None if it has none. Raises SourceError."""
-    files = files_of(place.source, Path())
-    if not files or files[0].suffix.lower() in JSON_ENDINGS:
-        return None
-    if place.kind != Readings.kind:
-        return None
-    table = _first_table(files[0], Readings)
-    return known_mapping(tables.columns(table))
-
-
-def _first_table(file: Path, kind: type[Batch]) -> tables.File:
-    """The first table of a file that may be guessed, or that is known. Raises SourceError."""
-
-    def fits(columns: Collection[str]) -> bool:
-        return recognises(columns, kind) or known_mapping(columns) is not None
-
-    return tables_of(file, fits, Tally())[0]
-
-
-def _table_records(file: Path, kind: type[Batch], count: int) -> list[Any]:
-    """The first rows of a file's first table as records. Raises SourceError."""
-    table = _first_table(file, kind)
-    if isinstance(table, Path) and contents.is_parquet(table):
-        with pq.ParquetFile(table) as opened:
-            batches = list(opened.iter_batches(count))[:1]
-        return pa.Table.from_batches(batches).to_pylist() if batches else []
-    names = [name for name in tables.columns(table) if name]
-    return tables.read(table, names, Tally()).table.slice(0, count).to_pylist()
-
-
-def _guess(
-    records: Sequence[Any], entries: dict[str, str], kind_name: str, zone: str
+def guess(
+    records: Sequence[Any],
+    entries: dict[str, str],
+    kind_name: str,
+    known_ids: Collection[str],
+    zone: str,
 ) -> tuple[list[GuessedColumn], str]:
     """The columns that are guessed from records, and the mapping. Raises SourceError."""
     kind = KINDS_BY_NAME[kind_name]
@@ -224,11 +166,25 @@ def _guess(
     cells, _ = cells_of_records(rows, paths)
     sheet = tables.Sheet(cells, "", Tally())
     shape = shape_of(sheet) if _is_table(entries) else NO_SHAPE
-    columns = guessed_columns(sheet, kind, shape)
+    columns = guessed_columns(sheet, kind, shape, known_ids)
     at = next((column.theirs for column in columns if column.ours == "at"), "")
     if at and lack_zone(sheet, at):
         entries["zone"] = zone
     return columns, mapping_text(columns, entries, kind, shape)
+
+
+@contextmanager
+def _to_be_mended(file: Path, columns: Sequence[GuessedColumn]) -> Iterator[None]:
+    """Shows the columns of a guess that is not enough, and how to go on. Raises SourceError."""
+    try:
+        yield
+    except SourceError as error:
+        if not columns:
+            raise
+        _show_columns(columns)
+        raise SourceError(
+            f"{error}\n{file} is written: mend it, then `meterwatch map {file}` checks it"
+        ) from None
 
 
 def _is_table(entries: Mapping[str, str]) -> bool:
@@ -238,9 +194,14 @@ def _is_table(entries: Mapping[str, str]) -> bool:
 
 def _messages(mapping: ColumnMapping, settings: Settings, count: int) -> list[Message]:
     """A sample of a mapping's topic; nothing of files."""
-    if not mapping.topic:
-        return []
-    return asyncio.run(sampled(settings, mapping.topic, count))
+    return newest(settings, mapping.topic, count) if mapping.topic else []
+
+
+def _registry_areas(settings: Settings) -> list[Area]:
+    """The areas of the registry. Raises UnansweredError."""
+    from streams.kafka.samples import registry_areas  # noqa: PLC0415 - an extra
+
+    return asyncio.run(registry_areas(settings))
 
 
 def _check(
@@ -262,6 +223,9 @@ def _check(
             raise SourceError(
                 f"{path}: every record would be rejected: {'; '.join(tally.reasons(tally.rejected))}"
             )
+        rejected = {rejection.index for rejection in mapped.rejections}
+        sound = [message for k, message in enumerate(messages) if k not in rejected]
+        tally.notes += mapper.zone_notes(sound)
         return _Checked(len(mapped.batch) + tally.rejected.total(), mapped.batch, tally)
 
     row_mapper = RowMapper(mapping)
@@ -276,14 +240,23 @@ def _check(
     return _Checked(rows, mapping.kind.join(batches), tally)
 
 
+def _empty_columns(mapping: ColumnMapping, batch: Batch) -> Iterator[str]:
+    """A sentence for each mapped number that no row of a sample has."""
+    for name, count in values_by_column(mapping, batch).items():
+        expression = mapping.columns[name].expression
+        if not count and expression:
+            yield f"`{name}` has no value in any row: is `{expression.text}` right?"
+
+
 def _lookup(
     path: Path, mapping: ColumnMapping, settings: Settings
 ) -> tuple[AreaLookup | None, list[Area]]:
     """The areas of meters, if the mapping looks them up, and the areas that a file lists."""
+    if mapping.topic:
+        areas = _registry_areas(settings)
+        return AreaLookup(areas) if mapping.area_from_registry else None, areas
     if not mapping.area_from_registry:
         return None, []
-    if mapping.topic:
-        return asyncio.run(registry_lookup(settings)), []
     if not mapping.registry:
         return AreaLookup(), []
     areas = layout.read_areas(path.parent / mapping.registry, Tally())
@@ -329,5 +302,8 @@ def _show_columns(columns: Iterable[GuessedColumn]) -> None:
             theirs = " + ".join(filter(None, (column.theirs, column.hour)))
             table.add_row(theirs, "->", column.ours, column.unit)
         else:
-            table.add_row(column.theirs, "", "not known", f"left out{column.nearest}")
+            such = f", such as {column.examples[0]}" if column.examples else ""
+            table.add_row(
+                column.theirs, "", "not known", f"left out{column.nearest}{such}"
+            )
     out.print(table, markup=False)

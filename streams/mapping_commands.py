@@ -44,7 +44,8 @@ def map_source(
     json: Json = False,
 ) -> None:
     """Guesses a mapping of data of others, or checks one; shows what it gives and which rules can judge it."""
-    from streams.map_command import MappedPlace, show_mapped  # noqa: PLC0415 - as `run`
+    from streams.map_command import show_mapped  # noqa: PLC0415 - as `run`
+    from streams.map_sample import MappedPlace  # noqa: PLC0415 - as above
 
     place = MappedPlace(source, kind, form, schema_registry)
     show_mapped(place, file, check, load_settings(context), as_json=json)

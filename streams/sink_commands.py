@@ -30,14 +30,9 @@ def postgres(
     metrics_port: MetricsPort = None,
 ) -> None:
     """Upserts alerts into the table meterwatch_alerts, which is created if it is missing."""
+    from streams.sinks.postgres import PostgresSink  # noqa: PLC0415 - an extra
     from streams.sinks.running import deliver_to  # noqa: PLC0415 - as `worker`
 
-    try:
-        from streams.sinks.postgres import PostgresSink  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise ValueError(
-            f"PostgreSQL needs one more package: install meterwatch[sql] ({error})"
-        ) from error
     deliver_to(load_settings(context), "postgres", PostgresSink(url).take, metrics_port)
 
 
@@ -77,6 +72,8 @@ def alertmanager(
 
 def _checked(url: str) -> str:
     """The URL of an HTTP endpoint. Raises ValueError."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("the URL begins with neither http:// nor https://")
+    from replay.addresses import is_address  # noqa: PLC0415 - as `worker`
+
+    if not is_address(url):
+        raise ValueError("the URL is no address such as http://127.0.0.1:9093")
     return url

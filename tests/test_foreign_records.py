@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from google.protobuf.timestamp_pb2 import DESCRIPTOR as TIMESTAMP_FILE
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replay.extras import missing_extra
 from replay.mapping.file import mapping_of
 from schemas.columns import Readings
 from schemas.wire import Reason
@@ -360,6 +362,67 @@ def test_a_record_is_read_alone_whatever_comes_with_it():
     ]
 
 
+def test_no_record_decides_how_another_is_read():
+    """A comma elsewhere made 1.234 a thousand, and a date elsewhere decided between day and month."""
+    lines = 'topic = "t"\n[columns]\nmeter = "m"\narea = "a"\nat = "t"\nkwh = "e"\n'
+    mapper = RecordMapper(mapping_of(lines, "columns.toml"))
+    values = [
+        {"m": "m1", "a": "A", "t": at, "e": energy}
+        for at in ("2024-03-13 00:15", "13/03/2024 00:15", "04/03/2024", 1_709_251_200)
+        for energy in ("1.234", "1,5", "1,234", 2.5, "2.50")
+    ]
+    messages = [(None, json.dumps(value).encode(), "", 0) for value in values]
+
+    def read(chosen):
+        batch, _, rejections = mapper.mapped(chosen)
+        reasons = [(found.reason, found.detail) for found in rejections]
+        if batch is None:
+            return [], reasons
+        assert isinstance(batch, Readings)
+        return list(zip(batch.at.tolist(), batch.kwh.tolist(), strict=True)), reasons
+
+    rows, reasons = read(messages)
+    alone = [read([message]) for message in messages]
+    assert rows == [row for found, _ in alone for row in found]
+    assert sorted(reasons) == sorted(reason for _, found in alone for reason in found)
+    assert {kwh for _, kwh in rows} == {np.float32(1.234), 2.5}
+    assert len(rows) == 9
+    assert {reason for reason, _ in reasons} == {Reason.BAD_TIME, Reason.WRONG_TYPE}
+
+
+def test_a_mapping_may_say_how_the_dates_of_records_begin():
+    lines = '[columns]\nmeter = "m"\narea = "a"\nat = "t"\nkwh = "e"\n'
+    values = [
+        json.dumps({"m": "1", "a": "A", "t": at, "e": 1}).encode()
+        for at in ("04/03/2024 10:00+00:00", "13/03/2024 10:00+00:00")
+    ]
+    messages = [(b"", value, "", 0) for value in values]
+    mapper = RecordMapper(mapping_of(f'topic = "t"\ndates = "day"\n{lines}', ""))
+    batch = mapper.mapped(messages).batch
+    assert batch is not None
+    begin = int(datetime(2024, 3, 4, 10, tzinfo=UTC).timestamp())
+    assert batch.at.tolist() == [begin, begin + 9 * 86_400]
+
+
+@pytest.mark.parametrize(
+    ("at", "zone", "lacks"),
+    [
+        ("2024-03-01 00:15", "", True),
+        ("2024-03-01 00:15", 'zone = "UTC"\n', False),
+        ("2024-03-01T00:15Z", "", False),
+        (1_709_251_200, "", False),
+    ],
+)
+def test_times_of_records_without_any_zone_are_noted(at, zone, lacks):
+    lines = '[columns]\nmeter = "m"\narea = "a"\nat = "t"\nkwh = "e"\n'
+    mapper = RecordMapper(mapping_of(f'topic = "ami"\n{zone}{lines}', ""))
+    value = json.dumps({"m": "1", "a": "A", "t": at, "e": 1}).encode()
+    notes = mapper.zone_notes([(b"", value, "", 0)])
+    assert [note.partition(",")[0] for note in notes] == [
+        "ami: times name no zone and are read as UTC"
+    ] * lacks
+
+
 def test_phases_within_a_record_are_joined_and_not_over_records():
     text = (
         'topic = "t"\nrows = "values"\n[columns]\nmeter = "id"\narea = "area"\nat = "ts"\nu = "v"\n'
@@ -436,3 +499,21 @@ def test_any_bytes_of_a_schema_are_mapped_or_rejected(registered, form, content)
     found = mapped(place, value, content)
     rejected = {rejection.index for rejection in found.rejections}
     assert rejected | set(found.records.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("format_name", "module"),
+    [("avro", "fastavro"), ("protobuf", "google.protobuf.message_factory")],
+)
+def test_a_bridge_without_its_extra_names_it_before_it_reads(
+    monkeypatch, format_name, module
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    lines = (
+        f'topic = "t"\nformat = "{format_name}"\nschema_registry = "http://127.0.0.1:1"'
+    )
+    with pytest.raises(ModuleNotFoundError) as error:
+        RecordMapper(mapping_of(lines + COLUMN_LINES, "columns.toml"))
+    needed = missing_extra(error.value)
+    assert needed
+    assert "pip install 'meterwatch[bridge]'" in needed

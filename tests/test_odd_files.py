@@ -329,7 +329,7 @@ def test_times_without_any_zone_are_noted(tmp_path, cell, lacks):
     content = f"m,t,k\n1,{cell},1\n"
     mapping = MAPPED_COLUMNS + 'at = "t"\nkwh = "k"\n'
     _, source = energies(tmp_path, content, mapping)
-    note = "a.csv: times name no zone and are taken as UTC"
+    note = 'a.csv: times name no zone and are read as UTC, unless the mapping says zone = "..."'
     assert source.tally.notes == [note] * lacks
     _, source = energies(tmp_path, content, f'zone = "UTC"\n{mapping}')
     assert not source.tally.notes

@@ -10,12 +10,11 @@ from typing import Any, cast, get_args
 from replay.mapping.column_mapping import MappedColumn, PhaseRows
 from replay.mapping.entry_lines import CheckedEntries
 from replay.mapping.expressions import Expression
-from replay.mapping.targets import ColumnTarget, phase_stems, targets
+from replay.mapping.targets import ColumnTarget, phase_stems, targets, words_of
 from replay.mapping.units import units_for
 from replay.tables import meant
 from schemas.columns import Batch
 from schemas.events import System
-from schemas.wire.records import WORDS_BY_CODE
 
 COLUMN_ENTRIES = ("from", "unit", "value", "system")
 TIME_ENTRIES = ("from", "value", "day", "time", "plus")  # of `at`
@@ -194,11 +193,12 @@ class ColumnEntries:
     def _check_word(
         self, table: str, theirs: str, ours: Any, target: ColumnTarget | None
     ) -> None:
-        words = WORDS_BY_CODE.get(target.declared.name, ()) if target else ()
+        words = words_of(target) if target else ()
         if not isinstance(ours, str):
             self._fault(f"the word for {theirs!r} is no text", table, theirs)
         elif words and ours not in words:
-            self._fault(f"there is no word `{ours}`{meant(ours, words)}", table, theirs)
+            can = meant(ours, words) or f"; known are {', '.join(words)}"
+            self._fault(f"there is no word `{ours}`{can}", table, theirs)
 
 
 def _fault_of(given: Mapping[str, str], known: Collection[str]) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from replay import layout
+from replay.addresses import is_address
 from replay.formats.readings import MeterRecords
 from replay.history import BATCH_KINDS, SourceError
 from replay.mapping.column_entries import ColumnEntries
@@ -148,7 +148,7 @@ class _Check:
         address = text["schema_registry"]
         if text["format"] in SCHEMA_FORMATS and not address:
             self._fault(f"{text['format']} needs `schema_registry`", "", "format")
-        if address and not _is_address(address):
+        if address and not is_address(address):
             sentence = "`schema_registry` is no address such as http://127.0.0.1:8081"
             self._fault(sentence, "", "schema_registry")
         if text["topic"] and "phases" in self._entries and not text["rows"]:
@@ -282,12 +282,3 @@ def _missing(
             continue
         if (column.required or name == "at") and name not in columns:
             yield name
-
-
-def _is_address(text: str) -> bool:
-    """True if a text is an address of HTTP."""
-    try:
-        found = urlsplit(text)
-    except ValueError:
-        return False
-    return found.scheme in {"http", "https"} and bool(found.hostname)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -36,7 +35,7 @@ from replay.mapping.cells import (
 from replay.mapping.column_mapping import ColumnMapping
 from replay.mapping.expressions import walked
 from replay.mapping.file import read_mapping
-from replay.mapping.row_times import clock_columns, lack_zone, rows_of_clocks
+from replay.mapping.row_times import clock_columns, rows_of_clocks, zone_notes
 from replay.mapping.rows import RowMapper
 from schemas.columns import Batch, Readings
 from schemas.master import Area
@@ -114,11 +113,8 @@ def sheets_of(
         found = tables_of(file, partial(has_columns, mapping), tally)
         sheets = (sheet_of(table, mapping, tally) for table in found)
 
-    at = mapping.columns["at"].path
     for sheet in sheets:
-        # a zone that is named is another object
-        if at and mapping.time.zone is UTC and lack_zone(sheet, at):
-            tally.notes.append(f"{sheet.name}: times name no zone and are taken as UTC")
+        tally.notes += zone_notes(sheet, mapping)
         yield sheet
 
 
@@ -153,10 +149,16 @@ def sheet_of_cells(
     mapping: ColumnMapping,
     faults: dict[int, str] | None = None,
 ) -> tables.Sheet:
-    """Cells as a mapping says that they are to be read."""
+    """Cells as a mapping says that they are to be read; each record of a topic alone."""
     time = mapping.time
     sheet = tables.Sheet(
-        cells, name, tally, zone=time.zone, dates=time.dates, faults=faults
+        cells,
+        name,
+        tally,
+        zone=time.zone,
+        dates=time.dates,
+        faults=faults,
+        alone=bool(mapping.topic),
     )
     if not mapping.empty:
         return sheet

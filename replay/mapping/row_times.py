@@ -40,7 +40,7 @@ def moments_of(theirs: Sheet, mapping: ColumnMapping) -> NDArray[np.float64] | N
         found = in_zone(_clocks(theirs, mapping, name), time.zone)
     else:
         found = theirs.moments(name, time.zone)
-    if mapping.files and mapping.kind is Readings and not has_one_offset(time.zone):
+    if not (theirs.alone or has_one_offset(time.zone)) and mapping.kind is Readings:
         found = _in_order(theirs, mapping, found)
     return found + time.plus
 
@@ -50,6 +50,16 @@ def lack_zone(theirs: Sheet, name: str) -> bool:
     first = _quiet(theirs.of(theirs.table.slice(0, LOOKED_AT)), name)
     seconds = first.moments(name, UTC)
     return bool((np.isfinite(seconds) & ~_names_zone(first, name, seconds)).any())
+
+
+def zone_notes(theirs: Sheet, mapping: ColumnMapping) -> list[str]:
+    """A sentence if neither the times of a sheet nor its mapping name a zone."""
+    at = mapping.columns["at"].path
+    # a zone that is named is another object
+    if not at or mapping.time.zone is not UTC or not lack_zone(theirs, at):
+        return []
+    advice = 'unless the mapping says zone = "..."'
+    return [f"{theirs.name}: times name no zone and are read as UTC, {advice}"]
 
 
 def clock_columns(header: Sequence[str], name: str) -> dict[str, int]:
@@ -108,9 +118,7 @@ def _clocks(theirs: Sheet, mapping: ColumnMapping, name: str) -> NDArray[np.floa
     if mapping.time.clock is None:
         return midnights + theirs.table[CLOCK_COLUMN].to_numpy()
     words, numbers = theirs.words(mapping.time.clock.path)
-    # a column of a file shows how hours are written; each record of a topic is read alone
-    columns = [words] if mapping.files else [[word] for word in words]
-    hours = [clock_seconds(column) for column in columns]
+    hours = [clock_seconds(together) for together in theirs.read_together(words)]
     return midnights + np.concatenate([*hours, [np.nan]])[numbers]
 
 
@@ -153,4 +161,5 @@ def _in_order(
 
 def _quiet(theirs: Sheet, name: str) -> Sheet:
     """A column of a sheet that is read once more, so that nothing is noted twice."""
-    return Sheet(theirs.table.select([name]), theirs.name, Tally(), dates=theirs.dates)
+    cells = theirs.table.select([name])
+    return Sheet(cells, theirs.name, Tally(), dates=theirs.dates, alone=theirs.alone)

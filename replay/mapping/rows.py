@@ -17,14 +17,13 @@ from replay.mapping.areas import NO_AREA
 from replay.mapping.column_mapping import ColumnMapping, MappedColumn
 from replay.mapping.expressions import Expression
 from replay.mapping.row_times import moments_of
-from replay.mapping.targets import phase_stems, targets
+from replay.mapping.targets import TRUTH_CELLS, phase_stems, targets
 from replay.moments import within
 from replay.tables import RowFault, Sheet
-from schemas.columns import PHASE_COLUMNS, Batch, Times
+from schemas.columns import KIND_COLUMNS, PHASE_COLUMNS, Batch, Times
 from schemas.events import event_of, is_area_wide
 from schemas.wire.records import WORDS_BY_CODE
 
-TRUTH_WORDS = {"true": "1", "false": "0"}
 NO_PHASE = "the phase is none of the mapping's words"
 PHASE_TWICE = "a value of a phase comes twice for one meter and time"
 PHASE_CELLS = "abc"
@@ -62,6 +61,9 @@ class RowMapper:
 
         phases = self.mapping.phases
         faults, at = self._times(theirs, columns["at"])
+        if self.mapping.area_from_registry:  # by a subject that events need not have
+            subject = KIND_COLUMNS[self.mapping.kind]["subject"].outside_name
+            faults.append((_empty(columns[subject]), f"{subject} is missing", ""))
         if phases is None:
             return self._decoder.batch(theirs.of(pa.table(columns)), *faults, at=at)
 
@@ -104,7 +106,8 @@ class RowMapper:
         words = column.words
         target = self._targets.get(name)
         if target and target.declared.is_truth:
-            words = TRUTH_WORDS | dict(words)
+            said = {theirs: TRUTH_CELLS[ours] for theirs, ours in words.items()}
+            words = {**TRUTH_CELLS, **said}
         if column.system:
             words = _event_words(theirs, expression, column)
         return _worded(theirs, expression, words) if words else cells
@@ -122,6 +125,17 @@ class RowMapper:
 def _repeated(value: str, count: int) -> pa.Array:
     """A text in so many cells."""
     return pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [value])
+
+
+def values_by_column(mapping: ColumnMapping, batch: Batch) -> dict[str, int]:
+    """How many values each mapped number has in a batch."""
+    found = {}
+    for cell, (name, phase) in layout.cell_columns(mapping.kind).items():
+        values = getattr(batch, name)
+        if cell in mapping.columns and values.dtype.kind == "f":
+            values = values if phase is None else values[phase]
+            found[cell] = int(np.count_nonzero(~np.isnan(values)))
+    return found
 
 
 def _computed(
@@ -154,6 +168,15 @@ def _worded(theirs: Sheet, expression: Expression, words: Mapping[str, str]) -> 
     return pa.array([*said, None], pa.string()).take(
         pa.array(np.where(numbers < 0, len(said), numbers))
     )
+
+
+def _empty(cells: Any) -> NDArray[np.bool_]:
+    """Which cells hold nothing, or blanks."""
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.cast(cells.type.value_type)
+    if not pa.types.is_string(cells.type):
+        return np.asarray(cells.is_null())
+    return np.asarray(pc.equal(pc.utf8_trim_whitespace(cells), "").fill_null(True))
 
 
 def _where(rows: NDArray[np.bool_], cells: Any) -> Any:

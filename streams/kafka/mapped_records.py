@@ -12,6 +12,7 @@ from replay.history import SourceError, Tally
 from replay.mapping.cells import cells_of_records
 from replay.mapping.column_mapping import ColumnMapping
 from replay.mapping.files import NOT_OBJECT, rows_of, sheet_of_cells
+from replay.mapping.row_times import zone_notes
 from replay.mapping.rows import RowMapper, joined_phases
 from replay.tables import Sheet
 from schemas.columns import Batch
@@ -80,6 +81,11 @@ class RecordMapper:
             records = records[first]
         return MappedRecords(batch, records, rejections)
 
+    def zone_notes(self, messages: Sequence[Message]) -> list[str]:
+        """A sentence if neither the times of records nor the mapping name a zone. Raises RejectedError."""
+        rows = [row for message in messages for row in self._rows(message[1] or b"")]
+        return zone_notes(self._sheet(rows), self.mapping)
+
     def _rows(self, value: bytes) -> list[Any]:
         """The rows of a record. Raises RejectedError."""
         if not value:
@@ -118,7 +124,8 @@ class RecordMapper:
         cells, wrong = cells_of_records(rows, self.mapping.paths)
         if faults is not None:
             faults |= {row: f"{path} {NO_PLAIN_VALUE}" for row, path in wrong.items()}
-        return sheet_of_cells(cells, "", Tally(), self.mapping, faults)
+        name = self.mapping.topic
+        return sheet_of_cells(cells, name, Tally(), self.mapping, faults)
 
 
 def _rejections(

@@ -45,6 +45,12 @@ def serve(
         start_response(status, list(TEXT_HEADERS))  # the server adds to them
         return [f"{fault or 'ok'}\n".encode()]
 
-    server = make_server(host, port, application, _Server, _QuietHandler)
+    try:
+        server = make_server(host, port, application, _Server, _QuietHandler)
+    except OSError as error:
+        raise OSError(
+            f"metrics cannot be served on {host}:{port}: {error.strerror}; "
+            "each process needs a port of its own: set `metrics_port`, 0 for a free one"
+        ) from None
     Thread(target=server.serve_forever, name="status", daemon=True).start()
     return int(server.server_address[1])

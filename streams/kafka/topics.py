@@ -18,7 +18,7 @@ from streams.kafka.rights import TOPICS_RIGHTS, CommandRights, described, missin
 from streams.settings import Settings
 
 
-class TopicError(Exception):
+class TopicError(ValueError):
     """Topics differ from the settings, or the brokers do not create them; says what to do."""
 
 
