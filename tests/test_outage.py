@@ -23,6 +23,7 @@ from aiokafka.errors import (
     GroupAuthorizationFailedError,
     KafkaConnectionError,
     KafkaTimeoutError,
+    UnknownTopicOrPartitionError,
 )
 from faust.types import TP
 
@@ -35,7 +36,7 @@ from streams.cli import main
 from streams.kafka import answers, deliveries, log_limit
 from streams.kafka.answers import answered
 from streams.kafka.broker import Broker
-from streams.kafka.deliveries import Deliveries
+from streams.kafka.deliveries import Deliveries, Producer
 from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import ExitCode
 from streams.kafka.liveness import Liveness
@@ -233,6 +234,30 @@ def test_delivery_delay_counts_only_while_the_process_runs(clock):
         assert deliveries.oldest == 0
 
     asyncio.run(deliver())
+
+
+def test_topic_that_nobody_has_told_of_is_asked_for_until_brokers_answer(monkeypatch):
+    """Aiokafka calls a topic unknown though no broker has answered."""
+    answers = iter([False, False, True])
+    attempts = 0
+
+    async def send(*_: object, **__: object) -> None:
+        nonlocal attempts
+        attempts += 1
+        raise UnknownTopicOrPartitionError
+
+    async def asked() -> bool:
+        return next(answers)
+
+    monkeypatch.setattr(aiokafka.AIOKafkaProducer, "send", send)
+    sender, sent = object.__new__(Producer), Deliveries()
+    sender._closed = True
+    sender._deliveries = sent
+    sender.client = SimpleNamespace(force_metadata_update=asked)
+    with pytest.raises(UnknownTopicOrPartitionError):
+        asyncio.run(sender.send("checkpoints", b"1"))
+    assert attempts == 3
+    assert sent.oldest == 0
 
 
 def test_worker_does_not_wait_forever_for_an_answer():

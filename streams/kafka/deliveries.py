@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 
 from schemas.topics import LARGEST_RECORD
 from streams.kafka.answers import answered
@@ -105,6 +105,11 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
                 try:
                     sent = await send(*content, **options)
                 except KafkaTimeoutError:
+                    continue
+                except UnknownTopicOrPartitionError:
+                    # So aiokafka says too if no broker answers the first time that it asks for a topic.
+                    if await self.client.force_metadata_update():
+                        raise
                     continue
                 break
         finally:
