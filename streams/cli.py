@@ -22,7 +22,7 @@ from streams.history_commands import app as history_app
 from streams.json_output import show_json
 from streams.learning_commands import app as learning_app
 from streams.lines import line
-from streams.log_lines import log_as
+from streams.log_lines import log_as, logs_json
 from streams.mapping_commands import app as mapping_app
 from streams.registry_commands import app as registry
 from streams.rule_commands import app as rules
@@ -44,6 +44,7 @@ app.add_typer(mapping_app)
 
 out = plain_output()
 err = Console(stderr=True, highlight=False)
+log = logging.getLogger("meterwatch")
 
 COLLECTION_THRESHOLD = 100_000
 """New objects before a garbage collection. By Python's own 700, a worker on single readings spent 40 % of its time
@@ -51,17 +52,22 @@ looking through records that wait, none of them garbage."""
 
 
 def main() -> NoReturn:
-    """Runs a command. An error of the user is printed in a line and ends with exit code 2."""
+    """Runs a command. An error of the user is a line, of the log if that is JSON, and ends with exit code 2."""
     gc.freeze()
     gc.set_threshold(COLLECTION_THRESHOLD)
 
     try:
         app()
     except Exception as error:
-        if not _user_can_mend(error):
+        is_known = _user_can_mend(error)
+        if logs_json():
+            place = {"exit_code": 2 if is_known else 1}
+            log.critical("%s", error, exc_info=not is_known, extra=place)
+        elif is_known:
+            typer.echo(f"error: {error}", err=True)
+        else:
             raise
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        sys.exit(2 if is_known else 1)
     sys.exit(0)
 
 

@@ -98,7 +98,9 @@ def test_curves_of_several_expressions_have_a_legend_in_each_language():
                 legends = [query["legendFormat"] for query in panel.get("targets", [])]
                 if len(legends) > 1:
                     assert "__auto" not in legends, panel["title"]
-                    is_chinese = [bool(re.search(r"[\u4e00-\u9fff]", text)) for text in legends]
+                    is_chinese = [
+                        bool(re.search(r"[\u4e00-\u9fff]", text)) for text in legends
+                    ]
                     assert set(is_chinese) == {bool(column)}
 
 
@@ -154,6 +156,24 @@ def test_promtool_accepts_the_alert_rules(command):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alertmanager_accepts_its_settings_which_name_alerts_that_exist():
+    file = PROJECT_ROOT / "deploy" / "alertmanager" / "alertmanager.yml"
+    done = subprocess.run(
+        [program("amtool"), "check-config", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    names = [rule["alert"] for rule in rules()]
+    for inhibition in yaml.safe_load(file.read_text())["inhibit_rules"]:
+        for matcher in inhibition["source_matchers"] + inhibition["target_matchers"]:
+            pattern = matcher.partition("=")[2].strip("~ ")
+            count = pattern.count("|") + 1
+            assert sum(bool(re.fullmatch(pattern, name)) for name in names) == count
 
 
 def answered(server: PrometheusServer, expression: str) -> bool:

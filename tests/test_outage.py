@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -40,7 +42,12 @@ from streams.kafka.deliveries import Deliveries, Producer
 from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import ExitCode
 from streams.kafka.liveness import Liveness
-from streams.kafka.log_limit import LIBRARY_LINES, WINDOW_SECONDS, LogLimit
+from streams.kafka.log_limit import (
+    LIBRARY_LINES,
+    OWN_LINES,
+    WINDOW_SECONDS,
+    LogLimit,
+)
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
 from streams.kafka.readers import UnansweredError
@@ -176,6 +183,16 @@ def test_messages_beyond_an_outage_are_logged_whole(limit):
     ]
 
 
+def test_many_lines_of_one_kind_leave_the_others_their_room(limit):
+    _, lines = limit
+    own = logging.getLogger("meterwatch")
+    for offset in range(5 * OWN_LINES):
+        own.warning("offset %d is refused", offset)
+    own.warning("the brokers do not answer")
+    assert len(lines.found) == OWN_LINES + 1
+    assert lines.found[-1] == "meterwatch the brokers do not answer"
+
+
 def test_usual_messages_of_starts_and_rebalances_are_not_logged(limit):
     _, lines = limit
     coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
@@ -236,7 +253,7 @@ def test_delivery_delay_counts_only_while_the_process_runs(clock):
     asyncio.run(deliver())
 
 
-def test_topic_that_nobody_has_told_of_is_asked_for_until_brokers_answer(monkeypatch):
+def test_topic_is_asked_for_until_brokers_answer(monkeypatch):
     """Aiokafka calls a topic unknown though no broker has answered."""
     answers = iter([False, False, True])
     attempts = 0
@@ -370,6 +387,25 @@ def test_command_without_brokers_ends_with_an_error(
         r"error: no answer from the brokers at 127\.0\.0\.1:\d+: .*\n", output.err
     )
     assert output.out == ""
+
+
+def test_end_of_a_worker_that_logs_json_is_a_line_of_json(closed):
+    environment = os.environ | {
+        "METERWATCH_BROKERS": closed,
+        "METERWATCH_LOG_FORMAT": "json",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "streams.cli", "worker"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    (line,) = map(json.loads, ended.stderr.splitlines())
+    assert (ended.returncode, line["exit_code"], line["level"]) == (2, 2, "CRITICAL")
+    assert line["message"].startswith(f"no answer from the brokers at {closed}")
+    assert "exception" not in line
 
 
 class BrokerTown:

@@ -424,9 +424,22 @@ def test_a_worker_that_never_gets_what_it_is_assigned_ends(monkeypatch):
     holdings = Holdings(load({"METERWATCH_STALL_SECONDS": "5"}))
     holdings.check_assignment()
     holdings._changed_at -= 6
+    assert "the group `meterwatch` has given this worker no" in holdings.waits_for
+    holdings.note_silence(2)  # of brokers that could not have given any
+    holdings.check_assignment()
+    holdings._changed_at -= 2
     with pytest.raises(
         pytest.fail.Exception,
-        match=r"after 6 s this worker holds partitions \[\] and not None",
+        match=r"for 6 s the group `meterwatch` has given this worker no partitions",
+    ):
+        holdings.check_assignment()
+
+    holdings.expect({1, 0})
+    assert holdings.waits_for == "partitions [0, 1] are not taken over yet"
+    holdings._changed_at -= 6
+    with pytest.raises(
+        pytest.fail.Exception,
+        match=r"holds partitions \[\], and the group has given it \[0, 1\]",
     ):
         holdings.check_assignment()
     holdings.expect(set())

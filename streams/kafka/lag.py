@@ -102,10 +102,9 @@ class LagMonitor:
                         OFFSETS_ANSWER_SECONDS,
                     )
                 except KafkaError:
-                    waited = time.monotonic() - began
-                    self._liveness.note_silence(
-                        BEAT_SECONDS + min(waited, OFFSETS_ANSWER_SECONDS)
-                    )
+                    waited = min(time.monotonic() - began, OFFSETS_ANSWER_SECONDS)
+                    self._liveness.note_silence(BEAT_SECONDS + waited)
+                    self._holdings.note_silence(BEAT_SECONDS + waited)
                     continue
                 self._liveness.note_answer()
 

@@ -31,7 +31,7 @@ class _QuietHandler(WSGIRequestHandler):
 def serve(
     registry: CollectorRegistry, probes: Mapping[str, Probe], host: str, port: int
 ) -> int:
-    """Serves in a thread; `probes` by path. Returns the port, also if 0 was asked. Raises OSError."""
+    """Serves in a thread; `probes` by path. Returns the port, also if 0 was asked. Raises OSError that names it."""
     metrics = make_wsgi_app(registry)
 
     def application(
@@ -45,6 +45,11 @@ def serve(
         start_response(status, list(TEXT_HEADERS))  # the server adds to them
         return [f"{fault or 'ok'}\n".encode()]
 
-    server = make_server(host, port, application, _Server, _QuietHandler)
+    try:
+        server = make_server(host, port, application, _Server, _QuietHandler)
+    except OSError as error:
+        raise OSError(
+            f"metrics cannot be served on {host}:{port} (`metrics_host`, `metrics_port`): {error.strerror}"
+        ) from None
     Thread(target=server.serve_forever, name="status", daemon=True).start()
     return int(server.server_address[1])

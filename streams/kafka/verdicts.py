@@ -21,6 +21,7 @@ from streams.kafka.metrics import Metrics
 from streams.kafka.readers import UnansweredError, reader
 from streams.kafka.rights import VERDICT_RIGHTS
 from streams.kafka.topics import TopicError, ensure
+from streams.lines import visible
 from streams.settings import Settings
 
 WAIT_MS = 5_000  # that a broker holds a request back: nobody waits for a verdict
@@ -73,9 +74,23 @@ class VerdictCounts:
             self._counts -= self._found.pop(name, Counter())
             if verdicts:
                 self._found[name] = verdicts
+
         if rejections:
+            first = rejections[0]
+            record = records[first.index]
             log.warning(
-                "%d inspections are not counted: %s", len(rejections), rejections[0]
+                "%d inspections are not counted, such as offset %d of `%s`, partition %d: %s",
+                len(rejections),
+                record.offset,
+                record.topic,
+                record.partition,
+                visible(first.detail),
+                extra={
+                    "topic": record.topic,
+                    "partition": record.partition,
+                    "offset": record.offset,
+                    "reason": first.reason,
+                },
             )
 
 

@@ -150,7 +150,7 @@ class Worker:
     def readiness_fault(self) -> str:
         """Why this process does not judge yet, "" if it does: also if the group gave it no partition."""
         if self.generation < 0 or not self.holdings.settled:
-            return "no partitions are taken over yet"
+            return self.holdings.waits_for
         return self._liveness.fault() or self._liveness.brokers_fault
 
     def next_offset(self, tp: TP) -> int | None:
