@@ -109,6 +109,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     schema_registry_password: Secret = Secret("")
 
     def __post_init__(self) -> None:
+        if not self.group:
+            raise ValueError("`group` is empty")
         if not self.servers:
             raise ValueError("`brokers` names no broker")
         for server in self.servers:

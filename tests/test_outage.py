@@ -269,12 +269,17 @@ def test_topic_is_asked_for_until_brokers_answer(monkeypatch):
     monkeypatch.setattr(aiokafka.AIOKafkaProducer, "send", send)
     sender, sent = object.__new__(Producer), Deliveries()
     sender._closed = True
-    sender._deliveries = sent
+    sender._deliveries, sender._is_watched = sent, True
     sender.client = SimpleNamespace(force_metadata_update=asked)
     with pytest.raises(UnknownTopicOrPartitionError):
         asyncio.run(sender.send("checkpoints", b"1"))
     assert attempts == 3
     assert sent.oldest == 0
+
+    answers = iter([False])
+    sender._is_watched = False
+    with pytest.raises(KafkaTimeoutError, match="no broker has answered for 30 s"):
+        asyncio.run(sender.send("checkpoints", b"1"))
 
 
 def test_worker_does_not_wait_forever_for_an_answer():

@@ -76,6 +76,10 @@ def test_the_environment_wins_over_the_file(file):
             "METERWATCH_STALL_SECONDS: Expected `float` <= 31536000.0 - at `stall_seconds`",
         ),
         (
+            {"METERWATCH_GROUP": ""},
+            "METERWATCH_GROUP: `group` is empty",
+        ),
+        (
             {"METERWATCH_ZONE": "Moon/Sea"},
             "METERWATCH_ZONE: `zone` is 'Moon/Sea', which is not a time zone",
         ),

@@ -62,9 +62,14 @@ class Deliveries:
 
 
 class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
-    """A producer that never loses, doubles or swaps records, takes large ones, and never gives up."""
+    """A producer that never loses, doubles or swaps records, takes large ones, and never gives up what it has taken.
 
-    def __init__(self, settings: Settings, deliveries: Deliveries) -> None:
+    It waits for a broker that knows a topic if somebody watches the deliveries, else for REQUEST_SECONDS.
+    """
+
+    def __init__(
+        self, settings: Settings, deliveries: Deliveries, *, is_watched: bool = True
+    ) -> None:
         super().__init__(
             **settings.client(),
             enable_idempotence=True,
@@ -74,6 +79,7 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
         )
         self._message_accumulator._batch_ttl = EXPIRY_SECONDS  # noqa: SLF001 - no other way in
         self._deliveries = deliveries
+        self._is_watched = is_watched
 
     async def start(self) -> None:
         """Connects. Raises KafkaError, also if no broker answers in time."""
@@ -110,6 +116,10 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
                     # So aiokafka says too if no broker answers the first time that it asks for a topic.
                     if await self.client.force_metadata_update():
                         raise
+                    if not self._is_watched:
+                        raise KafkaTimeoutError(
+                            f"no broker has answered for {REQUEST_SECONDS} s"
+                        ) from None
                     continue
                 break
         finally:

@@ -30,7 +30,7 @@ Outgoing = tuple[bytes | None, bytes, Headers]
 
 def producer(settings: Settings) -> Producer:
     """A producer for a command or a test, without a watch over its deliveries."""
-    return Producer(settings, Deliveries())
+    return Producer(settings, Deliveries(), is_watched=False)
 
 
 class Outbox:
