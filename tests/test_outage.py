@@ -51,7 +51,8 @@ from streams.kafka.log_limit import (
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
 from streams.kafka.readers import UnansweredError
-from streams.kafka.topics import ensure
+from streams.kafka.topics import TopicError, ensure
+from streams.kafka.verdicts import VerdictCounts
 from streams.kafka.worker import Worker
 from streams.settings import Settings, load
 from tests.workers import (
@@ -280,6 +281,72 @@ def test_topic_is_asked_for_until_brokers_answer(monkeypatch):
     sender._is_watched = False
     with pytest.raises(KafkaTimeoutError, match="no broker has answered for 30 s"):
         asyncio.run(sender.send("checkpoints", b"1"))
+
+
+def consumer_without_leaders(*without: TopicPartition) -> Any:
+    """A consumer whose brokers answer no request about partitions, and lead all but some."""
+    consumer = object.__new__(answers.BoundedConsumer)
+    consumer._closed = True
+    leaders = dict.fromkeys(without, answers.NO_LEADER)
+    consumer._client = SimpleNamespace(
+        add_topic=lambda _: None,
+        cluster=SimpleNamespace(leader_for_partition=lambda tp: leaders.get(tp, 1)),
+    )
+    return consumer
+
+
+def test_partition_without_leader_is_named_where_brokers_do_not_answer(monkeypatch):
+    tps = [TopicPartition(topic, number) for topic in "ab" for number in range(3)]
+
+    async def unanswered(*_: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(answered, "__defaults__", (0.01,))
+    monkeypatch.setattr(aiokafka.AIOKafkaConsumer, "end_offsets", unanswered)
+    for without, message in (
+        ([], "no broker has answered"),
+        (tps[4:5], "no broker leads `b`, partition 1$"),
+        (tps[1:4], "no broker leads `a`, partition 1 and 2 others"),
+    ):
+        with pytest.raises(KafkaTimeoutError, match=message):
+            asyncio.run(consumer_without_leaders(*without).end_offsets(tps))
+
+
+def test_worker_says_which_partition_has_no_leader(clock, monkeypatch):
+    monkeypatch.setattr("streams.kafka.liveness.time", clock)
+    metrics = Metrics()
+    liveness = Liveness(load({}), metrics, Deliveries(), EngineThread(metrics))
+    for leaderless, fault in (
+        ("`meter.reads`, partition 1", "do not lead `meter.reads`, partition 1"),
+        ("", "do not answer"),
+    ):
+        liveness.note_silence(11, leaderless)
+        liveness._check_brokers()
+        assert liveness.brokers_fault == f"the brokers at 127.0.0.1:9092 {fault}"
+    liveness.note_answer()
+    liveness._check_brokers()
+    assert liveness.brokers_fault == ""
+
+
+def test_verdicts_wait_for_brokers_and_end_no_worker(monkeypatch, caplog):
+    counts = VerdictCounts(load({}), Metrics())
+    waits: list[float] = []
+    errors = [KafkaTimeoutError("no broker leads it"), TopicError("no right")]
+
+    async def follow() -> None:
+        raise errors[len(waits)]
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == len(errors):
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(counts, "_follow", follow)
+    monkeypatch.setattr("streams.kafka.verdicts.asyncio", SimpleNamespace(sleep=sleep))
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(counts.follow_inspections())
+    assert waits == [60, 3600]
+    assert caplog.text.count("verdicts of inspections are not counted: ") == 2
 
 
 def test_worker_does_not_wait_forever_for_an_answer():
