@@ -145,9 +145,27 @@ def test_the_tests_of_alert_rules_have_a_firing_and_a_silent_case_for_each():
         assert set(cases) == {True, False}, test["name"]
 
 
-@pytest.mark.parametrize("command", ["check rules", "test rules"])
-def test_promtool_accepts_the_alert_rules(command):
-    file = "meterwatch.test.yml" if command == "test rules" else "meterwatch.rules.yml"
+def test_the_settings_on_the_page_are_settings_of_prometheus():
+    page = (PROJECT_ROOT / "docs" / "operations.md").read_text()
+    (fragment,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    found = yaml.safe_load(fragment)
+    deployed = yaml.safe_load((RULES_FOLDER / "prometheus.yml").read_text())
+    assert found.keys() < deployed.keys()
+    assert found["scrape_configs"][0]["job_name"] == "meterwatch"
+    assert deployed["scrape_configs"][0]["job_name"] == "meterwatch"
+    file = RULES_FOLDER / deployed["rule_files"][0]
+    assert file.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        ("check config", "prometheus.yml"),
+        ("check rules", "meterwatch.rules.yml"),
+        ("test rules", "meterwatch.test.yml"),
+    ],
+)
+def test_promtool_accepts_the_settings_and_the_alert_rules(command, file):
     done = subprocess.run(
         [program("promtool"), *command.split(), file],
         cwd=RULES_FOLDER,
