@@ -7,7 +7,13 @@ from typing import Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from msgspec import Struct
 
 from schemas.topics import ALL_TOPICS, RECEIPT_TIME_CONFIG
@@ -16,6 +22,12 @@ from streams.kafka.readers import UnansweredError
 from streams.kafka.refusals import refusal
 from streams.kafka.rights import TOPICS_RIGHTS, CommandRights, described, missing_rights
 from streams.settings import Settings
+
+
+FORBIDDEN_CODES = (
+    TopicAuthorizationFailedError.errno,
+    ClusterAuthorizationFailedError.errno,
+)
 
 
 class TopicError(Exception):
@@ -109,8 +121,10 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:
     answer = await admin.create_topics(topics)
     for name, code, reason in answer.topic_errors:
         if code not in (0, TopicAlreadyExistsError.errno):
+            may_not = code in FORBIDDEN_CODES
+            advice = "; run `meterwatch topics` as a user who may" if may_not else ""
             raise TopicError(
-                f"`{name}` cannot be created: {reason or for_code(code).__name__}"
+                f"`{name}` cannot be created: {reason or for_code(code).__name__}{advice}"
             )
 
 

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, cast
 from aiokafka.errors import KafkaError
 from faust.types import TP, EventT
 
+from streams.kafka.answers import STOP_SECONDS
 from streams.kafka.backlog import GapError
 from streams.kafka.checkpoint_writer import CheckpointWriter
 from streams.kafka.checkpoints import CheckpointError
@@ -135,9 +136,12 @@ class Worker:
             return
 
         await self._liveness.unless_silent(self.hand_over())
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Again and again: a client that is about to connect loses a cancellation.
+        running = set(self._tasks)
+        while running:
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=STOP_SECONDS)
         # All that was published is on the brokers.
         with contextlib.suppress(KafkaError):
             await asyncio.gather(self._outbox.stop(), self._checkpoints.stop())
