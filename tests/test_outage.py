@@ -21,6 +21,7 @@ import aiokafka
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     CoordinatorNotAvailableError,
     GroupAuthorizationFailedError,
     KafkaConnectionError,
@@ -35,7 +36,7 @@ from replay.layout import write_areas
 from replay.send import send
 from replay.simulation.town import Town
 from streams.cli import main
-from streams.kafka import answers, deliveries, log_limit
+from streams.kafka import answers, deliveries, log_limit, topics
 from streams.kafka.answers import answered
 from streams.kafka.broker import Broker
 from streams.kafka.deliveries import Deliveries, Producer
@@ -371,7 +372,7 @@ def test_takeover_waits_for_the_brokers_and_stops_when_the_worker_ends(
         attempts += 1
         if attempts == 3:
             worker._stopping = True
-        raise UnansweredError(settings, KafkaTimeoutError(), "")
+        raise UnansweredError(f"no answer from the brokers at {settings.brokers}")
         yield object()
 
     monkeypatch.setattr("streams.kafka.worker.reader", absent)
@@ -459,6 +460,28 @@ def test_command_without_brokers_ends_with_an_error(
         r"error: no answer from the brokers at 127\.0\.0\.1:\d+: .*\n", output.err
     )
     assert output.out == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "fault"),
+    [("", "Connection refused"), ("nowhere.invalid:9092", "(Name|Temporary).*")],
+)
+def test_an_address_that_cannot_be_reached_says_why(host, fault, closed):
+    settings = load({"METERWATCH_BROKERS": host or closed})
+    with pytest.raises(UnansweredError) as ended:
+        asyncio.run(ensure(settings))
+    assert re.fullmatch(
+        rf"no answer from the brokers at {settings.brokers}: {fault}", str(ended.value)
+    )
+
+
+def test_topic_that_may_not_be_created_names_who_creates_it():
+    async def refuse(_: object) -> SimpleNamespace:
+        code = ClusterAuthorizationFailedError.errno
+        return SimpleNamespace(topic_errors=[("alerts", code, None)])
+
+    with pytest.raises(TopicError, match="run `meterwatch topics` as a user who may"):
+        asyncio.run(topics._create(SimpleNamespace(create_topics=refuse), []))
 
 
 def test_end_of_a_worker_that_logs_json_is_a_line_of_json(closed):

@@ -18,11 +18,9 @@ from msgspec import Struct
 
 from schemas.topics import ALL_TOPICS, RECEIPT_TIME_CONFIG
 from streams.kafka.answers import ANSWER_SECONDS, answered
-from streams.kafka.readers import UnansweredError
-from streams.kafka.refusals import refusal
+from streams.kafka.readers import unanswered
 from streams.kafka.rights import TOPICS_RIGHTS, CommandRights, described, missing_rights
 from streams.settings import Settings
-
 
 FORBIDDEN_CODES = (
     TopicAuthorizationFailedError.errno,
@@ -53,7 +51,7 @@ async def ensure(
             _ensure(admin, settings, needs), len(needs.topics) * ANSWER_SECONDS
         )
     except KafkaError as error:
-        raise UnansweredError(settings, error, await refusal(settings)) from None
+        raise await unanswered(settings, error) from None
     finally:
         await answered(admin.close())
 
