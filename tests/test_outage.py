@@ -24,6 +24,7 @@ from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     CoordinatorNotAvailableError,
     GroupAuthorizationFailedError,
+    InvalidTimestampError,
     KafkaConnectionError,
     KafkaTimeoutError,
     UnknownTopicOrPartitionError,
@@ -51,6 +52,7 @@ from streams.kafka.log_limit import (
 )
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
+from streams.kafka.outbox import Outbox
 from streams.kafka.readers import UnansweredError
 from streams.kafka.topics import TopicError, ensure
 from streams.kafka.verdicts import VerdictCounts
@@ -348,6 +350,20 @@ def test_verdicts_wait_for_brokers_and_end_no_worker(monkeypatch, caplog):
         asyncio.run(counts.follow_inspections())
     assert waits == [60, 3600]
     assert caplog.text.count("verdicts of inspections are not counted: ") == 2
+
+
+def test_refusal_of_a_record_from_the_future_names_the_clock(monkeypatch):
+    monkeypatch.setattr("streams.kafka.outbox.fatal", lambda why, _: pytest.fail(why))
+    outbox = Outbox(load({}), Metrics(), Deliveries())
+
+    async def refuse() -> None:
+        refused = asyncio.get_running_loop().create_future()
+        refused.set_exception(InvalidTimestampError())
+        outbox._sent("alerts", 0, refused)
+
+    message = "`alerts` does not take .* the clock of this machine is far ahead"
+    with pytest.raises(pytest.fail.Exception, match=message):
+        asyncio.run(refuse())
 
 
 def test_worker_does_not_wait_forever_for_an_answer():

@@ -11,7 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    InvalidTimestampError,
+    KafkaTimeoutError,
+    UnknownTopicOrPartitionError,
+)
 
 from schemas.topics import LARGEST_RECORD
 from streams.kafka.answers import answered
@@ -23,6 +27,13 @@ BEAT_SECONDS = 2.0
 REQUEST_SECONDS = 30  # after which a request goes over another connection
 # Seconds of a batch whose partition has no leader; the worker ends long before.
 EXPIRY_SECONDS = 86_400
+
+
+def refusal_of(error: BaseException) -> str:
+    """Why brokers refused a record, in a few words."""
+    if isinstance(error, InvalidTimestampError):
+        return "the clock of this machine is far ahead of the brokers' (InvalidTimestampError)"
+    return repr(error)
 
 
 class Deliveries:

@@ -18,7 +18,7 @@ from schemas.topics import (
     SCORES_TOPIC,
 )
 from schemas.wire import Rejection, encode, encode_alert
-from streams.kafka.deliveries import Deliveries, Producer
+from streams.kafka.deliveries import Deliveries, Producer, refusal_of
 from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.records import TRACE_HEADER, Damage, Record
@@ -161,7 +161,7 @@ class Outbox:
         self._pending[number].discard(future)
         if not future.cancelled() and (error := future.exception()):
             fatal(
-                f"`{topic}` does not take what is published: {error!r}",
+                f"`{topic}` does not take what is published: {refusal_of(error)}",
                 ExitCode.BROKERS,
             )
         elif topic == self._alerts and not future.cancelled():
