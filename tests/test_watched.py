@@ -209,6 +209,11 @@ def test_bad_days_fire_their_alerts_and_a_webhook_receives_them(
             asyncio.run(storm(settings))
             wait(lambda: fired("MeterwatchStorm"))
 
+            assert not fired("MeterwatchWorkerDown")
+            worker.cpu_share.freeze()
+            wait(lambda: fired("MeterwatchWorkerDown"))
+            worker.cpu_share.wake()
+
             assert not fired("MeterwatchBacklogGrows")
             worker.cpu_share.share = 0.1
             worker.cpu_share.start()
@@ -216,11 +221,6 @@ def test_bad_days_fire_their_alerts_and_a_webhook_receives_them(
             wait(lambda: fired("MeterwatchBacklogGrows"))
             feed.stop()
             worker.cpu_share.release()
-
-            assert not fired("MeterwatchWorkerDown")
-            worker.cpu_share.freeze()
-            wait(lambda: fired("MeterwatchWorkerDown"))
-            worker.cpu_share.wake()
 
             assert not fired("MeterwatchBrokersAway")
             own_broker.kill()

@@ -158,7 +158,7 @@ class App(faust.App):
         self._member = cast(Consumer, self.consumer).member
         if self._instance and before not in ("", self._member):
             fatal(
-                f"another worker is called {self._instance}, or this one was away for longer than its session",
+                f"another worker has the `instance` {self._instance}, or this one was away for longer than its session",
                 ExitCode.GROUP,
             )
         try:
