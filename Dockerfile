@@ -8,7 +8,9 @@ COPY models models
 COPY detectors detectors
 COPY replay replay
 COPY streams streams
-RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
+# `--build-arg VERSION=0.2.0`, of the tag, for there is no git here to ask.
+ARG VERSION
+RUN SETUPTOOLS_SCM_PRETEND_VERSION=$VERSION pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
 
 FROM python:3.13-slim
 COPY requirements.lock /

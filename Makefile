@@ -9,7 +9,7 @@ ready := .venv/.ready
 # Hundreds of processes start in the tests, and each would compile all modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test watchers fuzz chaos bench soak lint pages kafka lock clean
+.PHONY: demo test watchers fuzz chaos bench soak lint pages site kafka lock release clean
 
 demo: $(ready)
 	$(bin)/meterwatch demo
@@ -52,12 +52,19 @@ pages: $(ready)
 	$(bin)/python -m tests.examples
 	$(bin)/python -m tests.dashboards
 
+# docs/ as a site, in site/. A wrong link or anchor is an error, but not with --quiet, which drops what --strict counts.
+site: $(ready)
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict
+
 kafka: $(ready)
 	$(bin)/python -m streams.kafka.broker
 
 lock: $(ready)
-	$(bin)/uv pip compile pyproject.toml --output-file requirements.lock $(lock_options)
+	$(bin)/uv pip compile pyproject.toml --extra all --output-file requirements.lock $(lock_options)
 	$(bin)/uv pip compile pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock $(lock_options)
+
+release: $(ready)
+	.ci/release
 
 lock_options := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command 'make lock'
@@ -70,4 +77,4 @@ $(ready): requirements-dev.lock pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv .kafka
+	rm -rf .venv .kafka site

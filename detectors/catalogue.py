@@ -1,29 +1,27 @@
-"""Writes docs/rules.md and deploy/rules.toml, by ``python -m detectors.catalogue``.
+"""Writes docs/rules.md, docs/zh/rules.md and deploy/rules.toml, by ``python -m detectors.catalogue``.
 
-docs/rules.md describes every rule from its code and its case file; deploy/rules.toml is the rulebook that sets every
+The pages describe every rule from its code and its case file; deploy/rules.toml is the rulebook that sets every
 rule as the code does.
 """
 
 from __future__ import annotations
 
 import inspect
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 
-import msgspec
-
+from detectors.chinese_catalogue import CHINESE_PAGE, chinese_page
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES, Level, Rule
+from detectors.rule_notes import Notes, notes
 from schemas.columns import SEGMENT_NAMES
-from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
+from schemas.units import whole_units
 
 PROJECT_ROOT = Path(__file__).parents[1]
 RULES_PAGE = PROJECT_ROOT / "docs" / "rules.md"
 RULEBOOK_FILE = PROJECT_ROOT / "deploy" / "rules.toml"
-CASES_FOLDER = PROJECT_ROOT / "tests" / "cases"
 RULEBOOK_HEADER = """# Every rule as the code sets it; `python -m detectors.catalogue` makes this file. Change a copy,
 # and `meterwatch rules publish` it; a rule that a copy leaves out is as the code sets it.
 #
@@ -46,27 +44,6 @@ of 1 is trouble and raises an alert once it has lasted for the time given here; 
 between the two nothing changes. A rule that lacks a column it reads cannot tell, and raises nothing. An alert that an
 event or another alert explains is suppressed, with one of the reasons given here.
 """
-
-
-class FalsePositive(msgspec.Struct, forbid_unknown_fields=True):
-    """A case that looks like trouble and is none."""
-
-    what: str
-    suppressed: str  # the reason why the rule does not raise, or is suppressed
-
-
-class Notes(msgspec.Struct):
-    """The notes of a domain expert on a rule, at the head of its case file."""
-
-    meaning: str
-    inspector: str  # what to do
-    false_positive: list[FalsePositive]
-
-
-def notes(rule: str) -> Notes:
-    """The notes on a rule. Raises OSError without a case file."""
-    text = (CASES_FOLDER / f"{rule}.toml").read_text("utf-8")
-    return msgspec.convert(tomllib.loads(text), Notes)
 
 
 def page() -> str:
@@ -117,7 +94,7 @@ def entry(rule: Rule, expert: Notes) -> Iterator[str]:
     yield from facts(rule)
     yield "- Looks like it and is not:"
     for case in expert.false_positive:
-        yield f"  - {case.what} {case.suppressed}"
+        yield f"    - {case.what} {case.suppressed}"
     yield f"- What to do: {expert.inspector}\n"
 
 
@@ -191,17 +168,11 @@ def _lasting(seconds: int) -> str:
     >>> _lasting(0), _lasting(7200), _lasting(86400)
     ('at once', 'lasting 2 hours', 'lasting 1 day')
     """
-    for size, name in (
-        (DAY_SECONDS, "day"),
-        (HOUR_SECONDS, "hour"),
-        (MINUTE_SECONDS, "minute"),
-        (1, "second"),
-    ):
-        if seconds and seconds % size == 0:
-            return f"lasting {seconds // size} {name}{'s' * (seconds > size)}"
-    return "at once"
+    count, unit = whole_units(seconds)
+    return f"lasting {count} {unit}{'s' * (count > 1)}" if count else "at once"
 
 
 if __name__ == "__main__":
     RULES_PAGE.write_text(page(), "utf-8")
+    CHINESE_PAGE.write_text(chinese_page(), "utf-8")
     RULEBOOK_FILE.write_text(rulebook(), "utf-8")

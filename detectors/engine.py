@@ -37,7 +37,6 @@ from detectors.timeline_judges import TimelineJudges
 from detectors.windows import WindowJudges
 from models.days.open_days import OpenDays
 from models.master.registry import Registry
-from models.meters.peers import Peers
 from models.meters.use_class import Fleet
 from schemas.alert import Alert
 from schemas.columns import Batch, Codes, DeviceEvents, Payments, Readings, Stages
@@ -78,12 +77,11 @@ class Engine:
         self.timelines = new_timelines(
             self.indexes, self.registry, self.settings, self.areas.holes
         )
-        self._peers = Peers()
         self._fleet = Fleet(fleet_model_of(self.rules))
 
         # what judges, and what becomes of rows and alerts
         pipelines = all_pipelines(
-            self.indexes, self.timelines, self.settings, self._peers, self._fleet
+            self.indexes, self.timelines, self.settings, self._fleet
         )
         self.judges = Judges(pipelines, self.rules, self.registry)
         self.scores: ScoreFeed | None = None
@@ -149,7 +147,6 @@ class Engine:
             self.areas,
             self.open_days,
             self.timelines,
-            self._peers,
             self.judges,
             self.reorder,
             self._office,
@@ -252,9 +249,9 @@ class Engine:
         return self._outcomes.counts
 
     @property
-    def section_sums(self) -> dict[tuple[str, str], float]:
-        """What has passed, by measure and section, since the engine was made."""
-        return self._outcomes.sections.sums
+    def sections(self) -> SectionCounts:
+        """What has passed in the sections since the engine was made."""
+        return self._outcomes.sections
 
     @property
     def alert_counts(self) -> Counter[tuple[str, int, str, str]]:

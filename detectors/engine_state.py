@@ -16,7 +16,6 @@ from detectors.score_feed import ScoreFeed
 from detectors.snapshots import load_owners
 from models.days.open_days import OpenDays
 from models.master.registry import Registry
-from models.meters.peers import Peers
 from models.state.owners import Owner, Saved
 from schemas.master import Area
 
@@ -31,7 +30,6 @@ class EngineState(NamedTuple):
     areas: AreaTimes
     open_days: OpenDays
     timelines: AllTimelines
-    peers: Peers
     judges: Judges
     reorder: ReorderBuffer
     office: OfficeWatch
@@ -54,7 +52,6 @@ class EngineState(NamedTuple):
             "open_days": self.open_days,
             "order": self.reorder.validation.order,
             **self.timelines._asdict(),
-            "peers": self.peers,
             "policy": self.publication.policy,
             **self.reorder.owners(),
             **self.judges.owners(),

@@ -24,7 +24,6 @@ from models.meters.load_forecast import LoadForecast
 from models.meters.loading import Exceeding, Heat
 from models.meters.metering import DayRegisters, Demands, RatioChange
 from models.meters.months import Months
-from models.meters.peers import Peers, PeerScore
 from models.meters.phases import Coupling, Phases
 from models.meters.power import Accounts, MonthlyFactor
 from models.meters.prepaid import Balances
@@ -274,7 +273,6 @@ def all_pipelines(
     indexes: Indexes,
     timelines: AllTimelines,
     settings: EngineSettings,
-    peers: Peers,
     fleet: Fleet,
 ) -> tuple[Pipeline, ...]:
     """The table, in the order in which judges are saved and timelines fall due."""
@@ -295,8 +293,8 @@ def all_pipelines(
             NeutralMismatch(),
         ]
 
-    def of_days(is_final: bool) -> list[Feature]:
-        return _day_features(settings, PeerScore(peers, meters, is_final), fleet)
+    def of_days(_: bool) -> list[Feature]:
+        return _day_features(settings, fleet)
 
     def of_area_days(_: bool) -> list[Feature]:
         return [Losses(), UsualLoss(), ReadDays(zone), LoadForecast(zone)]
@@ -336,9 +334,7 @@ def all_pipelines(
     )
 
 
-def _day_features(
-    settings: EngineSettings, peer_score: PeerScore, fleet: Fleet
-) -> list[Feature]:
+def _day_features(settings: EngineSettings, fleet: Fleet) -> list[Feature]:
     """The features of meters' days, in the order in which they read one another."""
     zone, interval, _ = settings
     return [
@@ -354,7 +350,6 @@ def _day_features(
         Suspects(),
         Phases(),
         Coupling(interval),
-        peer_score,
         UseClass(fleet),
         DayRegisters(),
         Accounts(),

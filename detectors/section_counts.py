@@ -38,7 +38,7 @@ SECTION_MEASURES = {
 }
 NO_SECTION = "unknown"  # of an area that the registry does not have
 OTHER_SECTIONS = "other"
-MOST_SECTIONS = 200  # with sums of their own
+MOST_SECTIONS = 200  # with counts of their own
 
 
 class SectionCounts:
@@ -48,6 +48,13 @@ class SectionCounts:
         self._registry = registry
         self._sections: set[str] = set()
         self.sums: dict[tuple[str, str], float] = {}  # by measure and section
+
+    def label(self, section: str) -> str:
+        """The name under which a section is counted: its own for the first MOST_SECTIONS, else OTHER_SECTIONS."""
+        if section not in self._sections and len(self._sections) >= MOST_SECTIONS:
+            return OTHER_SECTIONS
+        self._sections.add(section)
+        return section or NO_SECTION
 
     def note_days(self, days: DayRows, balance: Columns) -> None:
         """Add the days of areas; `balance` has their columns of Losses."""
@@ -104,10 +111,7 @@ class SectionCounts:
         """Add a value to a section; a sum never falls."""
         if not 0 < value < np.inf:
             return
-        if section not in self._sections and len(self._sections) >= MOST_SECTIONS:
-            section = OTHER_SECTIONS
-        self._sections.add(section)
-        key = measure, section or NO_SECTION
+        key = measure, self.label(section)
         self.sums[key] = self.sums.get(key, 0.0) + value
 
 

@@ -176,7 +176,7 @@ ALL_TOPICS = (
                     "ce_type": "meterwatch.alert. and the change",
                     "ce_time": "Event time of the change, RFC 3339",
                     "ce_subject": "Subject of the alert",
-                    "traceparent": "W3C trace context of the record that changed it, if that had one",
+                    "traceparent": "W3C trace context of the record that changed it, or of a span of the worker",
                 },
             ),
         ),

@@ -15,6 +15,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from replay.extras import missing_extra
 from schemas.alert import Alert
 from schemas.wire import Shape
 from streams.command_options import Chinese, Json, SettingsFile, load_settings
@@ -59,28 +60,27 @@ def main() -> NoReturn:
     try:
         app()
     except Exception as error:
-        is_known = _user_can_mend(error)
+        text = _text_for_user(error)
+        code = 1 if text is None else 2
         if logs_json():
-            place = {"exit_code": 2 if is_known else 1}
-            log.critical("%s", error, exc_info=not is_known, extra=place)
-        elif is_known:
-            typer.echo(f"error: {error}", err=True)
-        else:
+            place = {"exit_code": code}
+            log.critical("%s", text or error, exc_info=text is None, extra=place)
+        elif text is None:
             raise
-        sys.exit(2 if is_known else 1)
+        else:
+            typer.echo(f"error: {text}", err=True)
+        sys.exit(code)
     sys.exit(0)
 
 
-def _user_can_mend(error: Exception) -> bool:
-    """True if an error is of input, settings, files or brokers, so that its text is enough."""
-    if isinstance(error, ValueError | OSError):
-        return True
-    from aiokafka.errors import KafkaError  # noqa: PLC0415 - commands without brokers start faster without
-
-    from streams.kafka.readers import UnansweredError  # noqa: PLC0415 - as above
-    from streams.kafka.topics import TopicError  # noqa: PLC0415 - as above
-
-    return isinstance(error, TopicError | UnansweredError | KafkaError)
+def _text_for_user(error: Exception) -> str | None:
+    """The text of an error of input, settings, files, brokers or a missing extra; None of any other."""
+    broker_errors = sys.modules.get("aiokafka.errors")  # if brokers were asked
+    if isinstance(error, ValueError | OSError) or (
+        broker_errors and isinstance(error, broker_errors.KafkaError)
+    ):
+        return str(error)
+    return missing_extra(error)
 
 
 def _show_version(asked: bool) -> None:

@@ -7,14 +7,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from distributed import Client, KilledWorker, get_worker
+
 from replay.shards import Shard
 from streams.local.progress import Passed
 from streams.shards import JobError, Jobs, OnPassed, PassedOfShards, ShardQuestion
-
-try:
-    from distributed import Client, KilledWorker, get_worker
-except ImportError as error:
-    raise JobError("--scheduler needs dask: pip install 'meterwatch[dask]'") from error
 
 Answer = TypeVar("Answer")
 CONNECT_SECONDS = 5

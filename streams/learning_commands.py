@@ -99,7 +99,7 @@ def learn_suspicion(
     """Learns from past visits the chance that a visit finds theft, measures it, and ranks the customers."""
     from streams.rulebook_files import load_as_it_stands  # noqa: PLC0415 - as `run`
     from streams.shards import Jobs  # noqa: PLC0415 - as `run`
-    from streams.suspicion_command import learn_suspicion as learn  # noqa: PLC0415 - as `run`
+    from streams.suspicion_lesson import learn_suspicion as learn  # noqa: PLC0415 - as `run`
 
     learn(
         sources,

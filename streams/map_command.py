@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from replay import contents, layout, tables
+from replay.extras import missing_extra
 from replay.history import Source, SourceError, Tally
 from replay.inferred import with_steps
 from replay.mapping.areas import AreaLookup
@@ -47,7 +48,6 @@ from schemas.wire import Message, RejectedError
 from streams.json_output import show_json
 from streams.kafka.foreign_records import record_decoder
 from streams.kafka.mapped_records import RecordMapper
-from streams.kafka.samples import registry_lookup, sampled
 from streams.settings import Settings
 from streams.source_summary import show_source_summary, summary_of
 from streams.terminal import plain_output
@@ -145,7 +145,13 @@ def _sample(
         "", {}, format=place.format, schema_registry=place.schema_registry
     )
     decoded = record_decoder(bare, settings.schema_registry_authorization)
-    messages = asyncio.run(sampled(settings, place.source, count))
+    try:
+        messages = _newest(settings, place.source, count)
+    except ModuleNotFoundError as error:
+        needed = missing_extra(error) or error
+        raise SourceError(
+            f"there is no file {place.source}; if it is a topic, {needed}"
+        ) from error
     records = []
     for message in messages:
         try:
@@ -197,9 +203,14 @@ def _is_table(entries: Mapping[str, str]) -> bool:
 
 def _messages(mapping: ColumnMapping, settings: Settings, count: int) -> list[Message]:
     """A sample of a mapping's topic; nothing of files."""
-    if not mapping.topic:
-        return []
-    return asyncio.run(sampled(settings, mapping.topic, count))
+    return _newest(settings, mapping.topic, count) if mapping.topic else []
+
+
+def _newest(settings: Settings, topic: str, count: int) -> list[Message]:
+    """About so many of a topic's newest records. Raises TopicError, UnansweredError."""
+    from streams.kafka.samples import sampled  # noqa: PLC0415 - an extra
+
+    return asyncio.run(sampled(settings, topic, count))
 
 
 def _check(
@@ -242,6 +253,8 @@ def _lookup(
     if not mapping.area_from_registry:
         return None, []
     if mapping.topic:
+        from streams.kafka.samples import registry_lookup  # noqa: PLC0415 - an extra
+
         return asyncio.run(registry_lookup(settings)), []
     if not mapping.registry:
         return AreaLookup(), []

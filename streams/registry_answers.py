@@ -19,13 +19,9 @@ from replay.master_data.database import read_tables
 from replay.master_data.merging import merged
 from replay.master_data.queries import load as load_queries
 from replay.master_data.rows import selected
-from replay.send import send as publish
 from replay.sources import open_sources
 from schemas.master import Area
 from streams.json_output import show_json
-from streams.kafka.registry_topic import held_areas
-from streams.kafka.rights import REGISTRY_RIGHTS
-from streams.kafka.topics import ensure
 from streams.registry_lines import area_lines, change_line, summary
 from streams.settings import Settings
 from streams.terminal import plain_output
@@ -40,6 +36,8 @@ def sync_registry(
     """Shows how a database differs from the registry; publishes the areas that differ if asked."""
     found = _registry_diff(settings, file, allow_empty=allow_empty)
     if send and found.areas:
+        from replay.send import send as publish  # noqa: PLC0415 - an extra
+
         publish(
             Source(str(file), found.areas, iter(()), 0),
             settings.servers,
@@ -113,7 +111,7 @@ def _registry_diff(
     tally = Tally()
     tables = selected(rows, columns, settings.zone, tally)
 
-    asyncio.run(ensure(settings, REGISTRY_RIGHTS))
+    _check_registry(settings)
     held = _held(settings)
     after = merged(held, tables, _today(settings))
     found = changes(held, after)
@@ -142,8 +140,18 @@ def _with_meter(areas: Iterable[Area], name: str) -> Iterator[Area]:
             yield msgspec.structs.replace(area, meters=meters)
 
 
+def _check_registry(settings: Settings) -> None:
+    """Creates or checks the topic of the registry. Raises TopicError, UnansweredError."""
+    from streams.kafka.rights import REGISTRY_RIGHTS  # noqa: PLC0415 - an extra
+    from streams.kafka.topics import ensure  # noqa: PLC0415 - the same
+
+    asyncio.run(ensure(settings, REGISTRY_RIGHTS))
+
+
 def _held(settings: Settings) -> dict[str, Area]:
     """The areas of the registry; a line says how many records cannot be read."""
+    from streams.kafka.registry_topic import held_areas  # noqa: PLC0415 - an extra
+
     areas, unreadable = asyncio.run(held_areas(settings))
     if unreadable:
         err.print(f"{unreadable:,} records of the registry cannot be read")

@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -90,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metrics: bool = True
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9464  # 0 takes a free one
+    # URL of a collector of OpenTelemetry, to which a worker sends spans; "": none.
+    traces: str = ""
     # Signs what `sink webhook` posts; whsec_ and Base64, or any text.
     webhook_secret: Secret = Secret("")
     log_format: Literal["text", "json"] = "text"  # of the worker
@@ -125,6 +128,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 f"`zone` is {self.zone!r}, which is not a time zone such as Asia/Shanghai"
             ) from None
 
+        if self.traces and urlsplit(self.traces).scheme not in ("http", "https"):
+            raise ValueError(
+                f"`traces` is {self.traces!r}, which is not a URL such as http://collector:4318"
+            )
         if self.sasl and not (self.sasl_username and self.sasl_password):
             raise ValueError(
                 f"`security_protocol` {self.security_protocol} needs `sasl_username` and `sasl_password`"

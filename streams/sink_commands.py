@@ -30,14 +30,9 @@ def postgres(
     metrics_port: MetricsPort = None,
 ) -> None:
     """Upserts alerts into the table meterwatch_alerts, which is created if it is missing."""
+    from streams.sinks.postgres import PostgresSink  # noqa: PLC0415 - an extra
     from streams.sinks.running import deliver_to  # noqa: PLC0415 - as `worker`
 
-    try:
-        from streams.sinks.postgres import PostgresSink  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise ValueError(
-            f"PostgreSQL needs one more package: install meterwatch[sql] ({error})"
-        ) from error
     deliver_to(load_settings(context), "postgres", PostgresSink(url).take, metrics_port)
 
 

@@ -12,8 +12,8 @@ from functools import cache, lru_cache
 
 import msgspec
 
-from detectors.catalogue import CASES_FOLDER, Notes
 from detectors.rule import ALL_RULES, Rule
+from detectors.rule_notes import CASES_FOLDER, Notes
 from replay.cases.case import Case
 from replay.cases.judging import RecordingRule, judged
 from schemas.alert import Alert

@@ -41,7 +41,6 @@ JUDGED_BY = {  # judges that read the state of another owner
     "bills": ("invoices",),
     "ledger": ("transfers",),
     "reports": ("incidents",),
-    "peers": ("days",),
     "recent_attempts": ("payments", "attempts"),
 }
 

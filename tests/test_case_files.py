@@ -7,7 +7,7 @@ import sys
 import msgspec
 import pytest
 
-from detectors.catalogue import CASES_FOLDER
+from detectors.rule_notes import CASES_FOLDER
 from streams.cli import main
 
 PASSING_CASE = '''

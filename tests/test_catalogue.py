@@ -7,8 +7,10 @@ import tomllib
 
 import pytest
 
-from detectors.catalogue import RULEBOOK_FILE, RULES_PAGE, entry, notes, page, rulebook
+from detectors.catalogue import RULEBOOK_FILE, RULES_PAGE, entry, page, rulebook
+from detectors.chinese_catalogue import CHINESE_PAGE, chinese_entry, chinese_page
 from detectors.rule import ALL_RULES
+from detectors.rule_notes import notes
 from detectors.rulebook import applied, changes, problems, unapproved
 from schemas.rules import rulebook_of
 
@@ -47,7 +49,11 @@ def test_every_requested_detector_is_one_or_more_rules():
 
 
 def test_page_and_rulebook_match_the_rules():
-    for path, text in ((RULES_PAGE, page()), (RULEBOOK_FILE, rulebook())):
+    for path, text in (
+        (RULES_PAGE, page()),
+        (CHINESE_PAGE, chinese_page()),
+        (RULEBOOK_FILE, rulebook()),
+    ):
         assert path.read_text("utf-8") == text, (
             f"`python -m detectors.catalogue` writes {path.name} anew"
         )
@@ -83,3 +89,23 @@ def test_page_documents_everything_of_a_rule(name):
             notes(name).inspector,
         )
     )
+
+
+def test_every_rule_has_a_table_line_and_a_section_in_chinese():
+    lines = chinese_page().splitlines()
+    for name, rule in ALL_RULES.items():
+        heading = f"{rule.title[1]} {name}"
+        assert lines.count(f"## {heading}") == 1
+        anchor = f"](#{heading.replace(' ', '-')})"
+        assert sum(anchor in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("name", ALL_RULES)
+def test_chinese_page_says_what_a_rule_means_and_what_to_check(name):
+    rule, expert = ALL_RULES[name], notes(name)
+    text = "\n".join(chinese_entry(rule, expert))
+    in_chinese = [expert.zh.meaning, expert.zh.inspector]
+    in_chinese += [case.zh for case in expert.false_positive]
+    assert all(re.search("[一-龥]{2}", note) and note in text for note in in_chinese)
+    assert rule.text[1] in text
+    assert all(f"{level.severity}级" in text for level in rule.levels)

@@ -18,6 +18,7 @@ from streams.kafka import checkpoints
 from streams.kafka.checkpoints import (
     CHUNK_BYTES,
     Checkpoint,
+    CheckpointContents,
     CheckpointError,
     CheckpointRecord,
     WrittenCheckpoint,
@@ -51,7 +52,7 @@ def log(*messages):
 
 def checkpoint(sequence, offset, state=SAMPLE_STATE):
     last = WrittenCheckpoint(sequence - 1)
-    chunks, manifest = encode(state, {"reads": offset}, 4, last)
+    chunks, manifest = encode(CheckpointContents(state, {"reads": offset}, 4), last)
     return [*chunks, manifest]
 
 
@@ -72,7 +73,9 @@ def test_newest_whole_checkpoint_is_found():
 
 
 def test_chunks_fit_into_messages():
-    chunks, manifest = encode(SAMPLE_STATE, {}, 4, WrittenCheckpoint())
+    chunks, manifest = encode(
+        CheckpointContents(SAMPLE_STATE, {}, 4), WrittenCheckpoint()
+    )
     assert [len(chunk.value) for chunk in chunks] == [
         CHUNK_BYTES,
         CHUNK_BYTES,
@@ -178,7 +181,9 @@ def test_unreadable_manifests_are_refused_with_advice(value):
 
 
 def test_unknown_fields_are_ignored_and_missing_ones_take_defaults():
-    chunks, sound = encode(SAMPLE_STATE, {"reads": 20}, 4, WrittenCheckpoint(1))
+    chunks, sound = encode(
+        CheckpointContents(SAMPLE_STATE, {"reads": 20}, 4), WrittenCheckpoint(1)
+    )
     manifest = msgspec.msgpack.decode(sound.value)
     later = manifest_of(
         msgspec.msgpack.encode(manifest | {"tides": [1.0], "moons": {"reads": "id"}}), 2
@@ -222,10 +227,8 @@ def test_on_a_broker(broker):
                 last = await write_checkpoint(
                     producer,
                     tp,
-                    SAMPLE_STATE,
-                    {"reads": offset},
-                    partitions=2,
-                    last=last,
+                    CheckpointContents(SAMPLE_STATE, {"reads": offset}, 2),
+                    last,
                 )
 
             winner = await newest(consumer, topic, [0, 1], {}, 2)
@@ -239,7 +242,9 @@ def test_on_a_broker(broker):
             # its owner still has it
             assert await newest(consumer, topic, [1], {1: last}, 2) == {}
 
-            chunks, _ = encode(b"half" * CHUNK_BYTES, {"reads": 40}, 2, last)
+            chunks, _ = encode(
+                CheckpointContents(b"half" * CHUNK_BYTES, {"reads": 40}, 2), last
+            )
             for chunk in chunks:
                 await producer.send_and_wait(
                     topic, chunk.value, chunk.key, 1, headers=chunk.headers

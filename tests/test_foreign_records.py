@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from google.protobuf.timestamp_pb2 import DESCRIPTOR as TIMESTAMP_FILE
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replay.extras import missing_extra
 from replay.mapping.file import mapping_of
 from schemas.columns import Readings
 from schemas.wire import Reason
@@ -408,3 +410,21 @@ def test_any_bytes_of_a_schema_are_mapped_or_rejected(registered, form, content)
     found = mapped(place, value, content)
     rejected = {rejection.index for rejection in found.rejections}
     assert rejected | set(found.records.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("format_name", "module"),
+    [("avro", "fastavro"), ("protobuf", "google.protobuf.message_factory")],
+)
+def test_a_bridge_without_its_extra_names_it_before_it_reads(
+    monkeypatch, format_name, module
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    lines = (
+        f'topic = "t"\nformat = "{format_name}"\nschema_registry = "http://127.0.0.1:1"'
+    )
+    with pytest.raises(ModuleNotFoundError) as error:
+        RecordMapper(mapping_of(lines + COLUMN_LINES, "columns.toml"))
+    needed = missing_extra(error.value)
+    assert needed
+    assert "pip install 'meterwatch[bridge]'" in needed

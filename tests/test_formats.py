@@ -810,7 +810,8 @@ def test_workbook_without_the_extra_is_refused_with_advice(tmp_path, monkeypatch
     )
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(
-        SourceError, match=r"install meterwatch\[xlsx\], or save each sheet as CSV"
+        SourceError,
+        match=r"pip install 'meterwatch\[xlsx\]' .*; or save each sheet as CSV",
     ):
         open_source(path)
 

@@ -54,6 +54,7 @@ from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
 from streams.kafka.outbox import Outbox
 from streams.kafka.readers import UnansweredError
+from streams.kafka.spans import NO_SPANS
 from streams.kafka.topics import TopicError, ensure
 from streams.kafka.verdicts import VerdictCounts
 from streams.kafka.worker import Worker
@@ -354,7 +355,7 @@ def test_verdicts_wait_for_brokers_and_end_no_worker(monkeypatch, caplog):
 
 def test_refusal_of_a_record_from_the_future_names_the_clock(monkeypatch):
     monkeypatch.setattr("streams.kafka.outbox.fatal", lambda why, _: pytest.fail(why))
-    outbox = Outbox(load({}), Metrics(), Deliveries())
+    outbox = Outbox(load({}), Metrics(), Deliveries(), NO_SPANS)
 
     async def refuse() -> None:
         refused = asyncio.get_running_loop().create_future()

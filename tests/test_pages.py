@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from bench.house import files_per_addition
+from detectors.policy.decisions import BRAKE_REASONS
+from detectors.policy.notices import NOTICE_REASON
+from detectors.policy.repeat import REPEAT_REASON
+from detectors.rule import Explanation
+from schemas.alert import Change
+from schemas.inspection import OUTCOME_CODES
 from streams.cli import app
 
 PROJECT_ROOT = Path(__file__).parents[1]
@@ -17,6 +24,8 @@ DATA_FOLDER = Path(__file__).parent / "data"
 PAGE_FILES = [*PROJECT_ROOT.glob("*.md"), *PROJECT_ROOT.glob("docs/**/*.md")]
 CONTRIBUTING_TEXT = (PROJECT_ROOT / "CONTRIBUTING.md").read_text("utf-8")
 README_TEXT = (PROJECT_ROOT / "README.md").read_text("utf-8")
+ALERTS_PAGE = PROJECT_ROOT / "docs" / "alerts.md"
+CHINESE_ALERTS_PAGE = PROJECT_ROOT / "docs" / "zh" / "alerts.md"
 TOP_FOLDERS = "schemas|models|detectors|replay|streams|tests|bench|deploy|docs"
 PATH_IN_CODE = re.compile(rf"`((?:{TOP_FOLDERS})/[\w./-]*)`")
 WRITTEN_BY_COMMANDS = (PROJECT_ROOT / ".gitignore").read_text("utf-8").split()
@@ -33,9 +42,9 @@ def named_paths(page: Path) -> Iterator[Path]:
             yield PROJECT_ROOT / name
 
 
-def blocks(language: str) -> list[str]:
-    """The README's blocks of a language."""
-    return re.findall(rf"```{language}\n(.*?)```", README_TEXT, re.DOTALL)
+def blocks(language: str, text: str = README_TEXT) -> list[str]:
+    """The blocks of a language on a page."""
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGE_FILES, ids=lambda page: page.name)
@@ -58,12 +67,42 @@ def test_the_rule_in_the_readme_is_the_code():
     assert any(rule in source for source in sources)
 
 
-def test_the_alert_in_the_readme_is_what_run_prints(tmp_path):
+def run(*options: str) -> str:
+    """What `run` prints of a real area."""
     files = sorted(map(str, DATA_FOLDER.glob("garden4_*")))
-    store = str(tmp_path / "alerts.db")
-    printed = CliRunner().invoke(app, ["run", *files, "--store", store]).output
-    (alert,) = blocks("text")
-    assert alert in printed
+    return CliRunner().invoke(app, ["run", *files, *options]).output
+
+
+def test_the_alert_on_the_pages_is_what_run_prints(tmp_path):
+    printed = run("--store", str(tmp_path / "alerts.db"))
+    for text in (README_TEXT, ALERTS_PAGE.read_text("utf-8")):
+        (alert,) = blocks("text", text)
+        assert alert in printed
+
+
+def test_the_chinese_alert_on_the_page_is_the_same_in_chinese(tmp_path):
+    (alert,) = blocks("text", ALERTS_PAGE.read_text("utf-8"))
+    (chinese,) = blocks("text", CHINESE_ALERTS_PAGE.read_text("utf-8"))
+    *place, sentence = chinese.split()
+    assert alert.split()[: len(place)] == place
+    assert f'"zh": "{sentence}"' in run(
+        "--json", "--store", str(tmp_path / "alerts.db")
+    )
+
+
+@pytest.mark.parametrize("page", [ALERTS_PAGE, CHINESE_ALERTS_PAGE])
+def test_the_pages_on_alerts_explain_each_change_and_each_reason(page):
+    text = page.read_text("utf-8")
+    events = [reason for each in Explanation for reason in each.reasons]
+    for reason in (*events, *BRAKE_REASONS, REPEAT_REASON, NOTICE_REASON):
+        assert f"`{reason}`" in text
+    assert all(f"| {change} " in text for change in get_args(Change))
+
+
+def test_the_chinese_page_on_alerts_has_every_outcome():
+    text = CHINESE_ALERTS_PAGE.read_text("utf-8")
+    for code, outcome in OUTCOME_CODES.items():
+        assert f"`{code}` {outcome.zh}" in text
 
 
 def hunks(page: str) -> Iterator[tuple[str, list[str]]]:

@@ -34,7 +34,7 @@ from schemas.wire import FRAME_CONTENT_TYPE, Encoded, Reason, encode, encode_are
 from schemas.wire.shapes import LARGEST_VALUE_BYTES
 from streams.kafka import checkpoints
 from streams.kafka.broker import Broker
-from streams.kafka.checkpoints import WrittenCheckpoint
+from streams.kafka.checkpoints import CheckpointContents, WrittenCheckpoint
 from streams.kafka.exits import ExitCode
 from streams.kafka.topics import ensure
 from streams.settings import Settings, load
@@ -587,10 +587,8 @@ def test_checkpoint_of_an_older_engine_layout_ends_the_worker_with_advice(
             await checkpoints.write_checkpoint(
                 producer,
                 tp,
-                state,
-                {},
-                partitions=settings.partitions,
-                last=WrittenCheckpoint(),
+                CheckpointContents(state, {}, settings.partitions),
+                WrittenCheckpoint(),
             )
 
     asyncio.run(write())

@@ -27,7 +27,12 @@ from models.master.records import segments_code
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Edition, Rulebook, RulebookError, decode_rulebook, rulebook_of
-from streams.kafka.checkpoints import Manifest, WrittenCheckpoint, encode
+from streams.kafka.checkpoints import (
+    CheckpointContents,
+    Manifest,
+    WrittenCheckpoint,
+    encode,
+)
 from streams.kafka.rulebooks import published
 from streams.settings import Settings
 from tests.adversarial import adversarial_stream
@@ -354,9 +359,9 @@ def test_unknown_edition_can_follow_a_known_one():
 
 
 def test_a_manifest_of_a_later_version_is_read():
-    _, manifest = encode(
-        b"state", {}, 4, WrittenCheckpoint(), Rulebook({"voltage_loss": edition()})
-    )
+    rulebook = Rulebook({"voltage_loss": edition()})
+    contents = CheckpointContents(b"state", {}, 4, rulebook)
+    _, manifest = encode(contents, WrittenCheckpoint())
     fields = msgspec.msgpack.decode(manifest.value)
     fields["tides"] = fields["rulebook"]["of"] = fields["rulebook"]["rules"][
         "voltage_loss"

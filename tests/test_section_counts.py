@@ -67,7 +67,7 @@ def add_payment(sums: dict[str, float], batch: Payments, n: int) -> None:
 def test_sums_are_those_of_the_rows_each_once(judged):
     town, engine = judged
     found: defaultdict[str, float] = defaultdict(float)
-    for (measure, _), value in engine.section_sums.items():
+    for (measure, _), value in engine.sections.sums.items():
         found[measure] += value
     for measure, value in added_up(town).items():
         assert found[measure] == pytest.approx(value), measure
@@ -95,8 +95,12 @@ def test_sections_beyond_a_number_are_counted_together():
     town = Town(50, 1)
     engine = Engine(zone=town.zone)
     engine.enroll(Area(area=f"A{n}", section=f"S{n}") for n in range(500))
-    sections = engine._outcomes.sections
+    sections = engine.sections
     sections._add("payments", [f"A{n}" for n in range(500)], np.ones(500))
-    named = {section for _, section in engine.section_sums}
+    named = {section for _, section in engine.sections.sums}
     assert len(named) == MOST_SECTIONS + 1
-    assert engine.section_sums["payments", OTHER_SECTIONS] == 500 - MOST_SECTIONS
+    assert engine.sections.sums["payments", OTHER_SECTIONS] == 500 - MOST_SECTIONS
+
+    figures = section_figures_of(engine)
+    assert figures.areas.keys() == named
+    assert figures.areas.total() == 500

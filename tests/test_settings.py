@@ -84,6 +84,10 @@ def test_the_environment_wins_over_the_file(file):
             "METERWATCH_ZONE: `zone` is 'Moon/Sea', which is not a time zone",
         ),
         (
+            {"METERWATCH_TRACES": "collector:4318"},
+            "METERWATCH_TRACES: `traces` is 'collector:4318', which is not a URL such as http://collector:4318",
+        ),
+        (
             {"METERWATCH_SECURITY_PROTOCOL": "SASL_SSL"},
             "needs `sasl_username` and `sasl_password`",
         ),

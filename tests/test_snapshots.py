@@ -514,7 +514,8 @@ def test_episodes_continue_when_their_rules_have_other_levels():
 def test_checkpoint_contains_the_layout_of_its_manifest():
     """The fields of layout 1; a manifest with other fields needs another number."""
     chunks, manifest = checkpoints.encode(
-        b"state", {"meter.reads": 7}, 4, checkpoints.WrittenCheckpoint(8)
+        checkpoints.CheckpointContents(b"state", {"meter.reads": 7}, 4),
+        checkpoints.WrittenCheckpoint(8),
     )
     fields = msgspec.msgpack.decode(manifest.value)
 

@@ -316,9 +316,9 @@ def test_worker_refuses_a_checkpoint_of_another_layout(
     async def write() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
             tp = TopicPartition(settings.topic(CHECKPOINTS_TOPIC), 1)
-            first = checkpoints.WrittenCheckpoint()
+            contents = checkpoints.CheckpointContents(b"state", {}, settings.partitions)
             await checkpoints.write_checkpoint(
-                producer, tp, b"state", {}, partitions=settings.partitions, last=first
+                producer, tp, contents, checkpoints.WrittenCheckpoint()
             )
 
     asyncio.run(write())

@@ -47,7 +47,7 @@ ORDER_DEPENDENT_REASONS = ("repeat", "storm", "budget")
 WORKER_COMMAND = ("-m", "streams.cli", "worker")
 
 # what workers import, and the module of ForkedWorker
-set_forkserver_preload(["streams.kafka.app", "river.anomaly", __name__])
+set_forkserver_preload(["streams.kafka.app", __name__])
 
 Samples = Counter[tuple[str, tuple[str, ...]]]
 

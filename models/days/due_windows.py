@@ -17,7 +17,7 @@ from models.days.day_rows import DayRows
 from models.days.intervals import NO_INTERVALS, AreaIntervals
 from models.days.members import Members
 from models.days.places import AreaDay, Places
-from models.days.schedule import Schedule
+from models.days.schedule import DAYS_AT_ONCE, Schedule
 from models.days.watermarks import Watermarks
 from models.days.window_rows import WindowRows
 from schemas.columns import Codes, Times
@@ -139,17 +139,6 @@ class DueWindows:
         if until:
             skipped = self._newest_days(slots, np.maximum(reached, until))
 
-        # Areas with nothing to amend seal first, so that their peers' days are known.
-        last_days = self._watermarks["last_day"][slots]
-        ready = np.flatnonzero(newest.closed > last_days)
-        if len(ready):
-            unsettled = self._amendments.unsettled(slots[ready])
-            ready = ready[~unsettled]
-            yield from self._seal(
-                slots[ready],
-                newest.sealed[ready],
-                skipped.sealed[ready],
-            )
         yield from self._close(slots, newest.closed, skipped.closed)
         hour_closed = before // HOUR_SECONDS != closed // HOUR_SECONDS
         hourly = slots[hour_closed]
@@ -192,8 +181,7 @@ class DueWindows:
         """Closes the days of areas up to the newest; days too far before `skipped` are skipped."""
         last_day = self._watermarks["last_day"]
         first = 1 + np.maximum(last_day[slots], skipped - SKIPPED_DAYS)
-        at_once = self._schedule.days_at_once
-        for areas, days in self._day_portions(slots, first, newest, at_once):
+        for areas, days in self._day_portions(slots, first, newest, DAYS_AT_ONCE):
             day_rows = self._rows.days(areas, days)
             yield DueWindow("day", areas, NO_INTERVALS, [day_rows])
 
@@ -239,8 +227,7 @@ class DueWindows:
         sealed_day = self._watermarks["sealed_day"]
         last = np.minimum(newest, self._watermarks["last_day"][slots])
         first = 1 + np.maximum(sealed_day[slots], skipped - SKIPPED_DAYS)
-        at_once = self._schedule.days_at_once
-        for areas, days in self._day_portions(slots, first, last, at_once):
+        for areas, days in self._day_portions(slots, first, last, DAYS_AT_ONCE):
             intervals, day_rows = self._rows.sealed(areas, days)
             yield DueWindow("seal", areas, intervals, [day_rows])
             sealed_day[areas] = days

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from models.days.schedule import Schedule
+from models.days.schedule import DAYS_AT_ONCE, Schedule
 from models.days.watermarks import WatermarkUpdate
 from models.state.runs import runs, sizes_of
 from schemas.columns import Codes, Mask, Times
@@ -89,7 +89,7 @@ def _urgent_moves(
     first_changes = runs(areas[changes])
     urgent[changes[first_changes]] = True
 
-    groups = schedule.closed_days(areas, after) // schedule.days_at_once
+    groups = schedule.closed_days(areas, after) // DAYS_AT_ONCE
     urgent[runs(groups)] = True
     return urgent
 

@@ -15,13 +15,10 @@ import numpy as np
 from models.master.calendar import day_of, midnights
 from models.master.registry import Registry
 from schemas.columns import Codes, Times
-from schemas.units import DAY_SECONDS, HOUR_SECONDS
+from schemas.units import HOUR_SECONDS
 
 STAGGER_SECONDS = 900  # seconds from one turn of areas to the next
-# Days of an area that are closed at once, and sealed at once: few enough that each is
-# scored by the peers' days before it.
-DAYS_AT_ONCE = 3
-PEER_AGE_SECONDS = 4 * DAY_SECONDS  # age of the newest peers' day that scores a day
+DAYS_AT_ONCE = 3  # of an area, closed at once and sealed at once
 
 
 class _Turns(NamedTuple):
@@ -50,8 +47,6 @@ class Schedule:
         self.interval = interval
         self.grace = grace
         self.midnights = midnights(zone)
-        peers_are_sealed = grace <= PEER_AGE_SECONDS - DAY_SECONDS
-        self.days_at_once = DAYS_AT_ONCE if peers_are_sealed else 1
         self._name_hashes = np.zeros(0, np.int64)  # by area
 
     def forget_names(self) -> None:

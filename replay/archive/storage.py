@@ -21,6 +21,8 @@ from pyarrow.fs import (
     SubTreeFileSystem,
 )
 
+from replay.extras import missing_extra
+
 MANIFEST_NAME = "meterwatch-archive.json"  # in a folder
 MANIFEST_FOLDER = "meterwatch-archive"  # in an object store: a manifest a commit
 LOCK_NAME = "archive.lock"
@@ -173,10 +175,8 @@ class ObjectFolder:
         try:
             self._store, self._root = _opened(url)
         except (ImportError, ValueError) as error:
-            raise ArchiveError(
-                f"{url} cannot be opened: {error}; `pip install meterwatch[s3]` reads s3:// and memory://, other "
-                "stores need their fsspec package"
-            ) from None
+            needed = missing_extra(error.__cause__ or error) or error
+            raise ArchiveError(f"{url} cannot be opened: {needed}") from None
         self.files = SubTreeFileSystem(
             self._root, PyFileSystem(FSSpecHandler(self._store))
         )

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from replay import contents
 from replay.delimited import SEARCHED_LINES, clean
+from replay.extras import missing_extra
 from replay.history import SourceError, Tally
 from replay.tables import EmbeddedTable
 
@@ -55,9 +56,9 @@ def sheets(
     try:
         from openpyxl import load_workbook  # noqa: PLC0415 - an extra
     except ImportError as error:
-        way = "install meterwatch[xlsx], or save each sheet as CSV"
+        needed = missing_extra(error) or error
         raise SourceError(
-            f"{path} is a workbook, which needs one more package: {way}"
+            f"{path} is a workbook: {needed}; or save each sheet as CSV"
         ) from error
 
     _check(path)

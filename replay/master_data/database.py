@@ -17,13 +17,8 @@ def read_tables(
     queries: Queries, file: Path
 ) -> tuple[dict[str, list[Row]], dict[str, frozenset[str]]]:
     """The rows of each table, and its columns. Raises QueriesError with the line of the SELECT."""
-    try:
-        from sqlalchemy import create_engine  # noqa: PLC0415 - an extra
-        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - the same
-    except ImportError as error:
-        raise QueriesError(
-            f"a database needs one more package: install meterwatch[sql] ({error})"
-        ) from error
+    from sqlalchemy import create_engine  # noqa: PLC0415 - an extra
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - the same
 
     rows: dict[str, list[Row]] = {}
     columns: dict[str, frozenset[str]] = {}

@@ -21,6 +21,7 @@ from schemas.topics import REGISTRY_TOPIC
 from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.slices import Consumer, InOrder, SliceSchema, Transport
+from streams.kafka.spans import NO_SPANS, Spans, spans_of
 from streams.kafka.status_server import HEALTH_PATH, READY_PATH, serve
 from streams.kafka.worker import Worker
 from streams.settings import Settings
@@ -58,7 +59,9 @@ class _Process(faust.Worker):
 class App(faust.App):
     """Faust with slices for messages and a worker that judges them; it needs no tables, no disk and no web server."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, spans: Spans = NO_SPANS
+    ) -> None:
         rebalance = max(settings.stall_seconds, REBALANCE_SECONDS)
         heartbeat = min(settings.session_seconds / 10, HEARTBEAT_SECONDS)
         super().__init__(
@@ -87,7 +90,7 @@ class App(faust.App):
         self._instance = settings.instance
         self._member = ""
         self.transport = Transport(self.conf.broker, self)
-        self._worker = Worker(settings, metrics)
+        self._worker = Worker(settings, metrics, spans)
         for name in self._worker.holdings.topics:
             topic = self.topic(name, schema=SliceSchema())
             self.agent(topic, name=name, concurrency=1)(self._enqueue)
@@ -209,7 +212,8 @@ def _after(seconds: float, end: Callable[[], object]) -> threading.Timer:
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then exits with code 0; exits with code 1 on a failure."""
     metrics = Metrics()
-    app = App(settings, metrics)
+    spans = spans_of(settings)
+    app = App(settings, metrics, spans)
     if settings.metrics:
         port = serve(
             metrics.registry,
@@ -227,4 +231,7 @@ def run(settings: Settings) -> None:
 
     worker = _Process(app, quiet=True, override_logging=False, redirect_stdouts=False)
     worker.spinner = None
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    finally:
+        spans.close()

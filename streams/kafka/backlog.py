@@ -24,6 +24,7 @@ class Arrival(NamedTuple):
     ends: int  # offset after the slice
     size: int  # bytes
     event: Any  # Faust's, of the slice's last record; None without that record
+    enqueued: float  # Unix seconds
 
     def within(self, capacity: float, until: float) -> int:
         """How many records, from the first, have about `capacity` bytes and came by `until`, Unix ms."""
@@ -38,8 +39,10 @@ class Arrival(NamedTuple):
         """The first `count` records, and the rest."""
         size = self.size * count // len(self.records)
         ends = self.records[count].offset
-        first = Arrival(self.records[:count], ends, size, None)
-        rest = Arrival(self.records[count:], self.ends, self.size - size, self.event)
+        first = self._replace(
+            records=self.records[:count], ends=ends, size=size, event=None
+        )
+        rest = self._replace(records=self.records[count:], size=self.size - size)
         return first, rest
 
 

@@ -26,7 +26,13 @@ from schemas.topics import (
 )
 from streams.kafka import checkpoints
 from streams.kafka.answers import answered
-from streams.kafka.checkpoints import CheckpointError, Manifest, WrittenCheckpoint
+from streams.kafka.checkpoints import (
+    CheckpointContents,
+    CheckpointError,
+    Manifest,
+    PartitionProgress,
+    WrittenCheckpoint,
+)
 from streams.kafka.deliveries import Producer
 from streams.kafka.outbox import producer
 from streams.kafka.readers import read_to_end, reader
@@ -322,20 +328,23 @@ async def _write(
         if ends[TopicPartition(settings.topic(topic), file.partition)]
     }
     agreed = sum(record.offset < manifest.agreed for record in alerts)
-    await checkpoints.write_checkpoint(
-        client,
-        TopicPartition(settings.topic(CHECKPOINTS_TOPIC), file.partition),
+
+    progress = PartitionProgress(
+        _only(manifest.begun, judged),
+        manifest.paces,
+        _only(manifest.marks, judged),
+        manifest.epoch,
+    )
+    contents = CheckpointContents(
         checkpoint.state,
         _only(manifest.offsets, judged),
-        partitions=manifest.partitions,
-        last=WrittenCheckpoint(),
-        rulebook=manifest.rulebook,
-        agreed=agreed if manifest.agreed >= 0 else -1,
-        begun=_only(manifest.begun, judged),
-        paces=manifest.paces,
-        marks=_only(manifest.marks, judged),
-        epoch=manifest.epoch,
+        manifest.partitions,
+        manifest.rulebook,
+        agreed if manifest.agreed >= 0 else -1,
+        progress,
     )
+    tp = TopicPartition(settings.topic(CHECKPOINTS_TOPIC), file.partition)
+    await checkpoints.write_checkpoint(client, tp, contents, WrittenCheckpoint())
 
 
 def _only(values: Mapping[str, Content], names: set[str]) -> dict[str, Content]:

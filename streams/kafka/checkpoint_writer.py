@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
@@ -13,7 +14,7 @@ from faust.types import EventT
 from detectors.snapshots import Capture, pack_snapshot
 from schemas.topics import CHECKPOINTS_TOPIC, SOURCE_TOPICS
 from streams.kafka import checkpoints
-from streams.kafka.checkpoints import Mark
+from streams.kafka.checkpoints import CheckpointContents, Mark, PartitionProgress
 from streams.kafka.deliveries import Deliveries, Producer, refusal_of
 from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import ExitCode, fatal
@@ -22,6 +23,7 @@ from streams.kafka.memory import give_back
 from streams.kafka.metrics import CHECKPOINT_STAGE, Metrics
 from streams.kafka.outbox import Outbox
 from streams.kafka.partitions import Partition
+from streams.kafka.spans import Spans
 from streams.settings import Settings
 
 
@@ -50,6 +52,7 @@ class CheckpointWriter:
         engines: EngineThread,
         outbox: Outbox,
         liveness: Liveness,
+        spans: Spans,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
@@ -57,6 +60,7 @@ class CheckpointWriter:
         self._engines = engines
         self._outbox = outbox
         self._liveness = liveness
+        self._spans = spans
 
     async def start(self) -> None:
         """Connects. Raises KafkaError."""
@@ -69,7 +73,12 @@ class CheckpointWriter:
 
     async def take(self, partition: Partition) -> None:
         """Takes a checkpoint of a partition that nobody judges meanwhile."""
-        await self.write(partition, await self.capture(partition))
+        async with self.span(partition):
+            await self.write(partition, await self.capture(partition))
+
+    def span(self, partition: Partition) -> AbstractAsyncContextManager[None]:
+        """The span of a checkpoint, from its capture until it is written."""
+        return self._spans.work("checkpoint", [partition.number])
 
     async def capture(self, partition: Partition) -> CapturedCheckpoint:
         """The content of a checkpoint as of now."""
@@ -98,21 +107,20 @@ class CheckpointWriter:
         await self._outbox.settle(partition.number)
         self._liveness.check_awake()
 
+        contents = CheckpointContents(
+            state,
+            captured.offsets,
+            self._settings.partitions,
+            partition.rulebook,
+            captured.agreed,
+            PartitionProgress(
+                captured.begun, captured.paces, captured.marks, partition.epoch
+            ),
+        )
         tp = TopicPartition(self._settings.topic(CHECKPOINTS_TOPIC), partition.number)
         try:
             written = await checkpoints.write_checkpoint(
-                self._producer,
-                tp,
-                state,
-                captured.offsets,
-                partitions=self._settings.partitions,
-                last=partition.written,
-                rulebook=partition.rulebook,
-                agreed=captured.agreed,
-                begun=captured.begun,
-                paces=captured.paces,
-                marks=captured.marks,
-                epoch=partition.epoch,
+                self._producer, tp, contents, partition.written
             )
         except KafkaError as error:
             fatal(

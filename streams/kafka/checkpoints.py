@@ -146,6 +146,17 @@ class PartitionProgress(NamedTuple):
 NO_PROGRESS = PartitionProgress({}, {})
 
 
+class CheckpointContents(NamedTuple):
+    """The contents of a checkpoint that is to be written."""
+
+    state: bytes  # a packed snapshot
+    offsets: Mapping[str, int]  # by topic, the first offset it does not contain
+    partitions: int  # of the topics
+    rulebook: Rulebook = EMPTY_RULEBOOK
+    agreed: int = -1  # as in the manifest
+    progress: PartitionProgress = NO_PROGRESS
+
+
 class CheckpointRecord(NamedTuple):
     """A record of the checkpoints topic."""
 
@@ -155,46 +166,38 @@ class CheckpointRecord(NamedTuple):
 
 
 def encode(
-    state: bytes,
-    offsets: Mapping[str, int],
-    partitions: int,
-    last: WrittenCheckpoint,
-    rulebook: Rulebook = EMPTY_RULEBOOK,
-    agreed: int = -1,
-    begun: Mapping[str, int] = NOTHING_BEGUN,
-    paces: Mapping[str, float] = UNKNOWN_PACES,
-    marks: Mapping[str, Mark] = NO_MARKS,
-    epoch: int = 0,
+    contents: CheckpointContents, last: WrittenCheckpoint
 ) -> tuple[list[CheckpointRecord], CheckpointRecord]:
     """The chunks and the manifest of the checkpoint that follows the last."""
     sequence = last.sequence + 1
     name = f"{WRITER_ID}-{sequence}"
     slot = sequence % SLOT_COUNT
     headers = [("set", name.encode()), ("since", b"%d" % last.begins)]
-    view = memoryview(state)
-    contents = [
+    view = memoryview(contents.state)
+    pieces = [
         bytes(view[at : at + CHUNK_BYTES]) for at in range(0, len(view), CHUNK_BYTES)
     ]
 
+    progress = contents.progress
     manifest = Manifest(
         layout=MANIFEST_LAYOUT,
         set=name,
         sequence=sequence,
-        partitions=partitions,
-        offsets=dict(offsets),
-        checksums=list(map(zlib.crc32, contents)),
+        partitions=contents.partitions,
+        offsets=dict(contents.offsets),
+        checksums=list(map(zlib.crc32, pieces)),
         taken=time.time(),
-        rulebook=rulebook,
-        agreed=agreed,
-        begun={topic: rows for topic, rows in begun.items() if rows},
-        paces=dict(paces),
-        marks=dict(marks),
-        epoch=epoch,
+        rulebook=contents.rulebook,
+        agreed=contents.agreed,
+        begun={topic: rows for topic, rows in progress.begun.items() if rows},
+        paces=dict(progress.paces),
+        marks=dict(progress.marks),
+        epoch=progress.epoch,
     )
 
     chunks = [
-        CheckpointRecord(f"{slot}/{k}".encode(), content, headers)
-        for k, content in enumerate(contents)
+        CheckpointRecord(f"{slot}/{k}".encode(), piece, headers)
+        for k, piece in enumerate(pieces)
     ]
     value = msgspec.msgpack.encode(manifest)
     checksum = ("checksum", b"%d" % zlib.crc32(value))
@@ -205,32 +208,11 @@ def encode(
 async def write_checkpoint(
     producer: AIOKafkaProducer,
     tp: TopicPartition,
-    state: bytes,
-    offsets: Mapping[str, int],
-    *,
-    partitions: int,
+    contents: CheckpointContents,
     last: WrittenCheckpoint,
-    rulebook: Rulebook = EMPTY_RULEBOOK,
-    agreed: int = -1,
-    begun: Mapping[str, int] = NOTHING_BEGUN,
-    paces: Mapping[str, float] = UNKNOWN_PACES,
-    marks: Mapping[str, Mark] = NO_MARKS,
-    epoch: int = 0,
 ) -> WrittenCheckpoint:
     """Writes the checkpoint that follows `last`; it counts when this returns. Raises KafkaError."""
-    chunks, manifest = await asyncio.to_thread(
-        encode,
-        state,
-        offsets,
-        partitions,
-        last,
-        rulebook,
-        agreed,
-        begun,
-        paces,
-        marks,
-        epoch,
-    )
+    chunks, manifest = await asyncio.to_thread(encode, contents, last)
 
     sent = [
         await producer.send(
@@ -246,7 +228,12 @@ async def write_checkpoint(
     written = msgspec.msgpack.decode(manifest.value, type=Manifest)
     begins = min((place.offset for place in places), default=end.offset)
     return WrittenCheckpoint(
-        written.sequence, written.set, begins, written.taken, len(state), agreed
+        written.sequence,
+        written.set,
+        begins,
+        written.taken,
+        len(contents.state),
+        contents.agreed,
     )
 
 

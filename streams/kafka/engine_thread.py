@@ -6,9 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from streams.kafka.metrics import Cause, Metrics
+from streams.kafka.spans import NO_SPANS, Spans
 
 HUNG_SHARE = 0.1  # of a core: a call that uses less for too long hangs
 
@@ -26,8 +29,9 @@ class _Call(NamedTuple):
 class EngineThread:
     """Runs calls in the order in which they are asked for; exports the longest of each cause."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, spans: Spans = NO_SPANS) -> None:
         self._metrics = metrics
+        self._spans = spans
         self._executor = ThreadPoolExecutor(1, "engine")
         self._call: _Call | None = None
         self._monitored: _Call | None = None
@@ -49,9 +53,9 @@ class EngineThread:
     ) -> Value:
         """The result of a call. Raises what the call raises."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._executor, lambda: self._timed(cause, lambda: call(*args, **kwargs))
-        )
+        context = copy_context()  # with the span of whoever asks
+        timed = partial(self._timed, cause, partial(call, *args, **kwargs))
+        return await loop.run_in_executor(self._executor, context.run, timed)
 
     def wedged(self, beat: float, limit: float) -> str:
         """The fault of the call that runs, "" if there is none; asked every `beat` seconds by another thread.
@@ -75,7 +79,8 @@ class EngineThread:
         self._call = _Call(cause, time.process_time())
         began, began_cpu = time.monotonic(), time.thread_time()
         try:
-            return call()
+            with self._spans.call(cause):
+                return call()
         finally:
             self._call = None
             cpu = time.thread_time() - began_cpu

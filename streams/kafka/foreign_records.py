@@ -6,6 +6,7 @@ import base64
 import io
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -18,7 +19,6 @@ from streams.kafka.schema_registry import RegisteredSchema, SchemaRegistry
 SCHEMA_PREFIX = struct.Struct(">bI")  # 0 and the number of the schema
 LARGEST_VARINT = 10  # bytes
 MOST_INDEXES = 100  # messages within one another
-BRIDGE_ADVICE = "install meterwatch[bridge]"
 Decoder = Callable[[bytes], Any]
 
 
@@ -26,8 +26,11 @@ def record_decoder(mapping: ColumnMapping, authorization: str = "") -> Decoder:
     """The decoder of a mapping's records. It raises RejectedError, and SchemaRegistryError without an answer."""
     if mapping.format == "json":
         return _json_value
+    # an extra that is missing ends the command before a record is read
+    is_avro = mapping.format == "avro"
+    import_module("fastavro" if is_avro else "google.protobuf.message_factory")
     registry = SchemaRegistry(mapping.schema_registry, authorization)
-    made = _avro_decoder if mapping.format == "avro" else _protobuf_decoder
+    made = _avro_decoder if is_avro else _protobuf_decoder
     return _BySchema(registry, mapping.format, made)
 
 
@@ -88,8 +91,6 @@ class _BySchema:
             decoder = self._made(schema)
         except RejectedError as error:
             decoder = error
-        except ImportError:
-            raise
         except Exception as error:  # whatever a library says of a schema
             detail = f"schema {number} cannot be used: {error!r}"
             decoder = RejectedError(Reason.UNKNOWN_SCHEMA, detail)

@@ -8,11 +8,11 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
-from models.meters import peers
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.topics import REGISTRY_TOPIC, TOPIC_KINDS
 from schemas.wire import Rejection
+from streams.kafka.backlog import Chunk
 from streams.kafka.engine_thread import EngineThread
 from streams.kafka.holdings import Holdings
 from streams.kafka.intake import Intake, rejections_of, split_damage
@@ -21,6 +21,7 @@ from streams.kafka.metrics import PUBLISH_STAGE, Metrics
 from streams.kafka.outbox import Outbox, Outgoing
 from streams.kafka.partitions import Partition
 from streams.kafka.records import Record, traces_of
+from streams.kafka.spans import Spans
 from streams.settings import Settings
 
 PARTITIONS_AT_ONCE = 2  # partitions that are judged at once
@@ -38,6 +39,7 @@ class Judging:
         intake: Intake,
         outbox: Outbox,
         liveness: Liveness,
+        spans: Spans,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
@@ -46,6 +48,7 @@ class Judging:
         self._intake = intake
         self._outbox = outbox
         self._liveness = liveness
+        self._spans = spans
         self.arrived = asyncio.Event()  # set when records join a backlog
         self.capacity_freed = asyncio.Event()  # set when records leave one
 
@@ -54,7 +57,6 @@ class Judging:
 
         A call that needs an engine or `partitions` waits for PARTITIONS_AT_ONCE steps at most.
         """
-        imported: asyncio.Future[None] | None = None
         while True:
             self.arrived.clear()
             busy = False
@@ -69,11 +71,6 @@ class Judging:
                 await asyncio.sleep(0)
 
             if not busy:
-                # An idle moment is the time for the slow import of river.
-                if numbers and imported is None:
-                    imported = asyncio.ensure_future(
-                        asyncio.to_thread(peers.import_river)
-                    )
                 # Looks again after a beat: a partition may have waited long enough for a topic.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.arrived.wait(), BEAT_SECONDS)
@@ -83,17 +80,20 @@ class Judging:
         partition = self._holdings.partitions.get(number)
         if not partition:
             return False
-        if not (partition.in_hand or await self._start_chunk(partition)):
+        in_hand = partition.in_hand
+        chunk = in_hand.chunk if in_hand else partition.next_chunk()
+        if chunk is None:
             return False
-        await self._step(partition)
+
+        with self._spans.step(self._settings.topic(chunk.topic), number, chunk):
+            if not in_hand:
+                await self._begin(partition, chunk)
+            await self._step(partition)
         self.capacity_freed.set()
         return True
 
-    async def _start_chunk(self, partition: Partition) -> bool:
-        """Decodes the next chunk of a partition; False if nothing waits."""
-        chunk = partition.next_chunk()
-        if chunk is None:
-            return False
+    async def _begin(self, partition: Partition, chunk: Chunk) -> None:
+        """Decodes a chunk of a partition and takes it in hand; master data are enrolled."""
         topic = chunk.topic
         records, damage = split_damage(chunk.records)
         if damage:
@@ -102,7 +102,7 @@ class Judging:
         if topic == REGISTRY_TOPIC:
             await self.enroll(partition, records)
             partition.finish_chunk(chunk, 0)
-            return True
+            return
 
         kind = TOPIC_KINDS[topic]
         registry = partition.engine.registry
@@ -112,7 +112,6 @@ class Judging:
         partition.begin(chunk, decoded.batch, decoded.accepted)
         if decoded.rejections:
             await self._reject(partition, topic, kind.kind, records, decoded.rejections)
-        return True
 
     async def _step(self, partition: Partition) -> None:
         """Judges the next step of a partition's chunk in hand, and publishes alerts and rejects."""
@@ -125,6 +124,7 @@ class Judging:
         judged = await self._engines.run("step", partition.judge, in_hand)
         partition.note_judged(in_hand, judged)
         self._metrics.step.observe(judged.seconds)
+        self._spans.judged(judged.rows, len(judged.alerts))
         for rows, reason in judged.rejected:
             # Rows of other kinds were rejected when they were decoded.
             if isinstance(rows, Readings):

@@ -119,7 +119,7 @@ class LagMonitor:
                     await self._deleted.skip_stranded(
                         partition, self._holdings.offsets_of(partition, first)
                     )
-                self._count_held()
+                await self._count_held()
 
     async def _check_suspects(
         self, first: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
@@ -172,7 +172,7 @@ class LagMonitor:
         )
         self.count(partition)
 
-    def _count_held(self) -> None:
+    async def _count_held(self) -> None:
         """Brings the metrics of all partitions together up to date."""
         held = self._holdings.partitions
         opened: Counter[tuple[str, int]] = Counter()
@@ -187,12 +187,13 @@ class LagMonitor:
             # One partition a beat: the cost goes with its areas.
             self._beat += 1
             number = sorted(held)[self._beat % len(held)]
-            self.count_sections(held[number])
+            await self.count_sections(held[number])
 
-    def count_sections(self, partition: Partition) -> None:
-        """Brings the figures of a partition's sections up to date."""
-        figures = section_figures_of(partition.engine)
-        self._metrics.sections.note(partition.number, figures)
+    async def count_sections(self, partition: Partition) -> None:
+        """Brings the figures of a partition's sections up to date, unless it is handed over meanwhile."""
+        figures = await asyncio.to_thread(section_figures_of, partition.engine)
+        if partition in self._holdings:
+            self._metrics.sections.note(partition.number, figures)
 
     def count(self, partition: Partition) -> None:
         """Brings the metrics up to the counts of the engine."""

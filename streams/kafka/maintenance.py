@@ -165,7 +165,8 @@ class Maintenance:
 
     async def _save(self, partition: Partition) -> None:
         """Takes a checkpoint; the partition goes on being judged while it is written."""
-        async with self._holdings.checkpoint_lock:
+        checkpoint_lock = self._holdings.checkpoint_lock
+        async with checkpoint_lock, self._checkpoints.span(partition):
             async with self._holdings.engine_lock:
                 if partition not in self._holdings:
                     return

@@ -22,6 +22,7 @@ from streams.kafka.deliveries import Deliveries, Producer, refusal_of
 from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.records import TRACE_HEADER, Damage, Record
+from streams.kafka.spans import Spans
 from streams.settings import Settings
 
 Headers = list[tuple[str, bytes]]
@@ -43,6 +44,7 @@ class Outbox:
         settings: Settings,
         metrics: Metrics,
         deliveries: Deliveries,
+        spans: Spans,
     ) -> None:
         self._settings = settings
         self._deliveries = deliveries
@@ -50,6 +52,7 @@ class Outbox:
         self._scores = settings.topic(SCORES_TOPIC)
         self._rejects = settings.topic(REJECTS_TOPIC)
         self._metrics = metrics
+        self._spans = spans
         self._pending: defaultdict[int, set[asyncio.Future[Any]]] = defaultdict(set)
         # By partition, the offset of the last batch of its alerts on their topic.
         self.alert_offsets: dict[int, int] = {}
@@ -75,8 +78,11 @@ class Outbox:
         An alert has the trace of its area's record. Alerts go to the partition of the same number on their topic:
         whatever the clients' hash, all messages of an alert are in one partition.
         """
-        messages = (_alert_message(alert, traces) for alert in alerts)
+        sending = self._spans.sending(self._alerts, number, alerts, traces)
+        messages = (_alert_message(alert, sending.traces) for alert in alerts)
         batches = await self._publish(self._alerts, number, messages, number)
+        for sent, _ in batches[-1:]:
+            sent.add_done_callback(sending.arrived)
         for sent, count in batches:
             if evidence is not None:
                 sent.add_done_callback(partial(self._on_topic, evidence, count))

@@ -165,7 +165,7 @@ class Partition:
             records = [record for record in records if record.offset >= due]
 
         size = sum(len(record.value or b"") for record in records)
-        self.backlog.add(topic, Arrival(records, span.ends, size, event))
+        self.backlog.add(topic, Arrival(records, span.ends, size, event, time.time()))
         self.enqueued[topic] = span.ends
 
     @property

@@ -24,7 +24,7 @@ FETCH_WAIT_MS = (
 Isolation = Literal["read_committed", "read_uncommitted"]
 
 
-class UnansweredError(Exception):
+class UnansweredError(ConnectionError):
     """The brokers do not answer, or refuse this client; says at which addresses."""
 
 

@@ -29,7 +29,7 @@ FORBIDDEN_CODES = (
 )
 
 
-class TopicError(Exception):
+class TopicError(ValueError):
     """Topics differ from the settings, or the brokers do not create them; says what to do."""
 
 

@@ -39,6 +39,7 @@ from streams.kafka.readers import UnansweredError, reader
 from streams.kafka.records import FetchedRange
 from streams.kafka.restoring import Restoring
 from streams.kafka.rulebooks import PublishedRulebook
+from streams.kafka.spans import NO_SPANS, Spans
 from streams.kafka.verdicts import VerdictCounts
 from streams.settings import Settings
 
@@ -51,9 +52,12 @@ log = logging.getLogger("meterwatch")
 class Worker:
     """The partitions that this process has, and the tasks that serve them."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, spans: Spans = NO_SPANS
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._spans = spans
         metrics.configure(settings.partitions, settings.session_seconds, WAITING_BYTES)
         self._stopping = False
         self._tasks: list[asyncio.Task[NoReturn]] = []
@@ -64,14 +68,20 @@ class Worker:
         self._handed_over: dict[int, Partition] = {}
 
         deliveries = Deliveries()
-        engines = EngineThread(metrics)
+        engines = EngineThread(metrics, spans)
         intake = Intake(settings, metrics)
-        self._outbox = Outbox(settings, metrics, deliveries)
+        self._outbox = Outbox(settings, metrics, deliveries, spans)
         self._liveness = Liveness(settings, metrics, deliveries, engines)
         self._published = PublishedRulebook(settings, metrics)
         self._verdicts = VerdictCounts(settings, metrics)
         self._checkpoints = CheckpointWriter(
-            settings, metrics, deliveries, engines, self._outbox, self._liveness
+            settings,
+            metrics,
+            deliveries,
+            engines,
+            self._outbox,
+            self._liveness,
+            spans,
         )
 
         self._judging = Judging(
@@ -82,6 +92,7 @@ class Worker:
             intake,
             self._outbox,
             self._liveness,
+            spans,
         )
         self._deleted = DeletedRecords(settings, metrics, self.holdings, engines)
         self._restoring = Restoring(
@@ -221,7 +232,11 @@ class Worker:
             )
 
         await self._published.known.wait()
-        async with self.holdings.checkpoint_lock, self.holdings.engine_lock:
+        async with (
+            self.holdings.checkpoint_lock,
+            self.holdings.engine_lock,
+            self._spans.work("take over", numbers),
+        ):
             started = time.monotonic()
             while not self._stopping:
                 try:
@@ -259,8 +274,8 @@ class Worker:
                 len(partition.engine.indexes.meters)
                 for partition in self.holdings.partitions.values()
             )
-            for partition in self.holdings.partitions.values():
-                self._lag.count_sections(partition)
+            for partition in list(self.holdings.partitions.values()):
+                await self._lag.count_sections(partition)
             seconds = time.monotonic() - started
             self._metrics.take_over.observe(seconds)
             log.info(
@@ -272,7 +287,11 @@ class Worker:
 
     async def hand_over(self) -> None:
         """Takes a last checkpoint of every partition and hands it over."""
-        async with self.holdings.checkpoint_lock, self.holdings.engine_lock:
+        async with (
+            self.holdings.checkpoint_lock,
+            self.holdings.engine_lock,
+            self._spans.work("hand over", sorted(self.holdings.partitions)),
+        ):
             if self.holdings.partitions:
                 log.info("hands over %d partitions", len(self.holdings.partitions))
             for partition in self.holdings.partitions.values():

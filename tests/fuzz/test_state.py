@@ -27,6 +27,7 @@ from replay.history import Source, SourceError
 from replay.sources import open_sources
 from streams.kafka import checkpoints
 from streams.kafka.checkpoints import (
+    CheckpointContents,
     CheckpointError,
     CheckpointRecord,
     WrittenCheckpoint,
@@ -103,7 +104,9 @@ def checkpoint(sequence: int) -> tuple[bytes, dict[str, int], list[CheckpointRec
     offsets = {"reads": 300 * sequence}
     clock = SimpleNamespace(time=lambda: 0.0)
     with patch.multiple(checkpoints, CHUNK_BYTES=400, WRITER_ID="w", time=clock):
-        chunks, manifest = encode(state, offsets, 4, WrittenCheckpoint(sequence - 1))
+        chunks, manifest = encode(
+            CheckpointContents(state, offsets, 4), WrittenCheckpoint(sequence - 1)
+        )
     return state, offsets, [*chunks, manifest]
 
 
