@@ -149,7 +149,7 @@ def test_partition_keeps_its_offsets_in_topics_that_have_records(
     with WorkerProcess(environment, tmp_path / "after") as worker:
         publish(settings, town, history[half:], areas=False)
         wait(lambda: all_checkpointed(settings))
-        assert worker.rows() == sum(map(len, history[half:]))
+        wait(lambda: worker.rows() == sum(map(len, history[half:])))
         assert worker.end() == 0
 
 
