@@ -21,6 +21,7 @@ from schemas.columns import ALL_KINDS, AreaDays, Batch, Column, Days, Readings
 from schemas.declarations import data_of
 from schemas.master import Area
 
+LONGER_HISTORY = "a longer history"
 MASTER_COLUMNS = frozenset({*METER_COLUMNS, *AREA_COLUMNS})
 
 
@@ -55,9 +56,11 @@ class Needs:
         rules = [*self.rules.values(), *self._columns.values()]
         self._engine = Engine(rules, zone=zone, interval=interval)
         self._engine.enroll(areas)
+        self._given: set[str] = set()  # what the batches were made of
 
     def step(self, batch: Batch) -> None:
         """Judge a batch, and publish nothing."""
+        self._given.add(batch.made_of)
         self._engine.step(batch)
 
     def lacks(self, name: str) -> list[str]:
@@ -71,12 +74,13 @@ class Needs:
         kind = rule.kind.kind
         columns = [column for of, column in self._columns if of == kind]
         if not any(self._known(kind, column) for column in columns):
-            return [rule.kind.made_of]
+            made_of = rule.kind.made_of
+            return [LONGER_HISTORY if made_of in self._given else made_of]
         words: set[str] = set()
         for column in rule.reads:
             if not self._known(kind, column):
                 words.update(self._bases(kind, column))
-        return sorted(words) or ["a longer history"]
+        return sorted(words) or [LONGER_HISTORY]
 
     def _known(self, kind: str, column: str) -> bool:
         return self._columns[kind, column].answerable_rows > 0

@@ -126,6 +126,7 @@ class Sheet:
         *,
         zone: tzinfo = UTC,
         faults: dict[int, str] | None = None,
+        alone: bool = False,
     ) -> None:
         self.table = table
         self.name = name
@@ -135,6 +136,8 @@ class Sheet:
         self._zone = zone
         # by row its first fault, where somebody asks for them
         self.faults = faults
+        # True: no cell decides how another is read, so rows may be cut anywhere
+        self._alone = alone
         # columns of dates that may have the day or the month first
         self._unclear: set[str] = set()
 
@@ -150,6 +153,7 @@ class Sheet:
             self._start,
             zone=self._zone,
             faults=self.faults,
+            alone=self._alone,
         )
 
     def without(self, pattern: str) -> Sheet:
@@ -294,6 +298,11 @@ class Sheet:
             return seconds_of_numbers(np.asarray(values, np.float64), zone)
 
         words, numbers = self.words(column)
+        if self._alone:
+            read = [seconds_of([word], zone) for word in words]
+            if not all(first for _, first in read):
+                self._unclear.add(column)
+            return np.array([*(found[0] for found, _ in read), math.nan])[numbers]
         seconds, first = seconds_of(words, zone)
         if first in ("day", "month"):
             self.tally.notes.append(
@@ -330,7 +339,9 @@ class Sheet:
 
     @cached_property
     def _mark(self) -> numerals.DecimalMark:
-        """The decimal mark of the file's numbers."""
+        """The decimal mark of the file's numbers; none of rows that are read alone."""
+        if self._alone:
+            return ""
         return numerals.decimal_mark(
             column for column in self.table.columns if _is_text(column.type)
         )

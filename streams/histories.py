@@ -28,7 +28,11 @@ def section_of(areas: Iterable[Area]) -> Callable[[str], str]:
 
 def opened(paths: Sequence[str], settings: Settings) -> Source:
     """The source of the paths, with a zone and an interval."""
-    source = open_sources(paths)
+    return completed(open_sources(paths), settings)
+
+
+def completed(source: Source, settings: Settings) -> Source:
+    """A source with the zone and the interval of the settings where it names none."""
     return replace(
         source,
         zone=source.zone or settings.zone,

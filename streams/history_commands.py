@@ -346,12 +346,12 @@ def series(
 
 
 @app.command()
-def stalls(sources: Sources, json: Json = False) -> None:
+def stalls(context: typer.Context, sources: Sources, json: Json = False) -> None:
     """Compares the stages of a work history that are flagged as stalled with the stages that took longest."""
-    from replay.sources import open_sources  # noqa: PLC0415 - as `send`
-    from replay.stalls import compare  # noqa: PLC0415 - as above
+    from replay.stalls import compare  # noqa: PLC0415 - as `send`
+    from streams.histories import opened  # noqa: PLC0415 - as above
 
-    source = open_sources(sources)
+    source = opened(sources, load_settings(context))
     stages = compare(source.areas, source.batches, source.zone)
     if json:
         show_json([stage._asdict() for stage in stages])

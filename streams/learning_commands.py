@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -42,16 +41,10 @@ def use_classes(
     json: Json = False,
 ) -> None:
     """Learns the usual days of each use class from a history and its master data, for the rule tariff_misuse."""
-    from replay.sources import open_sources  # noqa: PLC0415 - as `send`
-    from replay.use_class import labelled_meters, learn  # noqa: PLC0415 - as above
+    from replay.use_class import labelled_meters, learn  # noqa: PLC0415 - as `send`
+    from streams.histories import opened  # noqa: PLC0415 - as above
 
-    settings = load_settings(context)
-    opened = open_sources(sources)
-    source = replace(
-        opened,
-        zone=opened.zone or settings.zone,
-        interval=opened.interval or settings.interval,
-    )
+    source = opened(sources, load_settings(context))
     lesson = learn(labelled_meters(source))
     to.write_bytes(
         msgspec.json.format(msgspec.json.encode(lesson.model), indent=0) + b"\n"

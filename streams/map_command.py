@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +24,11 @@ from replay.mapping.areas import AreaLookup
 from replay.mapping.cells import cells_of_records
 from replay.mapping.column_mapping import ColumnMapping
 from replay.mapping.expressions import ColumnPath, path_text
-from replay.mapping.file import KINDS_BY_NAME, mapping_of, read_mapping
+from replay.mapping.file import (
+    KINDS_BY_NAME,
+    mapping_of,
+    read_mapping,
+)
 from replay.mapping.files import (
     MAPPING_ENDING,
     files_of,
@@ -40,7 +46,7 @@ from replay.mapping.guess import (
     mapping_text,
     recognises,
 )
-from replay.mapping.rows import RowMapper
+from replay.mapping.rows import RowMapper, values_by_column
 from replay.tables import meant
 from schemas.columns import Batch
 from schemas.master import Area
@@ -52,6 +58,10 @@ from streams.settings import Settings
 from streams.source_summary import show_source_summary, summary_of
 from streams.terminal import plain_output
 
+OTHER_ZONE = ZoneInfo("Etc/GMT-1")
+ZONE_NOTE = (
+    'times name no zone and are read as UTC, unless the mapping says zone = "..."'
+)
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
 out = plain_output()
 
@@ -90,13 +100,22 @@ def show_mapped(
         if file.exists():
             raise SourceError(f"{file} exists: name another --out, or map {file}")
         entries, records, messages = _sample(place, file.parent, settings, count)
-        columns, text = _guess(records, entries, place.kind)
+        held = _registry_areas(settings) if messages else []
+        known_ids = AreaLookup(held).ids(KINDS_BY_NAME[place.kind])
+        columns, text = guess(records, entries, place.kind, known_ids)
         file.write_text(text, "utf-8")
-        mapping = mapping_of(text, str(file))  # what is not found is to be mended there
+        with _to_be_mended(file, columns):
+            mapping = mapping_of(text, str(file))
 
-    checked = _check(path, mapping, messages, count, settings)
+    with _to_be_mended(file, columns):
+        checked = _check(path, mapping, messages, count, settings)
     lookup, areas = _lookup(path, mapping, settings)
     source, unknown = _source(checked, mapping, lookup, areas)
+    source.tally.notes += _empty_columns(mapping, checked.batch)
+    if not mapping.zone_name and _names_no_zone(
+        path, mapping, messages, checked, settings
+    ):
+        source.tally.notes.append(ZONE_NOTE)
     summary = summary_of(source, settings)
     found = {
         "mapping": str(path),
@@ -153,12 +172,26 @@ def _sample(
             f"there is no file {place.source}; if it is a topic, {needed}"
         ) from error
     records = []
+    fault = ""
     for message in messages:
         try:
             records.append(decoded(message[1] or b""))
-        except RejectedError:
-            continue  # counted when the mapping is checked
+        except RejectedError as error:
+            fault = str(error)  # counted when the mapping is checked
+    if not records:
+        raise SourceError(_undecoded(place, fault, messages))
     return entries, records, messages
+
+
+def _undecoded(place: MappedPlace, fault: str, messages: Sequence[Message]) -> str:
+    """That no record is of the format, and which it may be."""
+    framed = sum((message[1] or b"")[:1] == b"\0" for message in messages)
+    advice = "; they begin as records of a schema registry do: --format avro or protobuf, --schema-registry URL"
+    is_other = place.format == "json" and framed > len(messages) / 2
+    return (
+        f"none of {len(messages):,} records of `{place.source}` is {place.format}, the last: {fault}"
+        f"{advice if is_other else ''}"
+    )
 
 
 def _table_records(file: Path, kind: type[Batch], count: int) -> list[Any]:
@@ -172,8 +205,11 @@ def _table_records(file: Path, kind: type[Batch], count: int) -> list[Any]:
     return tables.read(table, names, Tally()).table.slice(0, count).to_pylist()
 
 
-def _guess(
-    records: Sequence[Any], entries: dict[str, str], kind_name: str
+def guess(
+    records: Sequence[Any],
+    entries: dict[str, str],
+    kind_name: str,
+    known_ids: Collection[str],
 ) -> tuple[list[GuessedColumn], str]:
     """The columns that are guessed from records, and the mapping. Raises SourceError."""
     kind = KINDS_BY_NAME[kind_name]
@@ -192,8 +228,22 @@ def _guess(
     if not paths:
         raise SourceError("there is no row to guess a mapping from")
     cells, _ = cells_of_records(rows, paths)
-    columns = guessed_columns(tables.Sheet(cells, "", Tally()), kind)
+    columns = guessed_columns(tables.Sheet(cells, "", Tally()), kind, known_ids)
     return columns, mapping_text(columns, entries, kind)
+
+
+@contextmanager
+def _to_be_mended(file: Path, columns: Sequence[GuessedColumn]) -> Iterator[None]:
+    """Shows the columns of a guess that is not enough, and how to go on. Raises SourceError."""
+    try:
+        yield
+    except SourceError as error:
+        if not columns:
+            raise
+        _show_columns(columns)
+        raise SourceError(
+            f"{error}\n{file} is written: mend it, then `meterwatch map {file}` checks it"
+        ) from None
 
 
 def _is_table(entries: Mapping[str, str]) -> bool:
@@ -211,6 +261,13 @@ def _newest(settings: Settings, topic: str, count: int) -> list[Message]:
     from streams.kafka.samples import sampled  # noqa: PLC0415 - an extra
 
     return asyncio.run(sampled(settings, topic, count))
+
+
+def _registry_areas(settings: Settings) -> list[Area]:
+    """The areas of the registry. Raises UnansweredError."""
+    from streams.kafka.samples import registry_areas  # noqa: PLC0415 - an extra
+
+    return asyncio.run(registry_areas(settings))
 
 
 def _check(
@@ -246,16 +303,36 @@ def _check(
     return _Checked(rows, mapping.kind.join(batches), tally)
 
 
+def _empty_columns(mapping: ColumnMapping, batch: Batch) -> Iterator[str]:
+    """A sentence for each mapped number that no row of a sample has."""
+    for name, count in values_by_column(mapping, batch).items():
+        expression = mapping.columns[name].expression
+        if not count and expression:
+            yield f"`{name}` has no value in any row: is `{expression.text}` right?"
+
+
+def _names_no_zone(
+    path: Path,
+    mapping: ColumnMapping,
+    messages: Sequence[Message],
+    checked: _Checked,
+    settings: Settings,
+) -> bool:
+    """True if times of a sample depend on the zone of times that name none."""
+    elsewhere = mapping._replace(zone=OTHER_ZONE)
+    again = _check(path, elsewhere, messages, checked.rows, settings)
+    return not np.array_equal(again.batch.at, checked.batch.at)
+
+
 def _lookup(
     path: Path, mapping: ColumnMapping, settings: Settings
 ) -> tuple[AreaLookup | None, list[Area]]:
     """The areas of meters, if the mapping looks them up, and the areas that a file lists."""
+    if mapping.topic:
+        areas = _registry_areas(settings)
+        return AreaLookup(areas) if mapping.area_from_registry else None, areas
     if not mapping.area_from_registry:
         return None, []
-    if mapping.topic:
-        from streams.kafka.samples import registry_lookup  # noqa: PLC0415 - an extra
-
-        return asyncio.run(registry_lookup(settings)), []
     if not mapping.registry:
         return AreaLookup(), []
     areas = layout.read_areas(path.parent / mapping.registry, Tally())
@@ -298,5 +375,8 @@ def _show_columns(columns: Iterable[GuessedColumn]) -> None:
         if column.ours:
             table.add_row(column.theirs, "->", column.ours, column.unit)
         else:
-            table.add_row(column.theirs, "", "not known", f"left out{column.nearest}")
+            such = f", such as {column.examples[0]}" if column.examples else ""
+            table.add_row(
+                column.theirs, "", "not known", f"left out{column.nearest}{such}"
+            )
     out.print(table, markup=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, time
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from rich.console import Console
 from replay.history import Source, Tally
 from replay.master_data.changes import Change, changes
 from replay.master_data.database import read_tables
-from replay.master_data.merging import merged
+from replay.master_data.merging import merged, standing_meters
 from replay.master_data.queries import load as load_queries
 from replay.master_data.rows import selected
 from replay.sources import open_sources
@@ -26,15 +26,20 @@ from streams.registry_lines import area_lines, change_line, summary
 from streams.settings import Settings
 from streams.terminal import plain_output
 
+# A sync ends at most so many meters, or so large a share of them, unless it is allowed: a SELECT may be wrong.
+MOST_ENDS, MOST_ENDED_SHARE = 20, 0.1
+ENDS_ADVICE = "--allow-ends if that is so"
 out = plain_output()
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def sync_registry(
-    settings: Settings, file: Path, *, send: bool, allow_empty: bool, as_json: bool
+    settings: Settings, file: Path, *, send: bool, allow_ends: bool, as_json: bool
 ) -> None:
     """Shows how a database differs from the registry; publishes the areas that differ if asked."""
-    found = _registry_diff(settings, file, allow_empty=allow_empty)
+    found = _registry_diff(settings, file, allow_ends=allow_ends)
+    if send and found.ends:
+        raise ValueError(f"{file}: {found.ends}")
     if send and found.areas:
         from replay.send import send as publish  # noqa: PLC0415 - an extra
 
@@ -52,8 +57,8 @@ def sync_registry(
         out.print(change_line(change, settings.zone))
     for reason in found.refused:
         err.print(f"refused: {reason}")
-    if found.kept:
-        err.print(found.kept)
+    for sentence in filter(None, (found.kept, found.ends)):
+        err.print(sentence)
     out.print(summary(found.changes, len(found.areas), sent=send))
 
 
@@ -96,17 +101,18 @@ class _RegistryDiff(NamedTuple):
     areas: list[Area]  # that differ, as they should be
     refused: list[str]  # why rows are refused
     kept: str  # which meters are not ended because of them
+    ends: str  # that so many meters would be ended that the SELECTs are doubtful
 
 
 def _registry_diff(
-    settings: Settings, file: Path, *, allow_empty: bool
+    settings: Settings, file: Path, *, allow_ends: bool
 ) -> _RegistryDiff:
     """Compares a database with the registry. Raises QueriesError, UnansweredError."""
     rows, columns = read_tables(load_queries(file), file)
     empty = [table for table, found in rows.items() if not found]
-    if empty and not allow_empty:
+    if empty and not allow_ends:
         raise ValueError(
-            f"{file}: no rows of {', '.join(empty)}, which would end them; --allow-empty if that is so"
+            f"{file}: no rows of {', '.join(empty)}, which would end them; {ENDS_ADVICE}"
         )
     tally = Tally()
     tables = selected(rows, columns, settings.zone, tally)
@@ -121,6 +127,7 @@ def _registry_diff(
         [after[name] for name in touched],
         tally.reasons(tally.rejected),
         _kept(tables.refused),
+        "" if allow_ends else _too_many_ends(held, after, _today(settings)),
     )
 
 
@@ -131,6 +138,17 @@ def _kept(refused: Collection[tuple[str, str]]) -> str:
     if all(meter for _, meter in refused):
         return "a meter of a refused row stays as the registry has it"
     return "a refused row names no meter, so no meter of its area is ended"
+
+
+def _too_many_ends(
+    held: Mapping[str, Area], after: Mapping[str, Area], today: int
+) -> str:
+    """How many meters would be ended, if these are too many for one sync; else ""."""
+    standing = standing_meters(held.values(), today)
+    ended = len(standing - standing_meters(after.values(), today))
+    if ended <= max(MOST_ENDS, MOST_ENDED_SHARE * len(standing)):
+        return ""
+    return f"{ended:,} of the {len(standing):,} meters would be ended; {ENDS_ADVICE}"
 
 
 def _with_meter(areas: Iterable[Area], name: str) -> Iterator[Area]:

@@ -52,8 +52,12 @@ def sync(
     send: Annotated[
         bool, typer.Option("--send", help="Publish what the diff shows.")
     ] = False,
-    allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="Also if a SELECT gives no row.")
+    allow_ends: Annotated[
+        bool,
+        typer.Option(
+            "--allow-ends",
+            help="Also if more than a tenth of the meters end, or a SELECT gives no row.",
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -61,7 +65,7 @@ def sync(
     from streams.registry_answers import sync_registry  # noqa: PLC0415 - as `send`
 
     sync_registry(
-        load_settings(context), file, send=send, allow_empty=allow_empty, as_json=json
+        load_settings(context), file, send=send, allow_ends=allow_ends, as_json=json
     )
 
 

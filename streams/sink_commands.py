@@ -72,6 +72,8 @@ def alertmanager(
 
 def _checked(url: str) -> str:
     """The URL of an HTTP endpoint. Raises ValueError."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("the URL begins with neither http:// nor https://")
+    from replay.addresses import is_address  # noqa: PLC0415 - as `worker`
+
+    if not is_address(url):
+        raise ValueError("the URL is no address such as http://127.0.0.1:9093")
     return url

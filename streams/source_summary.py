@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from replay.sources import open_sources
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Stages
 from schemas.documents import schema
 from schemas.topics import ALL_TOPICS
+from streams.histories import completed
 from streams.settings import Settings
 from streams.times import local_time
 
@@ -94,11 +95,7 @@ def source_summary(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
 
 def summary_of(opened: Source, settings: Settings) -> dict[str, Any]:
     """The summary of a source as plain data. Raises ValueError if nothing of it can be read."""
-    source = replace(
-        opened,
-        zone=opened.zone or settings.zone,
-        interval=opened.interval or settings.interval,
-    )
+    source = completed(opened, settings)
     needs = Needs(source.areas, source.zone, source.interval)
     kinds: dict[str, _KindRows] = {}
     for batch in source.batches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ from schemas.master import Area, Meter
 from schemas.topics import READS_TOPIC, REJECTS_TOPIC
 from schemas.wire import decode, encode_area
 from streams.cli import app
-from streams.kafka import parked_rows
+from streams.kafka import parked_rows, samples
+from streams.kafka.bridge import joined_by_time
 from streams.kafka.intake import messages_of
 from streams.kafka.parked_rows import ParkedBatch, ParkedRows
 from tests.chaos import CRASH_SCRIPT
@@ -303,6 +305,67 @@ def test_a_topic_is_guessed_and_checked(settings, environment, topic, tmp_path):
     assert "refused: missing_field 1" in shown.output
     missing = CliRunner(env=environment).invoke(app, ["map", "no.such"])
     assert "there is no file and no topic `no.such`" in str(missing.exception)
+
+
+def test_a_topic_that_cannot_be_guessed_says_why(settings, environment, topic):
+    def fault(*options):
+        arguments = ["map", topic, "--out", "unwritten.toml", *options]
+        return str(CliRunner(env=environment).invoke(app, arguments).exception)
+
+    wait(lambda: fault() == f"the topic `{topic}` has no records yet")
+    produce(settings, topic, [(b"m", framed(1, b"\2m")), (b"m", None)])
+    assert "none of 2 records" in fault()
+    assert "--schema-registry URL" not in fault()
+    produce(settings, topic, [(b"m", framed(1, b"\2m")), (b"m", framed(1, b"\2m"))])
+    assert "--format avro or protobuf, --schema-registry URL" in fault()
+
+
+def test_a_sample_of_large_records_is_bounded(settings, topic, monkeypatch):
+    monkeypatch.setattr(samples, "SAMPLE_BYTES", 100_000)
+    produce(settings, topic, [(b"m", b"x" * 900_000) for _ in range(40)])
+    found = asyncio.run(samples.sampled(settings, topic, 40))
+    assert 0 < len(found) < 40
+
+
+def test_partitions_that_hold_days_are_published_by_time():
+    def of_days(meter, days, kwh):
+        at = [READ_AT + 86_400 * day for day in days]
+        columns = {"kwh": np.full(len(at), kwh, np.float32)}
+        zeros = [0] * len(at)
+        return Readings.build([meter], zeros, ["A"], zeros, at, **columns)
+
+    found = joined_by_time(
+        [of_days("m1", [0, 1, 1], 1), of_days("m2", [0, 1], 2), of_days("m1", [1], 3)]
+    )
+    assert isinstance(found, Readings)
+    rows = [(found.names[meter], kwh) for meter, kwh in zip(found.subject, found.kwh)]
+    assert rows[:2] == [("m1", 1), ("m2", 2)]
+    assert rows[2:] == [("m1", 1), ("m1", 1), ("m2", 2), ("m1", 3)]
+    assert (np.diff(found.at) >= 0).all()
+
+
+def test_a_topic_of_the_project_is_not_bridged_to_itself(
+    settings, environment, tmp_path
+):
+    columns = ['meter = "m"', 'at = "t"', 'area = "a"', 'kwh = "e"']
+    path = mapping(tmp_path, settings.topic(READS_TOPIC), "[columns]", *columns)
+    with bridge(environment, path, tmp_path / "log") as process:
+        assert process.process.wait() == 2
+    assert "nothing is bridged to itself" in (tmp_path / "log").read_text()
+
+
+def test_a_port_in_use_is_named(settings, environment, topic, tmp_path):
+    columns = ['meter = "m"', 'at = "t"', 'area = "a"', 'kwh = "e"']
+    path = mapping(tmp_path, topic, "[columns]", *columns)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        log = tmp_path / "log"
+        changed = {"METERWATCH_METRICS": "true", "METERWATCH_METRICS_PORT": port}
+        with bridge(environment | changed, path, log) as process:
+            assert process.process.wait() == 2
+    assert f"127.0.0.1:{port}: Address already in use" in log.read_text()
+    assert "set `metrics_port`, 0 for a free one" in log.read_text()
+    assert "Unclosed" not in log.read_text()
 
 
 class _Value:

@@ -90,6 +90,33 @@ def test_history_is_judged_by_the_settings(command, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect"],
+        ["score"],
+        ["rank"],
+        ["stalls"],
+        ["tune", "zero_usage", "--set", "days=7,9"],
+        ["compare", "--rules", "none.toml"],
+        ["explain", "--rule", "zero_usage", "--meter", "M1", "--at", "2026-03-12"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_zone_of_the_settings_is_taken_where_a_history_names_none(
+    command, tmp_path, arguments
+):
+    (tmp_path / "none.toml").write_text("")
+    rows = "".join(
+        f"M1,A1,2026-03-{day:02}T{hour:02}:00:00Z,{0.1 * hour}\n"
+        for day in range(1, 15)
+        for hour in range(24)
+    )
+    (tmp_path / "own.csv").write_text("meter,area,at,kwh\n" + rows)
+    code, _, error = command(*arguments, "own.csv")
+    assert (code, error) == (0, "")
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["send", "nowhere.parquet"], "nowhere.parquet"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import struct
+import weakref
 from typing import Any
 
 import cramjam
@@ -423,3 +425,19 @@ def test_readers_skip_damage_and_log_it(caplog):
     assert [record.offset for record in fetch] == [103, 104]
     assert fetch.next_fetch_offset == 105
     assert "offsets 100 to 102 of `meter.reads`, partition 3" in caplog.text
+
+
+@pytest.mark.parametrize("as_range", [True, False])
+def test_the_bytes_of_a_fetch_are_let_go_without_a_garbage_collection(as_range):
+    """A bridge kept a topic of large records: it makes too few objects for a collection."""
+    content = batch(FIRST_OFFSET, 3)
+    fetch = Fetch(TP_3, FetchedBytes(content), None, FIRST_OFFSET, None, None, True, 1)
+    gone = weakref.ref(fetch)
+    gc.disable()
+    try:
+        records = fetch.fetched_range().records if as_range else list(fetch)
+        del fetch
+        assert gone() is None
+        assert len(records) == 3
+    finally:
+        gc.enable()

@@ -334,6 +334,34 @@ def test_a_record_with_a_fault_is_rejected_whole():
     assert found.records.tolist() == [0, 10]
 
 
+def test_no_record_decides_how_another_is_read():
+    """A comma elsewhere made 1.234 a thousand, and a date elsewhere decided between day and month."""
+    lines = 'topic = "t"\n[columns]\nmeter = "m"\narea = "a"\nat = "t"\nkwh = "e"\n'
+    mapper = RecordMapper(mapping_of(lines, "columns.toml"))
+    values = [
+        {"m": "m1", "a": "A", "t": at, "e": energy}
+        for at in ("2024-03-13 00:15", "13/03/2024 00:15", "04/03/2024", 1_709_251_200)
+        for energy in ("1.234", "1,5", "1,234", 2.5, "2.50")
+    ]
+    messages = [(None, json.dumps(value).encode(), "", 0) for value in values]
+
+    def read(chosen):
+        batch, _, rejections = mapper.mapped(chosen)
+        reasons = [(found.reason, found.detail) for found in rejections]
+        if batch is None:
+            return [], reasons
+        assert isinstance(batch, Readings)
+        return list(zip(batch.at.tolist(), batch.kwh.tolist(), strict=True)), reasons
+
+    rows, reasons = read(messages)
+    alone = [read([message]) for message in messages]
+    assert rows == [row for found, _ in alone for row in found]
+    assert sorted(reasons) == sorted(reason for _, found in alone for reason in found)
+    assert {kwh for _, kwh in rows} == {np.float32(1.234), 2.5}
+    assert len(rows) == 9
+    assert {reason for reason, _ in reasons} == {Reason.BAD_TIME, Reason.WRONG_TYPE}
+
+
 def test_phases_within_a_record_are_joined_and_not_over_records():
     text = (
         'topic = "t"\nrows = "values"\n[columns]\nmeter = "id"\narea = "area"\nat = "ts"\nu = "v"\n'

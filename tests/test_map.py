@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from replay.mapping.file import mapping_of
+from replay.mapping.file import KINDS_BY_NAME, MappingError, mapping_of
 from replay.sources import SourceError, open_source
 from streams.cli import app
 from streams.local.runner import identity
+from streams.map_command import guess
 
 FIRST_TIME = 1_709_251_200
 
@@ -113,6 +116,14 @@ def test_nested_rows_of_json_lines_are_found(folder):
         ("frequency", "frequency", ""),
         ("phase", "", ""),
         ("comment", "", ""),
+        ("load.volts[0]", "ua", ""),
+        ("load.volts[1]", "ub", ""),
+        ("watts[2]", "pc", "W"),
+        ("vars[0]", "qa", "var"),
+        ("volts[3]", "", ""),
+        ("tsMs", "at", ""),
+        ("neutralAmps", "neutral", ""),
+        ("mHz", "frequency", "mHz"),
     ],
 )
 def test_a_name_means_a_column(header, ours, unit):
@@ -124,6 +135,62 @@ def test_a_name_means_a_column(header, ours, unit):
 
     (found,) = guessed_columns(Sheet(pa.table({header: ["1"]}), "", Tally()))
     assert (found.ours, found.unit) == (ours, unit)
+
+
+def test_a_column_of_known_ids_comes_before_one_that_is_named_so(folder):
+    import pyarrow as pa
+
+    from replay.history import Tally
+    from replay.mapping.guess import guessed_columns
+    from replay.tables import Sheet
+
+    columns = {"device": ["EM340", "EM340", "EM24"], "no": [" m1", "m2", "other"]}
+    sheet = Sheet(pa.table(columns), "", Tally())
+    guessed = {found.theirs: found.ours for found in guessed_columns(sheet)}
+    assert guessed == {"device": "meter", "no": ""}
+    found = guessed_columns(sheet, known_ids={"m1", "m2", "m3"})
+    assert {column.theirs: column.ours for column in found} == {
+        "no": "meter",
+        "device": "",
+    }
+    assert guessed_columns(sheet, known_ids={"m1"})[0].theirs == "device"
+
+
+def test_a_guess_says_how_to_go_on_and_shows_values_and_words(folder):
+    lines = ["account,txType,when,fen,note"]
+    lines += [f"c{k},INV,2026-03-0{k + 1}T00:00:00,100,n{k}" for k in range(3)]
+    (folder / "pay.csv").write_text("\n".join(lines))
+    shown = run("pay.csv", "--kind", "payments")
+    text = (folder / "columns.toml").read_text()
+    assert 'amount = { from = "fen", unit = "fen" }' in text
+    assert '# not known: "note", such as "n0", "n1", "n2"' in text
+    assert "[words.payment]  # bill, payment, topup, balance, settlement" in text
+    assert '# "INV" = ""' in text
+    assert "payment is no known word 3" in str(run("columns.toml").exception)
+
+    (folder / "columns.toml").write_text(text.replace('# "INV" = ""', '"INV" = ""'))
+    fault = str(run("columns.toml").exception)
+    assert "there is no word ``; known are bill, payment, topup" in fault
+    (folder / "columns.toml").write_text(text.replace('# "INV" = ""', 'INV = "bill"'))
+    shown = run("columns.toml")
+    assert "3 rows, 3 accepted" in shown.output, shown.exception
+    assert "times name no zone and are read as UTC" in shown.output
+    worded = (folder / "columns.toml").read_text()
+    (folder / "columns.toml").write_text('zone = "Asia/Shanghai"\n' + worded)
+    assert "times name no zone" not in run("columns.toml").output
+
+
+def test_a_mapped_number_that_no_row_has_is_named(folder):
+    lines = ["m,t,area,x,y"] + [f"m1,{FIRST_TIME + 900 * k},A,1," for k in range(5)]
+    (folder / "a.csv").write_text("\n".join(lines))
+    (folder / "columns.toml").write_text(
+        'files = "a.csv"\n[columns]\nmeter = "m"\nat = "t"\narea = "area"\n'
+        'kwh = "x"\nub = "y"\nneutral = { from = "y", unit = "mA" }\n'
+    )
+    shown = run("columns.toml").output
+    assert "`ub` has no value in any row: is `y` right?" in shown
+    assert "`neutral` has no value in any row" in shown
+    assert "`kwh` has no value" not in shown
 
 
 def test_energy_that_never_falls_is_a_register(folder):
@@ -142,6 +209,7 @@ def test_what_cannot_be_guessed_is_refused(folder):
     (folder / "odd.csv").write_text("a,b\n1,2\n")
     shown = run("odd.csv")
     assert "`meter` is not mapped" in str(shown.exception)
+    assert "`meterwatch map columns.toml` checks it" in str(shown.exception)
     assert '# not known: "a"' in (folder / "columns.toml").read_text()
     assert "did you mean readings?" in str(
         run("odd.csv", "--kind", "reading").exception
@@ -166,3 +234,35 @@ def test_a_run_knows_that_a_mapped_file_has_changed(folder):
     with (folder / "ami.csv").open("a") as file:
         file.write("\n")
     assert identity(["columns.toml"]) != before
+
+
+FIELD_NAMES = st.one_of(
+    st.text(max_size=6),
+    st.sampled_from(["meter", "volts", "ts", "fen", "mHz", "type", "event", "import"]),
+    st.sampled_from(["a.b", "x y", "`", '"', "\n", "[0]", "ﬁ", "class"]),
+)
+FIELD_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda values: st.one_of(
+        st.lists(values, max_size=4), st.dictionaries(FIELD_NAMES, values, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.lists(st.dictionaries(FIELD_NAMES, FIELD_VALUES, max_size=5), max_size=4),
+    st.sampled_from(sorted(KINDS_BY_NAME)),
+    st.sets(st.text(max_size=3)),
+)
+def test_any_record_gives_a_mapping_that_lacks_columns_at_most(records, kind, ids):
+    """A field named `import` made a mapping that could not be read."""
+    try:
+        _, text = guess(records, {"topic": "t", "format": "json"}, kind, ids)
+    except SourceError:
+        return  # no row, and it is said
+    try:
+        mapping_of(text, "columns.toml")
+    except MappingError as error:
+        for fault in str(error).splitlines():
+            assert "is not mapped" in fault or "no column" in fault, text

@@ -15,11 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay import layout
+from replay.history import Tally
 from replay.mapping.areas import AreaLookup
 from replay.mapping.expressions import ExpressionError, parsed
 from replay.mapping.file import MappingError, mapping_of
+from replay.mapping.rows import RowMapper
 from replay.simulation.town import Town
 from replay.sources import SourceError, open_source, open_sources
+from replay.tables import Sheet
 from schemas.columns import Event, Payments, Readings
 from schemas.master import Area, Meter
 
@@ -183,6 +186,38 @@ def test_areas_are_looked_up_by_the_time_of_the_row(tmp_path):
     assert rows(listed.batches) == rows([batch])
 
 
+def test_a_row_whose_subject_is_missing_is_refused_where_the_area_is_looked_up():
+    mapping = mapping_of(
+        'topic = "t"\nkind = "events"\narea = "registry"\n'
+        '[columns]\nmeter = "m"\nat = "t"\nevent = "e"\n',
+        "columns.toml",
+    )
+    meters = ["m1", "", "  ", None]
+    cells = {"m": meters, "t": [1_709_251_200] * 4, "e": ["cover_open"] * 4}
+    sheet = Sheet(pa.table(cells), "", Tally())
+    assert len(RowMapper(mapping).rows(sheet)) == 1
+    assert sheet.tally.rejected == {"meter is missing": 3}
+
+
+def test_a_meter_that_comes_back_is_in_its_first_area_again():
+    lookup = AreaLookup(
+        [
+            Area(
+                area="A",
+                meters=[
+                    Meter(meter="m", until=100),
+                    Meter(meter="m", effective=200),
+                ],
+            ),
+            Area(area="B", meters=[Meter(meter="m", effective=100, until=200)]),
+        ]
+    )
+    rows = Readings.build(["m"], [0, 0, 0], ["?"], [0, 0, 0], [50, 150, 250])
+    located, is_known = lookup.located(rows)
+    assert is_known.all()
+    assert [located.areas[code] for code in located.area] == ["A", "B", "A"]
+
+
 def test_a_meter_that_leaves_an_area_is_in_it_no_more():
     lookup = AreaLookup([Area(area="A", meters=[Meter(meter="1")], gateway="G")])
     batch = Readings.build(["1", "G"], [0, 1], ["?"], [0, 0], [1_709_251_200] * 2)
@@ -204,7 +239,7 @@ def test_payments_are_looked_up_by_customer_and_words_are_translated(tmp_path):
         'files = "a.csv"\nkind = "payments"\narea = "registry"\nregistry = "areas.jsonl"\nzone = "Asia/Shanghai"\n'
         '[columns]\ncustomer = "who"\nat = "when"\npayment = "what"\nsucceeded = "ok"\n'
         'amount = { from = "fen", unit = "fen" }\nchannel = { value = "bank" }\n'
-        '[words.payment]\n"入账" = "payment"\n[words.succeeded]\nY = "1"\nN = "0"\n',
+        '[words.payment]\n"入账" = "payment"\n[words.succeeded]\nY = "true"\nN = "0"\n',
     )
 
     (batch,) = source.batches

@@ -6,18 +6,21 @@ import asyncio
 import json
 import sqlite3
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from replay.history import Tally
 from replay.master_data.changes import changes
 from replay.master_data.checking import problems
-from replay.master_data.merging import merged
-from replay.master_data.queries import QueriesError, load
+from replay.master_data.merging import merged, standing_meters
+from replay.master_data.queries import KNOWN_COLUMNS, QueriesError, load
 from replay.master_data.rows import selected
 from schemas.master import Area, Meter, Tariff, Tier, Transformer
 from streams.cli import main
@@ -182,6 +185,72 @@ def test_bad_rows_are_counted_by_reason_with_the_first_place():
     assert ("", "M4") in found.refused
 
 
+@pytest.mark.parametrize(
+    "cell", [b"M", memoryview(b"M"), [1], {"a": 1}, timedelta(1), Decimal("Infinity")]
+)
+@pytest.mark.parametrize("column", ["area", "meter", "until", "ct", "customer"])
+def test_a_cell_that_is_no_plain_value_refuses_its_row(cell, column):
+    tally = Tally()
+    found = tables(tally, meters=[{"area": "A", "meter": "M"} | {column: cell}])
+    meters = [meter for area in found.areas.values() for meter in area.meters]
+    if column == "customer" and isinstance(cell, Decimal):
+        assert meters == [Meter(meter="M")]
+    else:
+        assert meters == []
+        assert tally.rejected.total() == 1
+
+
+ANY_CELLS = st.one_of(
+    st.none(),
+    st.text(max_size=5),
+    st.integers(),
+    st.floats(),
+    st.decimals(),
+    st.booleans(),
+    st.binary(max_size=3),
+    st.dates(),
+    st.datetimes(),
+    st.times(),
+    st.timedeltas(),
+    st.uuids(),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+)
+
+
+@given(st.data())
+def test_any_cell_is_taken_or_refuses_its_row(data):
+    """Whatever a driver gives as a value, the areas that come of it can be published and read."""
+    rows = {
+        table: data.draw(
+            st.lists(st.dictionaries(st.sampled_from(known), ANY_CELLS), max_size=4)
+        )
+        for table, known in KNOWN_COLUMNS.items()
+    }
+    found = tables(**rows)
+    after = merged({}, found, START_OF_DAY)
+    assert changes({}, after) is not None
+    for area in after.values():
+        assert msgspec.json.decode(msgspec.json.encode(area), type=Area) == area
+
+
+def test_a_meter_in_two_areas_at_once_is_refused_in_both_and_stays_as_it_is():
+    tally = Tally()
+    rows = [
+        {"area": "A", "meter": "M1"},
+        {"area": "B", "meter": "M1"},
+        {"area": "A", "meter": "M2", "until": date(2026, 1, 1)},
+        {"area": "B", "meter": "M2"},
+    ]
+    found = tables(tally, meters=rows)
+    assert tally.rejected == {"meters: stands in several areas at once": 2}
+    held = {"B": Area(area="B", meters=[Meter(meter="M1", ct=2)])}
+    after = merged(held, found, START_OF_DAY)
+    assert [meter.meter for meter in after["A"].meters] == ["M2"]
+    assert [meter.meter for meter in after["B"].meters] == ["M1", "M2"]
+    assert after["B"].meters[0] == Meter(meter="M1", ct=2)
+
+
 def test_a_meter_whose_customer_has_no_row_stays_as_it_is():
     tally = Tally()
     held = {"A": Area(area="A", meters=[Meter(meter="M", customer="C", credit="B")])}
@@ -265,6 +334,24 @@ def test_a_meter_that_is_gone_is_ended_once_and_one_that_is_back_stands_again():
         Meter(meter="M2", until=START_OF_DAY),
         Meter(meter="M2", effective=NEXT_DAY),
     ]
+
+
+def test_a_meter_stands_by_its_latest_record_in_an_area():
+    areas = [
+        Area(
+            area="A",
+            meters=[
+                Meter(meter="ended", effective=100, until=START_OF_DAY),
+                Meter(meter="ended"),
+                Meter(meter="moved", until=200),
+                Meter(meter="back", until=200),
+                Meter(meter="back", effective=300),
+                Meter(meter="ending", until=NEXT_DAY),
+            ],
+        ),
+        Area(area="B", meters=[Meter(meter="moved", effective=200)]),
+    ]
+    assert standing_meters(areas, START_OF_DAY) == {"moved", "back", "ending"}
 
 
 def test_a_meter_that_moves_is_ended_in_one_area_and_begins_in_the_other():
@@ -384,6 +471,21 @@ def test_problems_of_a_file_of_areas_are_found_line_by_line(tmp_path):
     ]
 
 
+def test_an_area_that_no_topic_takes_is_a_problem(tmp_path):
+    meters = [Meter(meter=f"m{number}") for number in range(40_000)]
+    file = tmp_path / "areas.jsonl"
+    file.write_bytes(msgspec.json.encode(Area(area="A", meters=meters)))
+    assert [found.text for found in problems(file)] == [
+        f"A: its record has {file.stat().st_size:,} bytes, and a topic takes 16 MiB"
+    ]
+
+
+def test_a_registry_without_a_topic_is_named(command):
+    code, _, errors = command("registry", "dump")
+    assert code == 2
+    assert "`meterwatch topics` creates it" in errors
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request, tmp_path):
     """The URL of a database with the tables, and a function that changes it."""
@@ -487,7 +589,37 @@ def test_the_registry_follows_a_database(
     code, _, errors = command("registry", "sync", "queries.toml", "--send")
     assert code == 2
     assert "queries.toml: no rows of meters, which would end them" in errors
-    assert "3 ended in 1 areas" in sync("--allow-empty")
+    assert "3 ended in 1 areas" in sync("--allow-ends")
+
+
+def test_a_select_that_would_end_most_meters_is_sent_only_if_allowed(
+    command, database, settings: Settings, tmp_path
+):
+    url, execute = database
+    rows = ", ".join(
+        f"('T2', 'N{number}', NULL, 1, '1P2W', NULL, NULL)" for number in range(21)
+    )
+    execute(f"INSERT INTO meter VALUES {rows}")
+    (tmp_path / "queries.toml").write_text(QUERIES_FILE.format(url=url))
+    sync = ("registry", "sync", "queries.toml")
+    assert command(*sync, "--send")[0] == 0
+
+    execute("UPDATE meter SET tq_no = 'T1' WHERE asset LIKE 'N%'")
+    code, output, errors = command(*sync, "--send")
+    assert (code, errors) == (0, "")  # meters that move are not ended
+    assert "21 added, 21 ended in 2 areas; sent" in output
+
+    execute("DELETE FROM meter WHERE asset LIKE 'N%'")
+    fault = "21 of the 25 meters would be ended; --allow-ends if that is so"
+    code, output, errors = command(*sync)
+    assert (code, errors) == (0, f"{fault}\n")
+    assert "21 ended in 1 areas; nothing is sent without --send" in output
+    code, _, errors = command(*sync, "--send")
+    assert code == 2
+    assert fault in errors
+    held = asyncio.run(held_areas(settings))[0]
+    assert [meter for meter in held["T1"].meters if meter.until] == []
+    assert "21 ended in 1 areas; sent" in command(*sync, "--send", "--allow-ends")[1]
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,22 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from typer.testing import CliRunner
 
 from schemas.alert import Alert
 from schemas.topics import ALERTS_TOPIC
 from schemas.wire import encode_alert
+from streams.cli import app
 from streams.kafka.outbox import producer
-from streams.settings import Settings
-from streams.sinks.webhook import event, signature, signing_key
+from streams.settings import Secret, Settings
+from streams.sinks.alertmanager import AlertmanagerError, AlertmanagerSink
+from streams.sinks.webhook import (
+    WebhookError,
+    WebhookSink,
+    event,
+    signature,
+    signing_key,
+)
 from tests.postgres import postgres
 from tests.test_cli import SAMPLE_ALERT
 from tests.test_watched import alertmanager
@@ -238,6 +247,44 @@ def test_a_url_that_cannot_be_one_is_refused_without_its_text(
     log = (tmp_path / "log").read_text()
     assert fault in log
     assert "pass-word" not in log
+
+
+@pytest.mark.parametrize("status", [302, 307, 400, 500])
+def test_an_answer_that_is_no_taking_is_none(status):
+    """A redirect to a page that answers 200 took alerts that nobody had."""
+
+    class RefusingHandler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Location", "/login")
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            self.wfile.write(b"\xff" * 100_000)
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), RefusingHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(AlertmanagerError, match=f"answers {status}"):
+            asyncio.run(AlertmanagerSink(url).take([SAMPLE_ALERT]))
+        with pytest.raises(WebhookError, match=f"answers {status}"):
+            asyncio.run(WebhookSink(url, Secret("")).take([SAMPLE_ALERT]))
+        server.shutdown()
+
+
+@pytest.mark.parametrize("url", ["http:///alerts", "https://", "http://[x", "ftp://a"])
+@pytest.mark.parametrize("name", ["webhook", "alertmanager"])
+def test_a_url_without_a_host_is_refused(url, name):
+    refused = CliRunner().invoke(app, ["sink", name, url])
+    assert "the URL is no address" in str(refused.exception)
 
 
 def test_alertmanager_has_the_urgent_alerts_that_stand(

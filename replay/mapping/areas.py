@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -36,6 +36,10 @@ class AreaLookup:
     def __len__(self) -> int:
         return len(self._found[False])
 
+    def ids(self, kind: type[Batch]) -> Collection[str]:
+        """The meters, or of payments the customers, that have an area."""
+        return self._found[kind is Payments].keys()
+
     def enroll(self, area: Area) -> None:
         """Takes in a record; it replaces the area's earlier one."""
         members: defaultdict[tuple[bool, str], list[int]] = defaultdict(list)
@@ -47,21 +51,23 @@ class AreaLookup:
             members[False, area.gateway].append(0)
 
         for key in self._members.get(area.area, set()) - members.keys():
-            self._place(key, area.area, None)
+            self._place(key, area.area, ())
         for key, effective in members.items():
-            self._place(key, area.area, min(effective))
+            # a customer may have meters in several areas at once, a meter comes back
+            self._place(key, area.area, [min(effective)] if key[0] else effective)
         self._members[area.area] = set(members)
 
-    def _place(self, key: tuple[bool, str], area: str, effective: int | None) -> None:
-        """Notes since when a meter or customer is in an area; None: it is not."""
+    def _place(
+        self, key: tuple[bool, str], area: str, effective: Sequence[int]
+    ) -> None:
+        """Notes since when a meter or customer is in an area, again if it was elsewhere between; never without."""
         customers, name = key
         others = [
             membership
             for membership in self._found[customers].get(name, ())
             if membership.area != area
         ]
-        if effective is not None:
-            others.append(_Membership(effective, area))
+        others += [_Membership(since, area) for since in effective]
         if others:
             self._found[customers][name] = sorted(others)
         else:

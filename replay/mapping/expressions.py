@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import keyword
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any, NamedTuple
@@ -83,6 +85,21 @@ def parsed(text: str) -> Expression:
     return Expression(text, tree, paths)
 
 
+def can_be_named(name: str) -> bool:
+    """True if a name can stand in an expression, between backquotes or without."""
+    return bool(name) and "`" not in name
+
+
+def _is_plain(name: str) -> bool:
+    """True if a name needs no backquotes: the parser takes it, and takes it as it is.
+
+    >>> _is_plain("volts"), _is_plain("import"), _is_plain("V 1")
+    (True, False, False)
+    """
+    is_normal = unicodedata.normalize("NFKC", name) == name
+    return name.isidentifier() and is_normal and not keyword.iskeyword(name)
+
+
 def path_text(path: Sequence[str | int]) -> str:
     """A path as its text.
 
@@ -94,7 +111,7 @@ def path_text(path: Sequence[str | int]) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            name = part if part.isidentifier() else f"`{part}`"
+            name = part if _is_plain(part) else f"`{part}`"
             text += f".{name}" if text else name
     return text
 

@@ -8,20 +8,24 @@ from datetime import UTC
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast, get_args
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from replay import layout
+from replay.addresses import is_address
 from replay.history import BATCH_KINDS, SourceError
 from replay.mapping.column_mapping import ColumnMapping, MappedColumn, PhaseRows
 from replay.mapping.entry_lines import entry_lines
 from replay.mapping.expressions import Expression, ExpressionError, parsed
-from replay.mapping.targets import ColumnTarget, phase_stems, targets
+from replay.mapping.targets import (
+    ColumnTarget,
+    phase_stems,
+    targets,
+    words_of,
+)
 from replay.mapping.units import units_for
 from replay.tables import meant
 from schemas.columns import KIND_COLUMNS, Batch, Readings, Stages
 from schemas.events import System
-from schemas.wire.records import WORDS_BY_CODE
 
 LONGEST_FILE = 1 << 20  # bytes
 TOPIC_FORMATS = ("json", "avro", "protobuf")
@@ -166,7 +170,7 @@ class _Check:
         address = text["schema_registry"]
         if text["format"] in SCHEMA_FORMATS and not address:
             self._fault(f"{text['format']} needs `schema_registry`", "", "format")
-        if address and not _is_address(address):
+        if address and not is_address(address):
             sentence = "`schema_registry` is no address such as http://127.0.0.1:8081"
             self._fault(sentence, "", "schema_registry")
         if text["topic"] and "phases" in self._entries and not text["rows"]:
@@ -307,11 +311,12 @@ class _Check:
     def _check_word(
         self, table: str, theirs: str, ours: Any, target: ColumnTarget | None
     ) -> None:
-        words = WORDS_BY_CODE.get(target.declared.name, ()) if target else ()
+        words = words_of(target) if target else ()
         if not isinstance(ours, str):
             self._fault(f"the word for {theirs!r} is no text", table, theirs)
         elif words and ours not in words:
-            self._fault(f"there is no word `{ours}`{meant(ours, words)}", table, theirs)
+            can = meant(ours, words) or f"; known are {', '.join(words)}"
+            self._fault(f"there is no word `{ours}`{can}", table, theirs)
 
     def _phases(self, kind: type[Batch], columns: Collection[str]) -> PhaseRows | None:
         """How rows of one phase are known; None if rows have all phases."""
@@ -375,12 +380,3 @@ def _missing(
             continue
         if (column.required or name == "at") and name not in columns:
             yield name
-
-
-def _is_address(text: str) -> bool:
-    """True if a text is an address of HTTP."""
-    try:
-        found = urlsplit(text)
-    except ValueError:
-        return False
-    return found.scheme in {"http", "https"} and bool(found.hostname)

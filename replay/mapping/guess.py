@@ -1,4 +1,4 @@
-"""A mapping guessed from the names of columns; of energy without a word for it, from whether it ever falls."""
+"""A mapping guessed from the names of columns; ids from the registry too, an energy from whether it ever falls."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from replay.history import Tally
-from replay.mapping.expressions import ColumnPath
-from replay.mapping.targets import targets
+from replay.ids import clean
+from replay.mapping.expressions import ColumnPath, can_be_named
+from replay.mapping.targets import targets, words_of
 from replay.mapping.units import units_for
 from replay.tables import Sheet, meant
 from schemas.columns import KIND_COLUMNS, Batch, Readings
@@ -20,7 +21,8 @@ DEEPEST_PATH = 6  # names within one another
 KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
     "meter": (
         "meter", "meterid", "meterno", "meternumber", "metercode", "meterserial", "device", "deviceid", "serial",
-        "serialnumber", "nmi", "mpan", "prm", "pod", "电表局编号", "电能表编号", "表号",
+        "serialnumber", "nmi", "mpan", "prm", "pod", "sn", "devicesn", "devsn", "metersn", "deviceserial", "endpoint",
+        "endpointid", "asset", "assetno", "电表局编号", "电能表编号", "表号",
     ),
     "customer": ("customer", "customerid", "account", "accountid", "consumer", "用户编号", "户号"),
     "item": ("item", "caseid", "ticket", "ticketid", "orderid", "workorder", "工单编号"),
@@ -28,12 +30,18 @@ KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
     "section": ("section", "team", "department", "部门"),
     "at": (
         "at", "ts", "time", "timestamp", "datetime", "date", "readat", "readtime", "readingtime", "readingdatetime",
-        "eventtime", "intervalend", "endtime", "measuredat", "时间", "数据时间",
+        "eventtime", "intervalend", "endtime", "measuredat", "when", "occurredat", "raisedat", "时间", "数据时间",
     ),
-    "received": ("received", "receivedat", "receivetime", "ingestedat", "arrivedat", "uploadtime"),
+    "received": ("received", "receivedat", "receivetime", "ingestedat", "arrivedat", "uploadtime", "rx", "rxtime"),
+    "until": ("until", "clearedat", "endedat"),
     "event": ("event", "eventcode", "eventtype", "alarm", "alarmcode", "code", "事件代码"),
-    "payment": ("payment", "transactiontype", "type"),
+    "payment": ("payment", "transactiontype", "txtype", "paymenttype", "type"),
     "amount": ("amount", "sum", "金额"),
+    "bill": ("bill", "billno", "billid", "invoice", "invoiceno", "invoiceid"),
+    "channel": ("channel", "paymentchannel", "via"),
+    "reference": ("reference", "ref", "transactionid", "txid"),
+    "succeeded": ("succeeded", "success", "result"),
+    "due": ("due", "dueon", "duedate", "dueat"),
     "stage": ("stage", "activity", "step", "环节"),
     "progress": ("progress", "transition", "lifecycle"),
     "kwh": ("kwh", "energy", "usage", "consumption", "used", "interval", "intervalenergy", "用电量", "电量"),
@@ -46,22 +54,30 @@ KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "neutral": ("neutral", "neutralcurrent", "零线电流"),
     "frequency": ("frequency", "freq", "频率"),
-    "temperature": ("temperature", "temp", "温度"),
+    "temperature": ("temperature", "temp", "ambient", "温度"),
     "demand": ("demand", "maxdemand", "peakdemand"),
     "status": ("status", "quality"),
 }  # fmt: skip
 PHASE_NAMES_BY_STEM: Mapping[str, tuple[str, ...]] = {
     "u": ("u", "v", "volt", "volts", "voltage", "电压"),
     "i": ("i", "amp", "amps", "current", "电流"),
-    "p": ("p", "kw", "power", "activepower", "有功功率"),
-    "q": ("q", "kvar", "reactivepower", "无功功率"),
+    "p": ("p", "kw", "power", "activepower", "watt", "watts", "有功功率"),
+    "q": ("q", "kvar", "reactivepower", "var", "vars", "无功功率"),
 }
 PHASE_MARKS = (("a", "1", "l1"), ("b", "2", "l2"), ("c", "3", "l3"))
+# of a name that is a unit itself
+UNIT_NAMES: Mapping[str, str] = {"watt": "W", "watts": "W", "var": "var", "vars": "var"}
+COLUMNS_BY_UNIT: Mapping[str, str] = {"Hz": "frequency", "CNY": "amount"}
+PLACE_IN_LIST = re.compile(r"\[(\d+)\]$")  # of a phase, in a list with a value for each
+MOST_EXAMPLES, LONGEST_EXAMPLE = 3, 24
+MOST_WORDS, SEE_WORDS = 20, "the words are in docs/data-layout.md"
 # of an interval, or of a register
 AMBIGUOUS_ENERGY = frozenset(
     {"energy", "kwh", "wh", "activeenergy", "energykwh", "energywh"}
 )
-UNIT_AT_END = re.compile(r"[\s_(\[]+(?P<unit>[a-zA-Z%]+)[)\]]?\s*$")
+UNIT_AT_END = re.compile(
+    r"(?:[\s_(\[]+|(?<=[a-z])(?=[A-Z]))(?P<unit>[a-zA-Z%]+)[)\]]?\s*$"
+)
 
 
 class GuessedColumn(NamedTuple):
@@ -71,13 +87,24 @@ class GuessedColumn(NamedTuple):
     ours: str  # "" if it is not known
     unit: str = ""  # where it is not that of the column
     nearest: str = ""  # the question for what is not known
+    examples: tuple[str, ...] = ()  # of its values
 
 
-def guessed_columns(theirs: Sheet, kind: type[Batch] = Readings) -> list[GuessedColumn]:
-    """What each column of a sheet is taken for; of several that could be one column, the first."""
+def guessed_columns(
+    theirs: Sheet, kind: type[Batch] = Readings, known_ids: Collection[str] = ()
+) -> list[GuessedColumn]:
+    """What each column of a sheet is taken for; of several that could be one column, the first.
+
+    Of ids the column that holds the known ones comes before one that is named so.
+    """
     known = targets(kind)
     names = _names(kind)
     matches = {text: _match(text, names, known) for text in theirs.table.column_names}
+    if held := _column_of_ids(theirs, known_ids):
+        subject = KIND_COLUMNS[kind]["subject"].outside_name
+        for text, (match, _) in matches.items():
+            matches[text] = ("", "") if match == subject else matches[text]
+        matches[held] = (subject, "")
     columns = {match: text for text, (match, _) in reversed(matches.items())}
     ids, times = columns.get("meter", ""), columns.get("at", "")
 
@@ -88,9 +115,12 @@ def guessed_columns(theirs: Sheet, kind: type[Batch] = Readings) -> list[Guessed
         if ours == "kwh" and ids and times and _bare(text) in AMBIGUOUS_ENERGY:
             ours = "register" if _never_falls(theirs, ids, times, text) else ours
         if ours and ours not in found:
-            found[ours] = GuessedColumn(text, ours, unit)
+            examples = _examples(theirs, text, MOST_WORDS)
+            found[ours] = GuessedColumn(text, ours, unit, examples=examples)
         else:
-            unknown.append(GuessedColumn(text, "", "", meant(text, known)))
+            nearest = meant(text, known)
+            examples = _examples(theirs, text, MOST_EXAMPLES)
+            unknown.append(GuessedColumn(text, "", "", nearest, examples))
     return [*found.values(), *unknown]
 
 
@@ -120,19 +150,43 @@ def mapping_text(
             if column.unit:
                 source = f"{{ from = {source}, unit = {_quoted(column.unit)} }}"
             lines.append(f"{name} = {source}")
-    lines += [
-        f"# not known: {_quoted(column.theirs)}{column.nearest}"
-        for column in columns
-        if not column.ours
-    ]
+    for column in columns:
+        if not column.ours:
+            shown = ", ".join(map(_quoted, column.examples))
+            such = f", such as {shown}" if shown else ""
+            lines.append(f"# not known: {_quoted(column.theirs)}{column.nearest}{such}")
+    for name, target in targets(kind).items():
+        if name in mapped and (words := words_of(target)):
+            shown = ", ".join(words) if len(words) <= MOST_WORDS else SEE_WORDS
+            lines += ["", f"[words.{name}]  # {shown}"]
+            lines += [f'# {_quoted(text)} = ""' for text in mapped[name].examples]
     return "\n".join(lines) + "\n"
 
 
+def _column_of_ids(theirs: Sheet, known_ids: Collection[str]) -> str:
+    """The column with the most known ids, "" if none has one in every second row."""
+    most, found = len(theirs) // 2, ""
+    for text in theirs.table.column_names if known_ids else ():
+        words, numbers = theirs.words(text)
+        is_known = np.array([*(clean(word) in known_ids for word in words), False])
+        count = int(np.count_nonzero(is_known[numbers]))
+        if count > most:
+            most, found = count, text
+    return found
+
+
+def _examples(theirs: Sheet, text: str, most: int) -> tuple[str, ...]:
+    """Some values of a column."""
+    words, _ = theirs.words(text)
+    return tuple(word[:LONGEST_EXAMPLE] for word in words[:most])
+
+
 def leaf_paths(record: Any, path: ColumnPath = ()) -> Iterator[ColumnPath]:
-    """The paths to the plain values of a decoded record."""
+    """The paths to the plain values of a decoded record that an expression can name."""
     if isinstance(record, dict) and len(path) < DEEPEST_PATH:
         for name, value in record.items():
-            yield from leaf_paths(value, (*path, name))
+            if can_be_named(name):
+                yield from leaf_paths(value, (*path, name))
     elif isinstance(record, list) and len(path) < DEEPEST_PATH:
         for place, value in enumerate(record[:3]):
             yield from leaf_paths(value, (*path, place))
@@ -145,6 +199,8 @@ def list_of_rows(record: Any, path: tuple[str, ...] = ()) -> tuple[str, ...]:
     if not isinstance(record, dict) or len(path) >= DEEPEST_PATH:
         return ()
     for name, value in record.items():
+        if not can_be_named(name):
+            continue
         if isinstance(value, list) and value and isinstance(value[0], dict):
             return (*path, name)
         if found := list_of_rows(value, (*path, name)):
@@ -152,11 +208,11 @@ def list_of_rows(record: Any, path: tuple[str, ...] = ()) -> tuple[str, ...]:
     return ()
 
 
-def _names(kind: type[Batch]) -> dict[str, str]:
-    """The columns of a kind by each name that they may have elsewhere."""
+def _names(kind: type[Batch]) -> dict[str, tuple[str, str]]:
+    """The columns of a kind, and the unit that is meant, by each name that they may have elsewhere."""
     known = targets(kind)
     names = {
-        spelling: ours
+        spelling: (ours, "")
         for ours, spellings in KNOWN_NAMES.items()
         if ours in known
         for spelling in spellings
@@ -165,40 +221,52 @@ def _names(kind: type[Batch]) -> dict[str, str]:
         for letter, marks in zip("abc", PHASE_MARKS, strict=True):
             if f"{stem}{letter}" in known:
                 names |= _phase_names(f"{stem}{letter}", spellings, marks)
-    return names | {name.replace("_", ""): name for name in known}
+    return names | {name.replace("_", ""): (name, "") for name in known}
 
 
 def _phase_names(
     ours: str, spellings: Sequence[str], marks: Sequence[str]
-) -> dict[str, str]:
+) -> dict[str, tuple[str, str]]:
     """The names of a phase: the quantity before the mark or behind it; without a mark phase A."""
     names = {}
     for spelling in spellings:
+        meaning = ours, UNIT_NAMES.get(spelling, "")
         for mark in marks:
-            names[f"{spelling}{mark}"] = ours
-            names[f"{spelling}phase{mark}"] = ours
-            names[f"{mark}{spelling}"] = ours
+            names[f"{spelling}{mark}"] = meaning
+            names[f"{spelling}phase{mark}"] = meaning
+            names[f"{mark}{spelling}"] = meaning
         if marks[0] == "a":
-            names[spelling] = ours
+            names[spelling] = meaning
     return names
 
 
 def _match(
-    text: str, names: Mapping[str, str], known: Mapping[str, Any]
+    text: str, names: Mapping[str, tuple[str, str]], known: Mapping[str, Any]
 ) -> tuple[str, str]:
     """The column that a name means, and its unit if it names one that differs; "" without one."""
     plain = text.replace("`", "")
+    plain = PLACE_IN_LIST.sub(lambda place: "abc"[int(place[1]) :][:1] or "more", plain)
     unit = UNIT_AT_END.search(plain)
     spellings: list[tuple[str, str]] = [(plain, "")]
     if unit:
         spellings.append((plain[: unit.start()], unit["unit"]))
+
     for spelling, named in spellings:
         parts = re.split(r"[.\[]", spelling)
         for count in (1, 2, len(parts)):
-            ours = names.get(_bare("".join(parts[-count:])), "")
+            ours, own = names.get(_bare("".join(parts[-count:])), ("", ""))
             if ours:
-                return ours, _unit(named, known[ours].unit)
-    return _by_words(plain, known)
+                return ours, _unit(named or own, known[ours].unit)
+    return _by_unit(plain, known) or _by_words(plain, known)
+
+
+def _by_unit(plain: str, known: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The column of a name that is a unit itself: `mHz`, `body.fen`."""
+    name = plain.rpartition(".")[2]
+    for own, ours in COLUMNS_BY_UNIT.items():
+        if ours in known and name in units_for(own):
+            return ours, _unit(name, own)
+    return None
 
 
 def _by_words(plain: str, known: Mapping[str, Any]) -> tuple[str, str]:
@@ -220,8 +288,9 @@ def _by_words(plain: str, known: Mapping[str, Any]) -> tuple[str, str]:
 
 def _unit(named: str, own: str) -> str:
     """The unit that a name names, "" if it is the column's own or none."""
-    by_case = {unit.lower(): unit for unit in units_for(own) if unit[:1] != "m"}
-    unit = by_case.get(named.lower(), "")
+    units = units_for(own)
+    by_case = {unit.lower(): unit for unit in units if unit[:1] != "m"}
+    unit = named if named in units else by_case.get(named.lower(), "")
     return "" if unit == own else unit
 
 

@@ -16,13 +16,12 @@ from replay.ids import clean
 from replay.mapping.areas import NO_AREA
 from replay.mapping.column_mapping import ColumnMapping, MappedColumn
 from replay.mapping.expressions import Expression
-from replay.mapping.targets import phase_stems, targets
+from replay.mapping.targets import TRUTH_CELLS, phase_stems, targets
 from replay.tables import RowFault, Sheet
-from schemas.columns import PHASE_COLUMNS, Batch
+from schemas.columns import KIND_COLUMNS, PHASE_COLUMNS, Batch
 from schemas.events import event_of, is_area_wide
 from schemas.wire.records import WORDS_BY_CODE
 
-TRUTH_WORDS = {"true": "1", "false": "0"}
 NO_PHASE = "the phase is none of the mapping's words"
 PHASE_TWICE = "a value of a phase comes twice for one meter and time"
 PHASE_CELLS = "abc"
@@ -56,9 +55,12 @@ class RowMapper:
 
         phases = self.mapping.phases
         untimed = np.asarray(columns["at"].is_null())
-        no_time: RowFault = (untimed, "at is missing", "")
+        faults: list[RowFault] = [(untimed, "at is missing", "")]
+        if self.mapping.area_from_registry:  # by a subject that events need not have
+            subject = KIND_COLUMNS[self.mapping.kind]["subject"].outside_name
+            faults.append((_empty(columns[subject]), f"{subject} is missing", ""))
         if phases is None:
-            return self._decoder.batch(theirs.of(pa.table(columns)), no_time)
+            return self._decoder.batch(theirs.of(pa.table(columns)), *faults)
 
         # each row has the values of its phase alone
         words, numbers = theirs.words(_path(phases.expression))
@@ -68,7 +70,7 @@ class RowMapper:
             if stem in columns:
                 columns |= _spread(stem, columns.pop(stem), place)
         no_phase = (place < 0, NO_PHASE, "")
-        return self._decoder.batch(theirs.of(pa.table(columns)), no_phase, no_time)
+        return self._decoder.batch(theirs.of(pa.table(columns)), no_phase, *faults)
 
     def _cells(self, theirs: Sheet, name: str, column: MappedColumn) -> Any:
         """The cells of a column of the project."""
@@ -82,7 +84,8 @@ class RowMapper:
         words = column.words
         target = self._targets.get(name)
         if target and target.declared.is_truth:
-            words = TRUTH_WORDS | dict(words)
+            said = {theirs: TRUTH_CELLS[ours] for theirs, ours in words.items()}
+            words = {**TRUTH_CELLS, **said}
         if column.system:
             words = _event_words(theirs, expression, column)
         return _worded(theirs, expression, words) if words else cells
@@ -95,6 +98,17 @@ class RowMapper:
         words, numbers = theirs.words(_path(event.expression))
         wide = [is_area_wide(event.system, clean(word)) for word in words]
         columns["meter"] = _where(~np.array([*wide, False])[numbers], columns["meter"])
+
+
+def values_by_column(mapping: ColumnMapping, batch: Batch) -> dict[str, int]:
+    """How many values each mapped number has in a batch."""
+    found = {}
+    for cell, (name, phase) in layout.cell_columns(mapping.kind).items():
+        values = getattr(batch, name)
+        if cell in mapping.columns and values.dtype.kind == "f":
+            values = values if phase is None else values[phase]
+            found[cell] = int(np.count_nonzero(~np.isnan(values)))
+    return found
 
 
 def _path(expression: Expression | None) -> str:
@@ -132,6 +146,13 @@ def _worded(theirs: Sheet, expression: Expression, words: Mapping[str, str]) -> 
     return pa.array([*said, None], pa.string()).take(
         pa.array(np.where(numbers < 0, len(said), numbers))
     )
+
+
+def _empty(cells: Any) -> NDArray[np.bool_]:
+    """Which cells hold nothing, or blanks."""
+    if not pa.types.is_string(cells.type):
+        return np.asarray(cells.is_null())
+    return np.asarray(pc.equal(pc.utf8_trim_whitespace(cells), "").fill_null(True))
 
 
 def _where(rows: NDArray[np.bool_], cells: Any) -> Any:

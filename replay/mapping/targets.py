@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,10 @@ import numpy as np
 from replay import layout
 from schemas.columns import KIND_COLUMNS, Batch
 from schemas.declarations import Declaration
+from schemas.wire.records import WORDS_BY_CODE
+
+# The cell of each word for a truth.
+TRUTH_CELLS: Mapping[str, str] = {"true": "1", "false": "0", "1": "1", "0": "0"}
 
 
 class ColumnTarget(NamedTuple):
@@ -31,6 +36,13 @@ def targets(kind: type[Batch]) -> dict[str, ColumnTarget]:
         numeric = np.dtype(column.form.dtype).kind == "f"
         found[cell] = ColumnTarget(column, column.unit.name, numeric=numeric)
     return found
+
+
+def words_of(target: ColumnTarget) -> Sequence[str]:
+    """The words that a column may hold; none of a column without."""
+    if target.declared.is_truth:
+        return tuple(TRUTH_CELLS)
+    return WORDS_BY_CODE.get(target.declared.name, ())
 
 
 def phase_stems(kind: type[Batch]) -> dict[str, ColumnTarget]:

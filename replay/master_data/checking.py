@@ -11,6 +11,7 @@ import msgspec
 
 from replay import contents
 from schemas.master import Area, Meter
+from schemas.topics import LARGEST_RECORD
 from schemas.wire import RejectedError, check_texts
 
 
@@ -42,6 +43,10 @@ def problems(path: Path) -> Iterator[Problem]:
                 earlier = line_of[area.area]
                 yield Problem(number, f"{area.area} stands in line {earlier} already")
             line_of[area.area] = number
+            if len(line) > LARGEST_RECORD:
+                limit = LARGEST_RECORD >> 20
+                size = f"{len(line):,} bytes, and a topic takes {limit} MiB"
+                yield Problem(number, f"{area.area}: its record has {size}")
             for text in _area_problems(area):
                 yield Problem(number, f"{area.area}: {text}")
             for meter in _last_records(area):

@@ -37,6 +37,17 @@ def merged(held: Mapping[str, Area], tables: Selected, today: int) -> dict[str, 
     return result
 
 
+def standing_meters(areas: Iterable[Area], today: int) -> set[str]:
+    """The meters whose latest record in some area does not end by today."""
+    standing: set[str] = set()
+    for area in areas:
+        latest = {meter.meter: meter for meter in _in_order(area.meters)}
+        standing |= {
+            name for name, meter in latest.items() if not 0 < meter.until <= today
+        }
+    return standing
+
+
 def _with_own_fields(before: Area, given: Area, tables: Selected, today: int) -> Area:
     """The area with its own fields and its transformers as its row says."""
     if before.area not in tables.listed:

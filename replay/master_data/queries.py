@@ -93,7 +93,9 @@ def _faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The faults of a file's values, each with the name that it is about."""
     for name, value in values.items():
         if name not in Queries.__struct_fields__:
-            yield name, f"there is no `{name}`{_meant(name, Queries.__struct_fields__)}"
+            known = ", ".join(Queries.__struct_fields__)
+            meant = _meant(name, Queries.__struct_fields__) or f"; known are {known}"
+            yield name, f"there is no `{name}`{meant}"
         elif not isinstance(value, str):
             yield name, f"`{name}` is no text"
     if not values.get("url"):

@@ -9,6 +9,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -22,6 +23,7 @@ from schemas.master import Area, Meter, Moment, Tariff, Transformer
 from schemas.wire import RejectedError, check_texts
 
 Row = Mapping[str, Any]
+CELL_TYPES = (str, bool, int, float, Decimal, date, UUID)  # a datetime is a date
 Record = TypeVar("Record", bound=msgspec.Struct)
 MISSING_PATTERN = re.compile(r"missing required field `(\w+)`")
 PLACE_PATTERN = re.compile(r" - at `\$\.?(\w*).*`$")
@@ -147,7 +149,32 @@ class _RowReader:
                 continue
             seen.add((area, meter.meter, meter.effective))
             found.setdefault(area, []).append(meter)
+        self._refuse_doubled(found)
         return found
+
+    def _refuse_doubled(self, found: dict[str, list[Meter]]) -> None:
+        """Takes out meters that stand in several areas since the same time: nobody knows which is right."""
+        places: dict[tuple[str, int], list[str]] = {}
+        doubled: set[tuple[str, str]] = set()
+        for area, meters in found.items():
+            for meter in meters:
+                if not meter.until:
+                    places.setdefault((meter.meter, meter.effective), []).append(area)
+
+        for (name, _), areas in places.items():
+            if len(areas) == 1:
+                continue
+            place = f"{self._name} {name}: {', '.join(areas[:3])}".strip()
+            self._tally.reject(
+                "meters: stands in several areas at once", place, len(areas)
+            )
+            self.refused |= {(area, name) for area in areas}
+            doubled |= {(area, name) for area in areas}
+
+        for area in {area for area, _ in doubled}:
+            found[area] = [
+                meter for meter in found[area] if (area, meter.meter) not in doubled
+            ]
 
     def _place(self, number: int) -> str:
         """The place of a row, from 1."""
@@ -164,7 +191,7 @@ class _RowReader:
                     values |= self._field(kind, column, value)
             record = msgspec.convert(values, kind, strict=False)
             _check_texts(record)
-        except (ValueError, RejectedError) as error:
+        except (ValueError, ArithmeticError, RejectedError) as error:
             self._tally.reject(*_refusal(table, self._place(number), row, error))
             return None
         return record
@@ -174,6 +201,8 @@ class _RowReader:
         if value is None or value == "":
             return {}
         types = _types(kind)
+        if not isinstance(value, CELL_TYPES) and column != "tiers":
+            raise ValueError(f"{column} is a {type(value).__name__}, no plain value")
         if types[column] is str:
             return {column: id_of(value)} if id_of(value) else {}
         if types[column] == Moment:
@@ -206,13 +235,13 @@ def _within(at: int) -> int:
 
 
 def id_of(value: Any) -> str:
-    """A cell as an id, "" if it is empty or has lost digits."""
-    if value is None:
+    """A cell as an id, "" if it is empty, no plain value, or has lost digits."""
+    if not isinstance(value, CELL_TYPES):
         return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, Decimal) and value % 1 == 0:
-        value = int(value)
+    if isinstance(value, float | Decimal):
+        if not math.isfinite(value):
+            return ""
+        value = int(value) if value % 1 == 0 else value
     text = clean(str(value))
     return "" if has_lost_digits(text) else text
 

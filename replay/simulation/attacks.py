@@ -93,6 +93,7 @@ class Attack:
 
 
 SUSPECT_RULE = "area_loss_correlation"
+MODEL_RULE = "model_score"
 # further rules that may find a thief by the form of a day
 PROFILE_RULES = (
     "step_drop",
@@ -102,32 +103,33 @@ PROFILE_RULES = (
     "flat_profile",
     "tou_inversion",
     "capacity_expansion",
+    MODEL_RULE,
 )
 THEFT_ATTACKS = {  # after Jokar et al. 2016, the last two after Zheng K. et al. 2019
     "h1": Attack(
         "a share of the use, always the same",
         partial(_share_always, low=0.1, high=0.8),
-        (SUSPECT_RULE, "step_drop"),
+        (SUSPECT_RULE, "step_drop", MODEL_RULE),
     ),
     "h2": Attack(
         "nothing for six hours of the day",
         partial(_nothing_for, hours=6),
-        (SUSPECT_RULE, "timed_zero_block"),
+        (SUSPECT_RULE, "timed_zero_block", MODEL_RULE),
     ),
     "h3": Attack(
         "a share that changes with every interval",
         partial(_share_by_slot, low=0.1, high=0.8),
-        (SUSPECT_RULE, "step_drop"),
+        (SUSPECT_RULE, "step_drop", MODEL_RULE),
     ),
     "h4": Attack(
         "changing shares of the mean",
         partial(_share_of_mean, low=0.1, high=0.8),
-        (SUSPECT_RULE, "step_drop", "flat_profile"),
+        (SUSPECT_RULE, "step_drop", "flat_profile", MODEL_RULE),
     ),
     "h5": Attack(
         "the mean instead of the curve: no energy is missing",
         _shares_h5,
-        ("flat_profile",),
+        ("flat_profile", MODEL_RULE),
     ),
     "h6": Attack(
         "the curve turned round: no energy is missing", _shares_h6, ("tou_inversion",)
@@ -138,7 +140,7 @@ THEFT_ATTACKS = {  # after Jokar et al. 2016, the last two after Zheng K. et al.
     "FDI3": Attack(
         "only what lies above a line",
         _shares_fdi3,
-        (SUSPECT_RULE, "step_drop", "timed_zero_block"),
+        (SUSPECT_RULE, "step_drop", "timed_zero_block", MODEL_RULE),
     ),
 }
 

@@ -38,6 +38,7 @@ LOW_USE_RULES = (
     "peer_shortfall",
     "zero_usage",
     "near_zero_usage",
+    "model_score",
 )
 MISCOUNT_RULES = (
     *LOSS_RULES,

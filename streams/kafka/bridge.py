@@ -19,8 +19,9 @@ from aiokafka.errors import CommitFailedError, KafkaError
 from numpy.typing import NDArray
 
 from replay.mapping.column_mapping import ColumnMapping
+from replay.mapping.rows import values_by_column
 from schemas.columns import Batch
-from schemas.topics import KIND_TOPICS, REJECTS_TOPIC
+from schemas.topics import ALL_TOPICS, KIND_TOPICS, REJECTS_TOPIC
 from schemas.wire import Reason, Rejection, encode
 from streams.kafka.answers import BoundedConsumer
 from streams.kafka.bridge_metrics import BridgeMetrics
@@ -61,9 +62,9 @@ async def bridge(settings: Settings, mapping: ColumnMapping) -> None:
         registry = RegistryFollower(settings, registry_consumer)
         await registry.load()
         running = Bridge(settings, mapping, registry, metrics)
-        if settings.metrics:
-            _serve(settings, metrics, running)
         try:
+            if settings.metrics:
+                _serve(settings, metrics, running)
             await running.start()
             known = len(registry.lookup)
             log.info("bridges `%s` with %d meters known", mapping.topic, known)
@@ -95,6 +96,11 @@ class Bridge:
         self._mapping = mapping
         self._registry = registry
         self._metrics = metrics
+        own_topics = {settings.topic(topic.name) for topic in ALL_TOPICS}
+        if mapping.topic in own_topics:
+            raise TopicError(
+                f"`{mapping.topic}` is a topic of this project: nothing is bridged to itself"
+            )
         self._mapper = RecordMapper(mapping, settings.schema_registry_authorization)
         self._parked = ParkedRows()
         self._topic = settings.topic(KIND_TOPICS[mapping.kind])
@@ -190,7 +196,7 @@ class Bridge:
         """Sends rows to the partitions of their areas."""
         if not batches:
             return
-        rows = self._mapping.kind.join(batches)
+        rows = joined_by_time(batches)
         for key, value, content_type in encode(rows, "packed"):
             number = partition_of(key.decode(), self._settings.partitions)
             headers = [("content-type", content_type.encode())]
@@ -199,6 +205,8 @@ class Bridge:
             )
             self._pending.append(sent)
         self._metrics.rows.inc(len(rows))
+        for column, count in values_by_column(self._mapping, rows).items():
+            self._metrics.values.labels(column).inc(count)
 
     async def _reject(
         self,
@@ -302,6 +310,12 @@ def _consumer(settings: Settings, topic: str) -> BoundedConsumer:
         session_timeout_ms=int(settings.session_seconds * 1000),
         isolation_level="read_committed",
     )
+
+
+def joined_by_time(batches: Sequence[Batch]) -> Batch:
+    """All rows in the order of time: each partition of the topic may hold days, and its rows come in one batch."""
+    rows = batches[0].join(batches)
+    return rows.select(np.argsort(rows.at, kind="stable"))
 
 
 def _no_area(parked: ParkedBatch, why: str) -> Iterator[Rejection]:

@@ -38,6 +38,12 @@ class BridgeMetrics:
             registry=self.registry,
         )
 
+        self.values = Counter(
+            "meterwatch_bridge_values",
+            "Numbers of a mapped column in published rows",
+            ["column"],
+            registry=self.registry,
+        )
         self.parked = self._gauge("parked_rows", "Rows that wait for their area")
         self.parked_seconds = self._gauge(
             "parked_seconds", "How long the oldest row has waited for its area"

@@ -74,12 +74,15 @@ class Fetch:
         )
         # Producers whose transaction at the present place of reading was aborted.
         self._aborting: set[int] = set()
-        self._records = self._one_by_one()
+        # Made when it is needed: it refers to the fetch, which would wait for a garbage collection with all its bytes.
+        self._records: Iterator[ConsumerRecord] | None = None
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
         return self
 
     def __next__(self) -> ConsumerRecord:
+        if self._records is None:
+            self._records = self._one_by_one()
         return next(self._records)
 
     def fetched_range(self) -> FetchedRange:

@@ -118,7 +118,8 @@ class RecordMapper:
         cells, wrong = cells_of_records(rows, self.mapping.paths)
         if faults is not None:
             faults |= {row: f"{path} {NO_PLAIN_VALUE}" for row, path in wrong.items()}
-        return Sheet(cells, "", Tally(), zone=self.mapping.zone, faults=faults)
+        zone = self.mapping.zone
+        return Sheet(cells, "", Tally(), zone=zone, faults=faults, alone=True)
 
 
 def _rejections(

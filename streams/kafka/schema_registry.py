@@ -107,6 +107,10 @@ class SchemaRegistry:
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 return None
-            raise SchemaRegistryError(f"{self._address}{place}: {error}") from None
+            raise SchemaRegistryError(
+                f"the schema registry at {self._address}{place}: {error}"
+            ) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise SchemaRegistryError(f"{self._address}{place}: {error}") from None
+            raise SchemaRegistryError(
+                f"the schema registry at {self._address}{place}: {error}"
+            ) from None

@@ -49,7 +49,8 @@ def serve(
         server = make_server(host, port, application, _Server, _QuietHandler)
     except OSError as error:
         raise OSError(
-            f"metrics cannot be served on {host}:{port} (`metrics_host`, `metrics_port`): {error.strerror}"
+            f"metrics cannot be served on {host}:{port}: {error.strerror}; "
+            "each process needs a port of its own: set `metrics_port`, 0 for a free one"
         ) from None
     Thread(target=server.serve_forever, name="status", daemon=True).start()
     return int(server.server_address[1])

@@ -24,6 +24,7 @@ REPEAT_SECONDS = 60.0  # between two posts of the same alerts
 # An alert that is not repeated for so long is over for Alertmanager.
 LASTING_SECONDS = 300.0
 URGENT_SEVERITY = 1
+LONGEST_REASON = 200  # bytes of what Alertmanager says to a refusal
 
 
 class AlertmanagerError(Exception):
@@ -43,10 +44,12 @@ class AlertmanagerSink:
         body = [posted(alert, now) for alert in alerts]
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(self._url, json=body) as answer,
+            # a page to log in on, behind a redirect, would answer 200
+            session.post(self._url, json=body, allow_redirects=False) as answer,
         ):
             if answer.status != 200:
-                text = (await answer.text())[:200]
+                content = await answer.content.read(LONGEST_REASON)
+                text = content.decode(errors="replace")
                 raise AlertmanagerError(f"Alertmanager answers {answer.status} {text}")
 
 

@@ -34,6 +34,7 @@ class SinkMetrics:
     """The metrics of a sink, in a registry of their own."""
 
     def __init__(self, sink: str) -> None:
+        self.sink = sink
         self.registry = CollectorRegistry()
 
         def labelled(kind: type[Counter | Gauge], name: str, text: str) -> Any:

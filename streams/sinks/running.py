@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from schemas.topics import ALERTS_TOPIC
 from streams.kafka.log_limit import LOG_LIMIT
 from streams.kafka.rights import ALERTS_RIGHTS
 from streams.kafka.status_server import serve
@@ -39,6 +40,8 @@ def run_delivery(
     log_as(settings.log_format)
     LOG_LIMIT.install()
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    # the sink says itself why a connection failed
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     log.setLevel(settings.log_level)
     if port is not None:
         host = settings.metrics_host
@@ -47,6 +50,8 @@ def run_delivery(
 
     async def run() -> None:
         await ensure(settings, ALERTS_RIGHTS)
+        topic = settings.topic(ALERTS_TOPIC)
+        log.info("the sink `%s` follows `%s`", metrics.sink, topic)
         task = asyncio.ensure_future(delivery())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
