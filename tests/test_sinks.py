@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from schemas.alert import Alert
 from schemas.topics import ALERTS_TOPIC
 from schemas.wire import encode_alert
-from streams.kafka.outbox import producer
 from streams.cli import app
+from streams.kafka.outbox import producer
 from streams.settings import Secret, Settings
 from streams.sinks.alertmanager import AlertmanagerError, AlertmanagerSink
 from streams.sinks.webhook import (
