@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 
 from replay.history import SharedNumbering, Source, arrival_groups, arrivals, edges
 from schemas.columns import Batch
@@ -128,6 +128,10 @@ def _publish(producer: KafkaProducer, topic: str, messages: Iterator[Encoded]) -
     except KafkaError as error:
         lost = error
 
+    if isinstance(lost, KafkaTimeoutError):
+        raise SendError(
+            f"no broker took what is left of `{topic}` in time: send it again, what came twice is dropped: {lost}"
+        ) from lost
     if lost:
         raise SendError(
             f"`{topic}` took not all; `meterwatch topics` creates and checks topics: {lost!r}"

@@ -23,7 +23,7 @@ from streams.history_commands import app as history_app
 from streams.json_output import show_json
 from streams.learning_commands import app as learning_app
 from streams.lines import line
-from streams.log_lines import log_as
+from streams.log_lines import log_as, logs_json
 from streams.mapping_commands import app as mapping_app
 from streams.registry_commands import app as registry
 from streams.rule_commands import app as rules
@@ -45,6 +45,7 @@ app.add_typer(mapping_app)
 
 out = plain_output()
 err = Console(stderr=True, highlight=False)
+log = logging.getLogger("meterwatch")
 
 COLLECTION_THRESHOLD = 100_000
 """New objects before a garbage collection. By Python's own 700, a worker on single readings spent 40 % of its time
@@ -52,7 +53,7 @@ looking through records that wait, none of them garbage."""
 
 
 def main() -> NoReturn:
-    """Runs a command. An error of the user is printed in a line and ends with exit code 2."""
+    """Runs a command. An error of the user is a line, of the log if that is JSON, and ends with exit code 2."""
     gc.freeze()
     gc.set_threshold(COLLECTION_THRESHOLD)
 
@@ -60,10 +61,15 @@ def main() -> NoReturn:
         app()
     except Exception as error:
         text = _text_for_user(error)
-        if text is None:
+        code = 1 if text is None else 2
+        if logs_json():
+            place = {"exit_code": code}
+            log.critical("%s", text or error, exc_info=text is None, extra=place)
+        elif text is None:
             raise
-        typer.echo(f"error: {text}", err=True)
-        sys.exit(2)
+        else:
+            typer.echo(f"error: {text}", err=True)
+        sys.exit(code)
     sys.exit(0)
 
 

@@ -38,3 +38,9 @@ def log_as(form: str) -> None:
     is_json = form == "json"
     handler.setFormatter(JsonFormatter() if is_json else logging.Formatter(TEXT_FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+def logs_json() -> bool:
+    """True if the log of this process is written as JSON."""
+    handlers = logging.getLogger().handlers
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in handlers)

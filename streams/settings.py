@@ -7,7 +7,7 @@ import tomllib
 from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -17,9 +17,11 @@ ENVIRONMENT_PREFIX = "METERWATCH_"
 FILE_VARIABLE = "METERWATCH_SETTINGS"  # names the file
 DEFAULT_FILE = Path("meterwatch.toml")
 
+PORT_LIMIT = 65_536  # ports are below it
+
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]  # a year at most
+Port = Annotated[int, msgspec.Meta(ge=0, lt=PORT_LIMIT)]
 
 
 class SettingsError(ValueError):
@@ -110,11 +112,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     schema_registry_password: Secret = Secret("")
 
     def __post_init__(self) -> None:
+        if not self.group:
+            raise ValueError("`group` is empty")
         if not self.servers:
             raise ValueError("`brokers` names no broker")
         for server in self.servers:
             host, _, port = server.rpartition(":")
-            if not host or not port.isdecimal():
+            if not host or not port.isdecimal() or not 0 < int(port) < PORT_LIMIT:
                 raise ValueError(f"`brokers` has {server!r}, which is not host:port")
 
         try:
@@ -217,8 +221,17 @@ def load(environment: Mapping[str, str], file: Path | None = None) -> Settings:
         return msgspec.convert(values, Settings, strict=False, dec_hook=_secret)
     except msgspec.ValidationError as error:
         text = str(error).replace("`$.", "`")
-        faulty = (source for name, source in sources.items() if f"`{name}`" in text)
-        raise SettingsError(f"{next(faulty, 'settings')}: {text}") from None
+        faulty = [name for name in sources if f"`{name}`" in text]
+        source = sources[faulty[0]] if faulty else "settings"
+        choices = [text for name in faulty for text in _choices(name)]
+        allowed = f"; it may be {', '.join(choices)}" if choices else ""
+        raise SettingsError(f"{source}: {text}{allowed}") from None
+
+
+def _choices(name: str) -> tuple[str, ...]:
+    """The values that a setting may have, none if it has no list of them."""
+    kind = get_type_hints(Settings)[name]
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def _read(file: Path, *, must: bool) -> dict[str, Any]:

@@ -116,14 +116,14 @@ def _panel(panel: dict[str, Any], column: int) -> dict[str, Any]:
         "type": PANEL_TYPES[panel["kind"]],
         "title": panel["title"][column],
         "datasource": DATA_SOURCE,
-        "targets": list(_targets(panel)),
+        "targets": list(_targets(panel, column)),
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
         "options": _options(panel["kind"]),
         "transformations": _transformations(panel["kind"]),
     }
 
 
-def queries(panel: dict[str, Any]) -> list[dict[str, str]]:
+def queries(panel: dict[str, Any]) -> list[dict[str, Any]]:
     """The expressions of a panel, each with its legend."""
     return [panel, *panel.get("more", [])]
 
@@ -135,15 +135,16 @@ def with_values(expression: str) -> str:
     return expression
 
 
-def _targets(panel: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The expressions of a panel as Grafana asks them."""
+def _targets(panel: dict[str, Any], column: int) -> Iterator[dict[str, Any]]:
+    """The expressions of a panel as Grafana asks them; a legend is of labels, or in both languages as a title is."""
     is_momentary = panel["kind"] in ("stat", "table")
     for letter, query in zip(ascii_uppercase, queries(panel), strict=False):
+        legend = query.get("legend", "__auto")
         yield {
             "refId": letter,
             "datasource": DATA_SOURCE,
             "expr": query["expr"],
-            "legendFormat": query.get("legend", "__auto"),
+            "legendFormat": legend if isinstance(legend, str) else legend[column],
             "instant": is_momentary,
             "range": not is_momentary,
             "format": "table" if panel["kind"] == "table" else "time_series",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections import Counter
@@ -224,6 +225,25 @@ def test_a_disk_that_is_too_full_takes_no_commit(tmp_path, monkeypatch):
     with pytest.raises(ArchiveError, match="1,023 MiB free.*archive_free_gib"):
         archived(tmp_path, readings([1]), least_free=1 << 30)
     assert files_of(tmp_path) == before
+    assert sum(map(len, open_source(tmp_path).batches)) == 20
+
+
+@pytest.mark.parametrize("file", ["meterwatch-archive.json.new", "readings"])
+def test_a_file_that_the_disk_does_not_take_is_named(file, tmp_path, monkeypatch):
+    archived(tmp_path, readings([0]))
+    write = Path.write_bytes
+
+    def refuse(path: Path, content: bytes) -> int:
+        if file in str(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(
+        ArchiveError, match=f"{file}.* cannot be written: No space left on device"
+    ):
+        archived(tmp_path, readings([1]))
+    monkeypatch.undo()
     assert sum(map(len, open_source(tmp_path).batches)) == 20
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +149,7 @@ def test_partition_keeps_its_offsets_in_topics_that_have_records(
     with WorkerProcess(environment, tmp_path / "after") as worker:
         publish(settings, town, history[half:], areas=False)
         wait(lambda: all_checkpointed(settings))
-        assert worker.rows() == sum(map(len, history[half:]))
+        wait(lambda: worker.rows() == sum(map(len, history[half:])))
         assert worker.end() == 0
 
 
@@ -168,6 +170,23 @@ def refusal(folder: Path) -> str:
         asyncio.run(backups.restore(Settings(brokers="127.0.0.1:9"), folder))
     assert "\n" not in str(refused.value)
     return str(refused.value)
+
+
+def test_backup_that_a_full_disk_does_not_take_leaves_nothing(tmp_path, monkeypatch):
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def filled(_: Settings, folder: Path) -> None:
+        backups._save(folder / "rules-0.msgpack", b"\x90")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr(backups, "_filled", filled)
+    with pytest.raises(
+        BackupError,
+        match=r"rules-0.msgpack cannot be written: No space left on device; there is no backup",
+    ):
+        asyncio.run(backups.back_up(Settings(), tmp_path / "today"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_damaged_and_foreign_backups_are_refused(tmp_path):

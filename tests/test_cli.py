@@ -185,8 +185,24 @@ def test_source_topic_has_times_of_the_broker(command, on_broker, broker):
     assert asyncio.run(broker_time()) == pytest.approx(time.time() * 1000, abs=60_000)
 
 
-def test_source_topic_with_producer_times_is_refused(command, on_broker, broker):
-    name = "test_source_topic_with_producer_times_is_refused.payments"
+@pytest.mark.parametrize(
+    ("topic", "fault"),
+    [
+        (
+            "payments",
+            "keep the producers' times: set their message.timestamp.type to LogAppendTime",
+        ),
+        (
+            "registry",
+            "are not compacted, so retention deletes what is in force: set their cleanup.policy to compact",
+        ),
+    ],
+)
+def test_topic_of_other_hands_is_refused(
+    topic, fault, command, on_broker, broker, monkeypatch
+):
+    monkeypatch.setenv("METERWATCH_PREFIX", f"other_hands_{topic}.")
+    name = f"other_hands_{topic}.{topic}"
 
     async def create() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
@@ -200,10 +216,7 @@ def test_source_topic_with_producer_times_is_refused(command, on_broker, broker)
     command("topics")  # not every broker need know a topic as new as this
     code, _, error = command("topics")
     assert code == 2
-    assert (
-        f"`{name}` keep the producers' times: set their message.timestamp.type to LogAppendTime"
-        in error
-    )
+    assert f"`{name}` {fault}" in error
 
 
 def test_areas_go_to_the_registry(command, on_broker, tmp_path):

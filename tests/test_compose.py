@@ -133,6 +133,15 @@ def test_meterwatch_accepts_its_settings(service: dict[str, Any]):
     )
 
 
+def test_prometheus_keeps_what_the_dashboards_look_back_on():
+    (kept,) = re.findall(
+        r"retention\.time=(\d+)d", " ".join(COMPOSE_SERVICES["prometheus"]["command"])
+    )
+    panels = (PROJECT_ROOT / "deploy" / "grafana" / "panels.toml").read_text()
+    spans = [int(days) for days in re.findall(r'(?:\[|span = ")(\d+)d', panels)]
+    assert max(spans) * 2 <= int(kept)
+
+
 def test_both_brokers_have_one_version():
     image = COMPOSE_SERVICES["kafka"]["image"].removeprefix("apache/kafka:")
     assert (

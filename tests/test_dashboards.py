@@ -90,6 +90,20 @@ def test_panels_have_two_titles_no_place_twice_and_a_known_kind():
         assert max(column for column, _ in cells) < dashboards.GRID_COLUMNS
 
 
+def test_curves_of_several_expressions_have_a_legend_in_each_language():
+    for name, table in dashboards.tables().items():
+        for column in range(len(dashboards.TITLE_LANGUAGES)):
+            made = dashboards.dashboard(name, table, dashboards.TITLE_LANGUAGES[column])
+            for panel in made["panels"]:
+                legends = [query["legendFormat"] for query in panel.get("targets", [])]
+                if len(legends) > 1:
+                    assert "__auto" not in legends, panel["title"]
+                    is_chinese = [
+                        bool(re.search(r"[\u4e00-\u9fff]", text)) for text in legends
+                    ]
+                    assert set(is_chinese) == {bool(column)}
+
+
 @pytest.mark.parametrize(("place", "expression"), list(expressions()))
 def test_an_expression_of_a_panel_names_metrics_that_exist(place, expression):
     named = named_metrics(expression)
@@ -124,16 +138,34 @@ def test_every_alert_rule_has_severity_summary_and_a_section_of_the_runbook():
 
 def test_the_tests_of_alert_rules_have_a_firing_and_a_silent_case_for_each():
     tests = yaml.safe_load((RULES_FOLDER / "meterwatch.test.yml").read_text())["tests"]
-    names = [test["name"] for test in tests]
-    assert names == [rule["alert"] for rule in rules()]
+    names = dict.fromkeys(test["name"].partition(",")[0] for test in tests)
+    assert list(names) == [rule["alert"] for rule in rules()]
     for test in tests:
         cases = [bool(case["exp_samples"]) for case in test["promql_expr_test"]]
         assert set(cases) == {True, False}, test["name"]
 
 
-@pytest.mark.parametrize("command", ["check rules", "test rules"])
-def test_promtool_accepts_the_alert_rules(command):
-    file = "meterwatch.test.yml" if command == "test rules" else "meterwatch.rules.yml"
+def test_the_settings_on_the_page_are_settings_of_prometheus():
+    page = (PROJECT_ROOT / "docs" / "operations.md").read_text()
+    (fragment,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    found = yaml.safe_load(fragment)
+    deployed = yaml.safe_load((RULES_FOLDER / "prometheus.yml").read_text())
+    assert found.keys() < deployed.keys()
+    assert found["scrape_configs"][0]["job_name"] == "meterwatch"
+    assert deployed["scrape_configs"][0]["job_name"] == "meterwatch"
+    file = RULES_FOLDER / deployed["rule_files"][0]
+    assert file.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        ("check config", "prometheus.yml"),
+        ("check rules", "meterwatch.rules.yml"),
+        ("test rules", "meterwatch.test.yml"),
+    ],
+)
+def test_promtool_accepts_the_settings_and_the_alert_rules(command, file):
     done = subprocess.run(
         [program("promtool"), *command.split(), file],
         cwd=RULES_FOLDER,
@@ -142,6 +174,24 @@ def test_promtool_accepts_the_alert_rules(command):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alertmanager_accepts_its_settings_which_name_alerts_that_exist():
+    file = PROJECT_ROOT / "deploy" / "alertmanager" / "alertmanager.yml"
+    done = subprocess.run(
+        [program("amtool"), "check-config", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    names = [rule["alert"] for rule in rules()]
+    for inhibition in yaml.safe_load(file.read_text())["inhibit_rules"]:
+        for matcher in inhibition["source_matchers"] + inhibition["target_matchers"]:
+            pattern = matcher.partition("=")[2].strip("~ ")
+            count = pattern.count("|") + 1
+            assert sum(bool(re.fullmatch(pattern, name)) for name in names) == count
 
 
 def answered(server: PrometheusServer, expression: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tomllib
@@ -38,6 +39,20 @@ def test_a_resource_fits_its_schema(name: str):
         assert found["spec"]
         return
     kubernetes_validate.validate(found, KUBERNETES_VERSION, strict=True)
+
+
+def test_what_kustomize_builds_fits_the_schemas():
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("there is no kubectl here")
+    command = [kubectl, "kustomize", str(KUBERNETES_FOLDER)]
+    built = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    kinds = set()
+    for found in yaml.safe_load_all(built):
+        kinds.add(found["kind"])
+        if not found["apiVersion"].startswith("monitoring.coreos.com/"):
+            kubernetes_validate.validate(found, KUBERNETES_VERSION, strict=True)
+    assert {"ConfigMap", "Secret", "StatefulSet", "PodMonitor"} <= kinds
 
 
 def test_a_wrong_field_does_not_fit():
@@ -91,6 +106,55 @@ def test_names_that_belong_together_agree():
     assert pod["spec"]["terminationGracePeriodSeconds"] > LONGEST_STOP_SECONDS
 
 
+def test_a_pod_has_only_the_environment_that_is_meant():
+    """Kubernetes would set METERWATCH_X_PORT for a Service `meterwatch-x`, and a worker refuses unknown settings."""
+    spec = resource("statefulset.yaml")["spec"]["template"]["spec"]
+    assert spec["enableServiceLinks"] is False
+    assert "initContainers" not in spec  # of a user who may create all topics
+    (worker,) = spec["containers"]
+    names = [variable["name"] for variable in worker["env"]]
+    assert names == ["METERWATCH_SETTINGS", "METERWATCH_INSTANCE"]
+
+
+def test_pods_hold_as_many_meters_as_their_comment_says():
+    text = (KUBERNETES_FOLDER / "statefulset.yaml").read_text()
+    (meters,) = re.findall(r"Enough for ([\d,]+) meters", text)
+    page = (DEPLOY_FOLDER.parent / "docs" / "scaling.md").read_text()
+    (kilobytes,) = re.findall(r"([\d.]+) kB a meter resident", page)
+    (megabytes,) = re.findall(r"about (\d+) MB a process", page)
+    needed = int(meters.replace(",", "")) * float(kilobytes) * 1e3
+    needed += float(megabytes) * 1e6
+
+    (worker,) = resource("statefulset.yaml")["spec"]["template"]["spec"]["containers"]
+    assert worker["resources"]["limits"] == {"memory": "2Gi"}
+    assert worker["resources"]["requests"]["memory"] == "2Gi"
+    assert needed < 2 << 30
+
+
+def test_the_network_lets_scrapes_in_and_names_and_brokers_out():
+    policy = resource("network.yaml")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    allowed = []
+    for way, peer in (("ingress", "from"), ("egress", "to")):
+        for rule in policy[way]:
+            (place,) = rule[peer]
+            labels = place["namespaceSelector"]["matchLabels"]
+            ports = [port["port"] for port in rule["ports"]]
+            allowed.append((way, labels["kubernetes.io/metadata.name"], ports))
+    assert allowed == [
+        ("ingress", "monitoring", ["metrics"]),
+        ("egress", "kube-system", [53, 53]),
+        ("egress", "kafka", [9092, 9093]),
+    ]
+
+
+def test_counters_of_a_pod_that_is_moved_go_on():
+    (endpoint,) = resource("pod-monitor.yaml")["spec"]["podMetricsEndpoints"]
+    assert endpoint["relabelings"] == [
+        {"sourceLabels": ["__meta_kubernetes_pod_name"], "targetLabel": "instance"}
+    ]
+
+
 def test_systemd_accepts_the_unit(tmp_path: Path):
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
@@ -109,4 +173,5 @@ def test_the_unit_gives_a_worker_time_to_hand_over():
     text = (DEPLOY_FOLDER / "systemd" / "meterwatch@.service").read_text()
     options = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     assert int(options["TimeoutStopSec"]) > LONGEST_STOP_SECONDS
+    assert options["EnvironmentFile"] == "-/etc/meterwatch/secrets.env"
     assert options["Restart"] == "always"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -17,6 +18,7 @@ from urllib.request import urlopen
 
 import msgspec
 import numpy as np
+import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -40,6 +42,7 @@ from streams.kafka.metrics import ALERT_BUCKETS, STEP_BUCKETS, Metrics
 from streams.kafka.partitions import InHand, Partition
 from streams.kafka.records import FetchedRange
 from streams.kafka.status_server import HEALTH_PATH, READY_PATH, serve
+from streams.kafka.verdicts import VerdictCounts
 from streams.kafka.worker import Worker
 from streams.settings import load
 from tests import adversarial
@@ -410,6 +413,35 @@ def test_a_rule_counts_the_rows_of_which_it_cannot_tell():
     engine.tick(MIDDAY_TIME + 9 * DAY_SECONDS)
     counts = figures_of(engine).rules
     assert (counts.decided[rule.name], counts.undecided[rule.name]) == (3, 3)
+
+
+def test_inspection_that_cannot_be_read_is_named_by_its_place(caplog):
+    record = SimpleNamespace(
+        key=b"case-1",
+        value=b"[]",
+        headers=(),
+        timestamp=0,
+        topic="inspections",
+        partition=3,
+        offset=7,
+    )
+    VerdictCounts(load({}), Metrics()).note([record])
+    (line,) = caplog.records
+    assert line.getMessage() == (
+        "1 inspections are not counted, such as offset 7 of `inspections`, partition 3: "
+        "Expected `object`, got `array`"
+    )
+    assert (line.partition, line.offset, line.reason) == (3, 7, "wrong_type")
+
+
+def test_a_port_in_use_is_named_with_its_setting():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(
+            OSError,
+            match=rf"127\.0\.0\.1:{port}: Address already in use; .*`metrics_port`",
+        ):
+            serve(Metrics().registry, {}, "127.0.0.1", port)
 
 
 def test_the_server_says_whether_the_worker_is_alive_and_ready():

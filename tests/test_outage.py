@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -19,10 +21,13 @@ import aiokafka
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     CoordinatorNotAvailableError,
     GroupAuthorizationFailedError,
+    InvalidTimestampError,
     KafkaConnectionError,
     KafkaTimeoutError,
+    UnknownTopicOrPartitionError,
 )
 from faust.types import TP
 
@@ -32,18 +37,26 @@ from replay.layout import write_areas
 from replay.send import send
 from replay.simulation.town import Town
 from streams.cli import main
-from streams.kafka import answers, deliveries, log_limit
+from streams.kafka import answers, deliveries, log_limit, topics
 from streams.kafka.answers import answered
 from streams.kafka.broker import Broker
-from streams.kafka.deliveries import Deliveries
+from streams.kafka.deliveries import Deliveries, Producer
 from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import ExitCode
 from streams.kafka.liveness import Liveness
-from streams.kafka.log_limit import LIBRARY_LINES, WINDOW_SECONDS, LogLimit
+from streams.kafka.log_limit import (
+    LIBRARY_LINES,
+    OWN_LINES,
+    WINDOW_SECONDS,
+    LogLimit,
+)
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
+from streams.kafka.outbox import Outbox
 from streams.kafka.readers import UnansweredError
-from streams.kafka.topics import ensure
+from streams.kafka.spans import NO_SPANS
+from streams.kafka.topics import TopicError, ensure
+from streams.kafka.verdicts import VerdictCounts
 from streams.kafka.worker import Worker
 from streams.settings import Settings, load
 from tests.workers import (
@@ -175,6 +188,16 @@ def test_messages_beyond_an_outage_are_logged_whole(limit):
     ]
 
 
+def test_many_lines_of_one_kind_leave_the_others_their_room(limit):
+    _, lines = limit
+    own = logging.getLogger("meterwatch")
+    for offset in range(5 * OWN_LINES):
+        own.warning("offset %d is refused", offset)
+    own.warning("the brokers do not answer")
+    assert len(lines.found) == OWN_LINES + 1
+    assert lines.found[-1] == "meterwatch the brokers do not answer"
+
+
 def test_usual_messages_of_starts_and_rebalances_are_not_logged(limit):
     _, lines = limit
     coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
@@ -235,6 +258,115 @@ def test_delivery_delay_counts_only_while_the_process_runs(clock):
     asyncio.run(deliver())
 
 
+def test_topic_is_asked_for_until_brokers_answer(monkeypatch):
+    """Aiokafka calls a topic unknown though no broker has answered."""
+    answers = iter([False, False, True])
+    attempts = 0
+
+    async def send(*_: object, **__: object) -> None:
+        nonlocal attempts
+        attempts += 1
+        raise UnknownTopicOrPartitionError
+
+    async def asked() -> bool:
+        return next(answers)
+
+    monkeypatch.setattr(aiokafka.AIOKafkaProducer, "send", send)
+    sender, sent = object.__new__(Producer), Deliveries()
+    sender._closed = True
+    sender._deliveries, sender._is_watched = sent, True
+    sender.client = SimpleNamespace(force_metadata_update=asked)
+    with pytest.raises(UnknownTopicOrPartitionError):
+        asyncio.run(sender.send("checkpoints", b"1"))
+    assert attempts == 3
+    assert sent.oldest == 0
+
+    answers = iter([False])
+    sender._is_watched = False
+    with pytest.raises(KafkaTimeoutError, match="no broker has answered for 30 s"):
+        asyncio.run(sender.send("checkpoints", b"1"))
+
+
+def consumer_without_leaders(*without: TopicPartition) -> Any:
+    """A consumer whose brokers answer no request about partitions, and lead all but some."""
+    consumer = object.__new__(answers.BoundedConsumer)
+    consumer._closed = True
+    leaders = dict.fromkeys(without, answers.NO_LEADER)
+    consumer._client = SimpleNamespace(
+        add_topic=lambda _: None,
+        cluster=SimpleNamespace(leader_for_partition=lambda tp: leaders.get(tp, 1)),
+    )
+    return consumer
+
+
+def test_partition_without_leader_is_named_where_brokers_do_not_answer(monkeypatch):
+    tps = [TopicPartition(topic, number) for topic in "ab" for number in range(3)]
+
+    async def unanswered(*_: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(answered, "__defaults__", (0.01,))
+    monkeypatch.setattr(aiokafka.AIOKafkaConsumer, "end_offsets", unanswered)
+    for without, message in (
+        ([], "no broker has answered"),
+        (tps[4:5], "no broker leads `b`, partition 1$"),
+        (tps[1:4], "no broker leads `a`, partition 1 and 2 others"),
+    ):
+        with pytest.raises(KafkaTimeoutError, match=message):
+            asyncio.run(consumer_without_leaders(*without).end_offsets(tps))
+
+
+def test_worker_says_which_partition_has_no_leader(clock, monkeypatch):
+    monkeypatch.setattr("streams.kafka.liveness.time", clock)
+    metrics = Metrics()
+    liveness = Liveness(load({}), metrics, Deliveries(), EngineThread(metrics))
+    for leaderless, fault in (
+        ("`meter.reads`, partition 1", "do not lead `meter.reads`, partition 1"),
+        ("", "do not answer"),
+    ):
+        liveness.note_silence(11, leaderless)
+        liveness._check_brokers()
+        assert liveness.brokers_fault == f"the brokers at 127.0.0.1:9092 {fault}"
+    liveness.note_answer()
+    liveness._check_brokers()
+    assert liveness.brokers_fault == ""
+
+
+def test_verdicts_wait_for_brokers_and_end_no_worker(monkeypatch, caplog):
+    counts = VerdictCounts(load({}), Metrics())
+    waits: list[float] = []
+    errors = [KafkaTimeoutError("no broker leads it"), TopicError("no right")]
+
+    async def follow() -> None:
+        raise errors[len(waits)]
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == len(errors):
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(counts, "_follow", follow)
+    monkeypatch.setattr("streams.kafka.verdicts.asyncio", SimpleNamespace(sleep=sleep))
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(counts.follow_inspections())
+    assert waits == [60, 3600]
+    assert caplog.text.count("verdicts of inspections are not counted: ") == 2
+
+
+def test_refusal_of_a_record_from_the_future_names_the_clock(monkeypatch):
+    monkeypatch.setattr("streams.kafka.outbox.fatal", lambda why, _: pytest.fail(why))
+    outbox = Outbox(load({}), Metrics(), Deliveries(), NO_SPANS)
+
+    async def refuse() -> None:
+        refused = asyncio.get_running_loop().create_future()
+        refused.set_exception(InvalidTimestampError())
+        outbox._sent("alerts", 0, refused)
+
+    message = "`alerts` does not take .* the clock of this machine is far ahead"
+    with pytest.raises(pytest.fail.Exception, match=message):
+        asyncio.run(refuse())
+
+
 def test_worker_does_not_wait_forever_for_an_answer():
     async def ask() -> None:
         with pytest.raises(
@@ -257,7 +389,7 @@ def test_takeover_waits_for_the_brokers_and_stops_when_the_worker_ends(
         attempts += 1
         if attempts == 3:
             worker._stopping = True
-        raise UnansweredError(settings, KafkaTimeoutError(), "")
+        raise UnansweredError(f"no answer from the brokers at {settings.brokers}")
         yield object()
 
     monkeypatch.setattr("streams.kafka.worker.reader", absent)
@@ -345,6 +477,47 @@ def test_command_without_brokers_ends_with_an_error(
         r"error: no answer from the brokers at 127\.0\.0\.1:\d+: .*\n", output.err
     )
     assert output.out == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "fault"),
+    [("", "Connection refused"), ("nowhere.invalid:9092", "(Name|Temporary).*")],
+)
+def test_an_address_that_cannot_be_reached_says_why(host, fault, closed):
+    settings = load({"METERWATCH_BROKERS": host or closed})
+    with pytest.raises(UnansweredError) as ended:
+        asyncio.run(ensure(settings))
+    assert re.fullmatch(
+        rf"no answer from the brokers at {settings.brokers}: {fault}", str(ended.value)
+    )
+
+
+def test_topic_that_may_not_be_created_names_who_creates_it():
+    async def refuse(_: object) -> SimpleNamespace:
+        code = ClusterAuthorizationFailedError.errno
+        return SimpleNamespace(topic_errors=[("alerts", code, None)])
+
+    with pytest.raises(TopicError, match="run `meterwatch topics` as a user who may"):
+        asyncio.run(topics._create(SimpleNamespace(create_topics=refuse), []))
+
+
+def test_end_of_a_worker_that_logs_json_is_a_line_of_json(closed):
+    environment = os.environ | {
+        "METERWATCH_BROKERS": closed,
+        "METERWATCH_LOG_FORMAT": "json",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "streams.cli", "worker"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    (line,) = map(json.loads, ended.stderr.splitlines())
+    assert (ended.returncode, line["exit_code"], line["level"]) == (2, 2, "CRITICAL")
+    assert line["message"].startswith(f"no answer from the brokers at {closed}")
+    assert "exception" not in line
 
 
 class BrokerTown:

@@ -53,7 +53,7 @@ def test_the_environment_wins_over_the_file(file):
         ),
         (
             {"METERWATCH_CLOCK": "moon"},
-            "METERWATCH_CLOCK: Invalid enum value 'moon' - at `clock`",
+            "METERWATCH_CLOCK: Invalid enum value 'moon' - at `clock`; it may be wall, stream",
         ),
         (
             {"METERWATCH_VOLTAGE_LIMITS": "mars"},
@@ -62,6 +62,22 @@ def test_the_environment_wins_over_the_file(file):
         (
             {"METERWATCH_BROKERS": "kafka"},
             "METERWATCH_BROKERS: `brokers` has 'kafka', which is not host:port",
+        ),
+        (
+            {"METERWATCH_BROKERS": "kafka:92000"},
+            "METERWATCH_BROKERS: `brokers` has 'kafka:92000', which is not host:port",
+        ),
+        (
+            {"METERWATCH_METRICS_PORT": "94640"},
+            "METERWATCH_METRICS_PORT: Expected `int` <= 65535 - at `metrics_port`",
+        ),
+        (
+            {"METERWATCH_STALL_SECONDS": "inf"},
+            "METERWATCH_STALL_SECONDS: Expected `float` <= 31536000.0 - at `stall_seconds`",
+        ),
+        (
+            {"METERWATCH_GROUP": ""},
+            "METERWATCH_GROUP: `group` is empty",
         ),
         (
             {"METERWATCH_ZONE": "Moon/Sea"},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import signal
 import time
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -424,14 +426,53 @@ def test_a_worker_that_never_gets_what_it_is_assigned_ends(monkeypatch):
     holdings = Holdings(load({"METERWATCH_STALL_SECONDS": "5"}))
     holdings.check_assignment()
     holdings._changed_at -= 6
+    assert "the group `meterwatch` has given this worker no" in holdings.waits_for
+    holdings.note_silence(2)  # of brokers that could not have given any
+    holdings.check_assignment()
+    holdings._changed_at -= 2
     with pytest.raises(
         pytest.fail.Exception,
-        match=r"after 6 s this worker holds partitions \[\] and not None",
+        match=r"for 6 s the group `meterwatch` has given this worker no partitions",
+    ):
+        holdings.check_assignment()
+
+    holdings.expect({1, 0})
+    assert holdings.waits_for == "partitions [0, 1] are not taken over yet"
+    holdings._changed_at -= 6
+    with pytest.raises(
+        pytest.fail.Exception,
+        match=r"holds partitions \[\], and the group has given it \[0, 1\]",
     ):
         holdings.check_assignment()
     holdings.expect(set())
     holdings._changed_at -= 6
     holdings.check_assignment()
+
+
+def test_a_worker_ends_though_a_task_loses_its_cancellation(monkeypatch):
+    """As a client does that is about to connect."""
+    worker = Worker(load({}), Metrics())
+    ended: list[str] = []
+
+    async def deaf() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    async def end(name: str) -> None:
+        ended.append(name)
+
+    async def stop() -> None:
+        worker._tasks = [asyncio.create_task(worker._serve(deaf))]
+        await asyncio.sleep(0)
+        await worker.stop()
+
+    monkeypatch.setattr("streams.kafka.worker.STOP_SECONDS", 0.01)
+    for part in (worker._outbox, worker._checkpoints):
+        monkeypatch.setattr(part, "stop", partial(end, type(part).__name__))
+    asyncio.run(asyncio.wait_for(stop(), 30))
+    assert sorted(ended) == ["CheckpointWriter", "Outbox"]
+    assert worker._tasks[0].cancelled()
 
 
 def test_a_worker_without_partitions_waits_its_turn(

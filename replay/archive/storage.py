@@ -124,10 +124,11 @@ class LocalFolder:
     def publish(self, number: int, manifest: bytes) -> None:
         """Renames a manifest into the place of the last one, so a reader sees one or the other."""
         fresh = self.folder / f"{MANIFEST_NAME}.new"
-        fresh.write_bytes(manifest)
-        _sync(fresh)
-        fresh.replace(self.folder / MANIFEST_NAME)
-        _sync(self.folder)
+        with _written(fresh):
+            fresh.write_bytes(manifest)
+            _sync(fresh)
+            fresh.replace(self.folder / MANIFEST_NAME)
+            _sync(self.folder)
 
     def read(self, name: str) -> bytes:
         """The content of a file."""
@@ -136,10 +137,11 @@ class LocalFolder:
     def write(self, name: str, content: bytes) -> None:
         """Writes a file and waits until it is on the disk."""
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        _sync(path)
-        _sync(path.parent)
+        with _written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            _sync(path)
+            _sync(path.parent)
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
@@ -277,6 +279,18 @@ def _reached(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ArchiveError(f"{name} does not answer as it should: {error}") from error
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Raises ArchiveError for a file that the disk does not take."""
+    try:
+        yield
+    except OSError as error:
+        raise ArchiveError(
+            f"{path} cannot be written: {error.strerror}; nothing is lost while the brokers keep the records: "
+            "start again once it can"
+        ) from error
 
 
 def _sync(path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
+NO_LEADER = -1  # in a broker's description of a partition
 ANSWER_SECONDS = 15.0  # that brokers have for an answer
 STOP_SECONDS = 0.5  # that a client has to stop before it is cancelled again
 
@@ -23,6 +24,20 @@ async def answered(
         return await asyncio.wait_for(request, seconds)
     except TimeoutError:
         raise KafkaTimeoutError(f"no broker has answered for {seconds:g} s") from None
+
+
+def without_leader(
+    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]
+) -> str:
+    """The partitions that no broker leads, as far as a consumer knows; "" if there are none."""
+    cluster = consumer._client.cluster  # noqa: SLF001 - no other way in
+    found = [
+        f"`{tp.topic}`, partition {tp.partition}"
+        for tp in sorted(partitions)
+        if cluster.leader_for_partition(tp) == NO_LEADER
+    ]
+    more = f" and {len(found) - 1} others" if len(found) > 1 else ""
+    return f"{found[0]}{more}" if found else ""
 
 
 class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
@@ -52,15 +67,13 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, int]:
         """The first offsets of partitions."""
-        self._find(partitions)
-        return await answered(super().beginning_offsets(partitions))
+        return await self._of_all(partitions, super().beginning_offsets(partitions))
 
     async def end_offsets(
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, int]:
         """The offsets at which partitions end."""
-        self._find(partitions)
-        return await answered(super().end_offsets(partitions))
+        return await self._of_all(partitions, super().end_offsets(partitions))
 
     async def position(self, partition: TopicPartition) -> int:
         """The offset of the next record."""
@@ -73,6 +86,18 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no
     async def seek_to_end(self, *partitions: TopicPartition) -> None:
         """Seeks to the ends, so that only new records are read."""
         await answered(super().seek_to_end(*partitions))
+
+    async def _of_all(
+        self, partitions: Sequence[TopicPartition], request: Awaitable[Answer]
+    ) -> Answer:
+        """The answer to a request about partitions; a timeout names those without a leader."""
+        self._find(partitions)
+        try:
+            return await answered(request)
+        except KafkaTimeoutError:
+            if leaderless := without_leader(self, partitions):
+                raise KafkaTimeoutError(f"no broker leads {leaderless}") from None
+            raise
 
     def _find(self, partitions: Sequence[TopicPartition]) -> None:
         """Has the leaders of all partitions found in one request: aiokafka takes a tenth of a second for each topic."""

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.metadata import version
 from typing import Any, cast
 
 import faust
@@ -160,7 +161,7 @@ class App(faust.App):
         self._member = cast(Consumer, self.consumer).member
         if self._instance and before not in ("", self._member):
             fatal(
-                f"another worker is called {self._instance}, or this one was away for longer than its session",
+                f"another worker has the `instance` {self._instance}, or this one was away for longer than its session",
                 ExitCode.GROUP,
             )
         try:
@@ -221,6 +222,12 @@ def run(settings: Settings) -> None:
             settings.metrics_port,
         )
         log.info("metrics on http://%s:%d/metrics", settings.metrics_host, port)
+    log.info(
+        "meterwatch %s joins the group `%s` at %s; partitions of a killed worker come when its session ends",
+        version("meterwatch"),
+        settings.group,
+        settings.brokers,
+    )
 
     worker = _Process(app, quiet=True, override_logging=False, redirect_stdouts=False)
     worker.spinner = None

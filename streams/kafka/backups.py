@@ -96,6 +96,17 @@ class BackupIndex(msgspec.Struct):
 async def back_up(settings: Settings, folder: Path) -> BackupIndex:
     """Writes a backup into a folder that there is not yet. Raises BackupError, UnansweredError and KafkaError."""
     partial = _begun(folder)
+    try:
+        index = await _filled(settings, partial)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return index
+
+
+async def _filled(settings: Settings, partial: Path) -> BackupIndex:
+    """Writes all files of a backup into an empty folder. Raises as `back_up` does."""
     await ensure(settings, BACKUP_RIGHTS)
     files: dict[str, KeptFile] = {}
     async with reader(settings) as consumer:
@@ -111,7 +122,6 @@ async def back_up(settings: Settings, folder: Path) -> BackupIndex:
         BACKUP_FORM, version("meterwatch"), time.time(), settings.partitions, files
     )
     _save(partial / INDEX_FILE, msgspec.json.format(msgspec.json.encode(index)))
-    partial.rename(folder)
     return index
 
 
@@ -241,11 +251,16 @@ def _put(
 
 
 def _save(path: Path, content: bytes) -> None:
-    """Writes a file, and returns when it is on the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    """Writes a file, and returns when it is on the disk. Raises BackupError."""
+    try:
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise BackupError(
+            f"{path} cannot be written: {error.strerror}; there is no backup"
+        ) from error
 
 
 def _content(path: Path, kind: type[Content]) -> Content:

@@ -36,9 +36,8 @@ from streams.kafka.intake import (
 from streams.kafka.mapped_records import RecordMapper
 from streams.kafka.outbox import offset_range, producer, reject_message
 from streams.kafka.parked_rows import ParkedBatch, ParkedRows
-from streams.kafka.readers import FETCH_WAIT_MS, UnansweredError, reader
+from streams.kafka.readers import FETCH_WAIT_MS, reader, unanswered
 from streams.kafka.records import FetchedRange, Record
-from streams.kafka.refusals import refusal
 from streams.kafka.registry_follower import RegistryFollower
 from streams.kafka.slices import Table
 from streams.kafka.status_server import HEALTH_PATH, READY_PATH, serve
@@ -123,8 +122,7 @@ class Bridge:
             self._consumer._fetcher._records = Table()  # noqa: SLF001 - no other way in
             topics = await self._consumer.topics()
         except KafkaError as error:
-            refused = await refusal(self._settings)
-            raise UnansweredError(self._settings, error, refused) from None
+            raise await unanswered(self._settings, error) from None
         if self._mapping.topic not in topics:
             raise TopicError(f"there is no topic `{self._mapping.topic}`")
         self._consumer.subscribe(

@@ -15,7 +15,7 @@ from detectors.snapshots import Capture, pack_snapshot
 from schemas.topics import CHECKPOINTS_TOPIC, SOURCE_TOPICS
 from streams.kafka import checkpoints
 from streams.kafka.checkpoints import CheckpointContents, Mark, PartitionProgress
-from streams.kafka.deliveries import Deliveries, Producer
+from streams.kafka.deliveries import Deliveries, Producer, refusal_of
 from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.liveness import Liveness
@@ -124,7 +124,8 @@ class CheckpointWriter:
             )
         except KafkaError as error:
             fatal(
-                f"`{tp.topic}` does not take a checkpoint: {error!r}", ExitCode.BROKERS
+                f"`{tp.topic}` does not take a checkpoint: {refusal_of(error)}",
+                ExitCode.BROKERS,
             )
 
         seconds = time.monotonic() - began

@@ -11,7 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import (
+    InvalidTimestampError,
+    KafkaTimeoutError,
+    UnknownTopicOrPartitionError,
+)
 
 from schemas.topics import LARGEST_RECORD
 from streams.kafka.answers import answered
@@ -23,6 +27,13 @@ BEAT_SECONDS = 2.0
 REQUEST_SECONDS = 30  # after which a request goes over another connection
 # Seconds of a batch whose partition has no leader; the worker ends long before.
 EXPIRY_SECONDS = 86_400
+
+
+def refusal_of(error: BaseException) -> str:
+    """Why brokers refused a record, in a few words."""
+    if isinstance(error, InvalidTimestampError):
+        return "the clock of this machine is far ahead of the brokers' (InvalidTimestampError)"
+    return repr(error)
 
 
 class Deliveries:
@@ -62,9 +73,14 @@ class Deliveries:
 
 
 class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
-    """A producer that never loses, doubles or swaps records, takes large ones, and never gives up."""
+    """A producer that never loses, doubles or swaps records, takes large ones, and never gives up what it has taken.
 
-    def __init__(self, settings: Settings, deliveries: Deliveries) -> None:
+    It waits for a broker that knows a topic if somebody watches the deliveries, else for REQUEST_SECONDS.
+    """
+
+    def __init__(
+        self, settings: Settings, deliveries: Deliveries, *, is_watched: bool = True
+    ) -> None:
         super().__init__(
             **settings.client(),
             enable_idempotence=True,
@@ -74,6 +90,7 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
         )
         self._message_accumulator._batch_ttl = EXPIRY_SECONDS  # noqa: SLF001 - no other way in
         self._deliveries = deliveries
+        self._is_watched = is_watched
 
     async def start(self) -> None:
         """Connects. Raises KafkaError, also if no broker answers in time."""
@@ -105,6 +122,15 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
                 try:
                     sent = await send(*content, **options)
                 except KafkaTimeoutError:
+                    continue
+                except UnknownTopicOrPartitionError:
+                    # So aiokafka says too if no broker answers the first time that it asks for a topic.
+                    if await self.client.force_metadata_update():
+                        raise
+                    if not self._is_watched:
+                        raise KafkaTimeoutError(
+                            f"no broker has answered for {REQUEST_SECONDS} s"
+                        ) from None
                     continue
                 break
         finally:

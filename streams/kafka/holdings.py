@@ -43,19 +43,34 @@ class Holdings:
         self._assigned = assigned
         self._changed_at = time.monotonic()
 
+    def note_silence(self, seconds: float) -> None:
+        """Has the time in which no broker answers not count as waiting for the group."""
+        self._changed_at += seconds
+
     @property
     def settled(self) -> bool:
         """True while this worker holds the partitions that the group assigns it."""
         return self._assigned == set(self.partitions)
 
+    @property
+    def waits_for(self) -> str:
+        """What has to happen before this worker holds its partitions."""
+        if self._assigned is None:
+            return f"the group `{self._settings.group}` has given this worker no partitions yet"
+        return f"partitions {sorted(self._assigned)} are not taken over yet"
+
     def check_assignment(self) -> None:
         """Ends the process when it does not get the partitions it is assigned."""
         waited = time.monotonic() - self._changed_at
-        if not self.settled and waited > self._settings.stall_seconds:
-            fatal(
-                f"after {waited:.0f} s this worker holds partitions {sorted(self.partitions)} and not {self._assigned}",
-                ExitCode.GROUP,
+        if self.settled or waited <= self._settings.stall_seconds:
+            return
+        fault = f"for {waited:.0f} s the group `{self._settings.group}` has given this worker no partitions"
+        if self._assigned is not None:
+            fault = (
+                f"after {waited:.0f} s this worker holds partitions {sorted(self.partitions)}, "
+                f"and the group has given it {sorted(self._assigned)}"
             )
+        fatal(fault, ExitCode.GROUP)
 
     def offsets_of(
         self, partition: Partition, offsets: Mapping[TopicPartition, int]

@@ -18,7 +18,7 @@ from faust.types import TP
 from detectors.figures import EngineFigures, figures_of
 from detectors.section_figures import section_figures_of
 from schemas.topics import RULES_TOPIC
-from streams.kafka.answers import answered
+from streams.kafka.answers import answered, without_leader
 from streams.kafka.deleted_records import DeletedRecords
 from streams.kafka.engine_thread import EngineThread
 from streams.kafka.exits import ExitCode, fatal
@@ -102,10 +102,10 @@ class LagMonitor:
                         OFFSETS_ANSWER_SECONDS,
                     )
                 except KafkaError:
-                    waited = time.monotonic() - began
-                    self._liveness.note_silence(
-                        BEAT_SECONDS + min(waited, OFFSETS_ANSWER_SECONDS)
-                    )
+                    waited = min(time.monotonic() - began, OFFSETS_ANSWER_SECONDS)
+                    leaderless = without_leader(stable, tps)
+                    self._liveness.note_silence(BEAT_SECONDS + waited, leaderless)
+                    self._holdings.note_silence(BEAT_SECONDS + waited)
                     continue
                 self._liveness.note_answer()
 

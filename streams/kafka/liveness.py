@@ -40,6 +40,7 @@ class Liveness:
         self.brokers_fault = ""  # what the brokers fail to do, "" if nothing
         self._awake = time.monotonic()
         self._unanswered = 0.0  # seconds since the brokers last gave their offsets
+        self._leaderless = ""  # partitions that no broker leads
 
     @property
     def _silence(self) -> float:
@@ -58,9 +59,10 @@ class Liveness:
         self._unanswered = 0.0
         self._metrics.answered()
 
-    def note_silence(self, seconds: float) -> None:
-        """Notes that the brokers have not given their offsets for some more seconds."""
+    def note_silence(self, seconds: float, leaderless: str) -> None:
+        """Notes that the brokers have given no offsets for some more seconds, and which partitions none leads."""
         self._unanswered += seconds
+        self._leaderless = leaderless
 
     async def unless_silent(self, work: Awaitable[Any]) -> None:
         """Returns when `work` is done; ends the process once brokers have been away for SILENT_SECONDS."""
@@ -116,7 +118,9 @@ class Liveness:
                 ExitCode.BROKERS,
             )
         fault = ""
-        if self._unanswered > SILENT_SECONDS:
+        if self._unanswered > SILENT_SECONDS and self._leaderless:
+            fault = f"at {self._settings.brokers} do not lead {self._leaderless}"
+        elif self._unanswered > SILENT_SECONDS:
             fault = f"at {self._settings.brokers} do not answer"
         elif self._deliveries.silence > SILENT_SECONDS:
             fault = f"at {self._settings.brokers} take nothing"

@@ -2,7 +2,7 @@
 
 A line of a library passes once a minute, and few lines of each library; the next one that passes says how many lines
 like it were kept back. While the brokers are known to be away, only critical lines of libraries pass. A warning of the
-worker itself passes once a minute, its information always.
+worker itself passes once a minute, and few of one kind; its information always.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 OWN_LOGGER = "meterwatch"
 WINDOW_SECONDS = 60.0
 LIBRARY_LINES = 5  # of one library in a window
-OWN_LINES = 100  # of the worker in a window
+OWN_LINES = 20  # of one kind of the worker in a window
 REMEMBERED_LINES = 1_000  # different lines of which the log knows when they passed
 TEMPLATE_LENGTH = 80  # characters in which two lines must differ
 VARYING_TEXT = re.compile(r"0x[0-9a-f]+|'[^']*'|\"[^\"]*\"|\d+")
@@ -44,7 +44,8 @@ class LogLimit(logging.Filter):
         self._passed: dict[tuple[str, str], float] = {}  # when a line last passed
         # How many lines like it were kept back since.
         self._repeats: dict[tuple[str, str], int] = {}
-        self._libraries: dict[str, list[float]] = {}  # when their last lines passed
+        # When the last lines of a library, or of a kind of the worker's own, passed.
+        self._recent: dict[str, list[float]] = {}
 
     def install(self) -> None:
         """Filters the present handlers."""
@@ -70,11 +71,12 @@ class LogLimit(logging.Filter):
             for name, start in EXPECTED_LINES
         ):
             return False
+        source = str(record.msg) if own else record.name.partition(".")[0]
         key = (record.name, text if own else _template(record))
 
         with self._lock:
             self._forget(time.monotonic())
-            passes = self._passes(key, time.monotonic(), own=own)
+            passes = self._passes(key, source, time.monotonic(), own=own)
             repeats = self._repeats.pop(key, 0) if passes else 0
             if not passes:
                 self._kept_back += 1
@@ -87,11 +89,12 @@ class LogLimit(logging.Filter):
             record.args = ()
         return passes
 
-    def _passes(self, key: tuple[str, str], now: float, *, own: bool) -> bool:
-        """True if neither this line nor too many of its library passed within the window."""
-        library = key[0].partition(".")[0]
+    def _passes(
+        self, key: tuple[str, str], source: str, now: float, *, own: bool
+    ) -> bool:
+        """True if neither this line nor too many of its source passed within the window."""
         recent = [
-            at for at in self._libraries.get(library, []) if now - at < WINDOW_SECONDS
+            at for at in self._recent.get(source, []) if now - at < WINDOW_SECONDS
         ]
         if now - self._passed.get(key, -WINDOW_SECONDS) < WINDOW_SECONDS:
             return False
@@ -101,7 +104,7 @@ class LogLimit(logging.Filter):
             return False
 
         self._passed[key] = now
-        self._libraries[library] = [*recent, now]
+        self._recent[source] = [*recent, now]
         return True
 
     def _forget(self, now: float) -> None:

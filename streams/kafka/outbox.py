@@ -18,7 +18,7 @@ from schemas.topics import (
     SCORES_TOPIC,
 )
 from schemas.wire import Rejection, encode, encode_alert
-from streams.kafka.deliveries import Deliveries, Producer
+from streams.kafka.deliveries import Deliveries, Producer, refusal_of
 from streams.kafka.exits import ExitCode, fatal
 from streams.kafka.metrics import Metrics
 from streams.kafka.records import TRACE_HEADER, Damage, Record
@@ -31,7 +31,7 @@ Outgoing = tuple[bytes | None, bytes, Headers]
 
 def producer(settings: Settings) -> Producer:
     """A producer for a command or a test, without a watch over its deliveries."""
-    return Producer(settings, Deliveries())
+    return Producer(settings, Deliveries(), is_watched=False)
 
 
 class Outbox:
@@ -167,7 +167,7 @@ class Outbox:
         self._pending[number].discard(future)
         if not future.cancelled() and (error := future.exception()):
             fatal(
-                f"`{topic}` does not take what is published: {error!r}",
+                f"`{topic}` does not take what is published: {refusal_of(error)}",
                 ExitCode.BROKERS,
             )
         elif topic == self._alerts and not future.cancelled():

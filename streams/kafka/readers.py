@@ -13,7 +13,7 @@ from aiokafka.structs import ConsumerRecord
 
 from streams.kafka.answers import ANSWER_SECONDS, BoundedConsumer
 from streams.kafka.fetched import install
-from streams.kafka.refusals import refusal
+from streams.kafka.refusals import refusal, unreachable
 from streams.settings import Settings
 
 FETCH_BYTES = 8 << 20  # bytes of a partition at once
@@ -27,12 +27,15 @@ Isolation = Literal["read_committed", "read_uncommitted"]
 class UnansweredError(ConnectionError):
     """The brokers do not answer, or refuse this client; says at which addresses."""
 
-    def __init__(self, settings: Settings, error: KafkaError, refused: str) -> None:
-        super().__init__(
+
+async def unanswered(settings: Settings, error: KafkaError) -> UnansweredError:
+    """The error of brokers that did not answer, with the reason as far as it can be found out."""
+    if refused := await refusal(settings):
+        return UnansweredError(
             f"the broker at {settings.servers[0]} refuses this client: {refused}"
-            if refused
-            else f"no answer from the brokers at {settings.brokers}: {error}"
         )
+    fault = await unreachable(settings) or str(error)
+    return UnansweredError(f"no answer from the brokers at {settings.brokers}: {fault}")
 
 
 @asynccontextmanager
@@ -61,7 +64,7 @@ async def reader(
         try:
             await consumer.start()
         except KafkaError as error:
-            raise UnansweredError(settings, error, await refusal(settings)) from None
+            raise await unanswered(settings, error) from None
         # If it is stopped before its first task ran, aiokafka's consumer cancels its caller.
         await asyncio.sleep(0)
         yield consumer

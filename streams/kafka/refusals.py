@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import ssl
 
 from aiokafka.conn import create_conn
@@ -13,6 +15,8 @@ from aiokafka.errors import (
 
 from streams.kafka.answers import answered
 from streams.settings import Settings
+
+REACH_SECONDS = 5.0  # that a connection may take
 
 
 async def refusal(settings: Settings) -> str:
@@ -26,6 +30,21 @@ async def refusal(settings: Settings) -> str:
         (await answered(connecting)).close()
     except (OSError, KafkaError) as error:
         return _explained(error, settings)
+    return ""
+
+
+async def unreachable(settings: Settings) -> str:
+    """Why the first broker cannot be connected to, "" if it can."""
+    host, _, port = settings.servers[0].rpartition(":")
+    try:
+        connecting = asyncio.open_connection(host, int(port))
+        _, writer = await asyncio.wait_for(connecting, REACH_SECONDS)
+    except TimeoutError:
+        return f"no connection within {REACH_SECONDS:g} s"
+    except OSError as error:
+        number = error.errno or 0  # below 0 if it is of a name
+        return os.strerror(number) if number > 0 else error.strerror or str(error)
+    writer.close()
     return ""
 
 

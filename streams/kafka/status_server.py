@@ -31,7 +31,7 @@ class _QuietHandler(WSGIRequestHandler):
 def serve(
     registry: CollectorRegistry, probes: Mapping[str, Probe], host: str, port: int
 ) -> int:
-    """Serves in a thread; `probes` by path. Returns the port, also if 0 was asked. Raises OSError."""
+    """Serves in a thread; `probes` by path. Returns the port, also if 0 was asked. Raises OSError that names it."""
     metrics = make_wsgi_app(registry)
 
     def application(

@@ -7,15 +7,26 @@ from typing import Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from msgspec import Struct
 
-from schemas.topics import ALL_TOPICS, RECEIPT_TIME_CONFIG
+from schemas.topics import ALL_TOPICS, COMPACT_CONFIG, RECEIPT_TIME_CONFIG, Topic
 from streams.kafka.answers import ANSWER_SECONDS, answered
-from streams.kafka.readers import UnansweredError
-from streams.kafka.refusals import refusal
+from streams.kafka.readers import unanswered
 from streams.kafka.rights import TOPICS_RIGHTS, CommandRights, described, missing_rights
 from streams.settings import Settings
+
+CHECKED_CONFIGS = COMPACT_CONFIG.keys() | RECEIPT_TIME_CONFIG.keys()
+FORBIDDEN_CODES = (
+    TopicAuthorizationFailedError.errno,
+    ClusterAuthorizationFailedError.errno,
+)
 
 
 class TopicError(ValueError):
@@ -41,7 +52,7 @@ async def ensure(
             _ensure(admin, settings, needs), len(needs.topics) * ANSWER_SECONDS
         )
     except KafkaError as error:
-        raise UnansweredError(settings, error, await refusal(settings)) from None
+        raise await unanswered(settings, error) from None
     finally:
         await answered(admin.close())
 
@@ -77,16 +88,11 @@ async def _ensure(
             "there, or use another `prefix` and send the history again."
         )
 
-    sources = [settings.topic(topic.name) for topic in needed if topic.kind]
-    by_producer = await _with_producer_times(
-        admin, [name for name in sources if name in there]
+    await _check_configs(
+        admin,
+        settings,
+        [topic for topic in needed if settings.topic(topic.name) in there],
     )
-    if by_producer:
-        raise TopicError(
-            f"`{'`, `'.join(by_producer)}` keep the producers' times: "
-            "set their message.timestamp.type to LogAppendTime, for example with kafka-configs.sh"
-        )
-
     missing_topics = []
     for topic in needed:
         name = settings.topic(topic.name)
@@ -109,25 +115,44 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:
     answer = await admin.create_topics(topics)
     for name, code, reason in answer.topic_errors:
         if code not in (0, TopicAlreadyExistsError.errno):
+            may_not = code in FORBIDDEN_CODES
+            advice = "; run `meterwatch topics` as a user who may" if may_not else ""
             raise TopicError(
-                f"`{name}` cannot be created: {reason or for_code(code).__name__}"
+                f"`{name}` cannot be created: {reason or for_code(code).__name__}{advice}"
             )
 
 
-async def _with_producer_times(
-    admin: AIOKafkaAdminClient, topics: Sequence[str]
-) -> list[str]:
-    """The topics that do not take the broker's clock."""
+async def _check_configs(
+    admin: AIOKafkaAdminClient, settings: Settings, topics: Sequence[Topic]
+) -> None:
+    """Raises TopicError if topics do not take the broker's clock, or are not compacted where they must be."""
     asked = [
         ConfigResource(
-            ConfigResourceType.TOPIC, topic, dict.fromkeys(RECEIPT_TIME_CONFIG, "")
+            ConfigResourceType.TOPIC,
+            settings.topic(topic.name),
+            {name: "" for name in CHECKED_CONFIGS if name in topic.config},
         )
         for topic in topics
+        if CHECKED_CONFIGS & topic.config.keys()
     ]
     answers = await admin.describe_configs(asked) if asked else []
-    return [
-        topic
-        for answer in answers
-        for _code, _reason, _kind, topic, found in answer.resources
-        if any(value != RECEIPT_TIME_CONFIG[name] for name, value, *_ in found)
-    ]
+    by_producer: list[str] = []
+    emptied: list[str] = []
+    for answer in answers:
+        for _code, _reason, _kind, topic, found in answer.resources:
+            for name, value, *_ in found:
+                if name in RECEIPT_TIME_CONFIG and value != RECEIPT_TIME_CONFIG[name]:
+                    by_producer.append(f"`{topic}`")
+                elif name in COMPACT_CONFIG and COMPACT_CONFIG[name] not in value:
+                    emptied.append(f"`{topic}`")
+
+    if by_producer:
+        raise TopicError(
+            f"{', '.join(by_producer)} keep the producers' times: "
+            "set their message.timestamp.type to LogAppendTime, for example with kafka-configs.sh"
+        )
+    if emptied:
+        raise TopicError(
+            f"{', '.join(emptied)} are not compacted, so retention deletes what is in force: "
+            "set their cleanup.policy to compact, for example with kafka-configs.sh"
+        )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from aiokafka.structs import ConsumerRecord
 
 from detectors.rule import ALL_RULES
@@ -21,10 +21,12 @@ from streams.kafka.metrics import Metrics
 from streams.kafka.readers import UnansweredError, reader
 from streams.kafka.rights import VERDICT_RIGHTS
 from streams.kafka.topics import TopicError, ensure
+from streams.lines import visible
 from streams.settings import Settings
 
 WAIT_MS = 5_000  # that a broker holds a request back: nobody waits for a verdict
-RETRY_SECONDS = 3600.0  # until a worker without the right to read asks again
+RIGHT_SECONDS = 3600.0  # until a worker without the right to read asks again
+ANSWER_SECONDS = 60.0  # until a worker without an answer asks again
 Verdicts = Counter[tuple[str, str]]  # by rule and verdict
 
 log = logging.getLogger("meterwatch")
@@ -40,20 +42,19 @@ class VerdictCounts:
         self._counts: Verdicts = Counter()
 
     async def follow_inspections(self) -> NoReturn:
-        """Follows the inspections that are published; goes on without them while this worker has no right to."""
+        """Follows the inspections that are published; goes on without them while the brokers do not give them."""
         while True:
             try:
                 await self._follow()
-            except (
-                TopicError,
-                TopicAuthorizationFailedError,
-                UnansweredError,
-            ) as error:
-                log.warning("verdicts of inspections are not counted: %s", error)
-            await asyncio.sleep(RETRY_SECONDS)
+            except (TopicError, TopicAuthorizationFailedError) as error:
+                seconds, fault = RIGHT_SECONDS, error
+            except (KafkaError, UnansweredError) as error:
+                seconds, fault = ANSWER_SECONDS, error
+            log.warning("verdicts of inspections are not counted: %s", fault)
+            await asyncio.sleep(seconds)
 
     async def _follow(self) -> NoReturn:
-        """Follows the inspections. Raises TopicError, TopicAuthorizationFailedError and UnansweredError."""
+        """Follows the inspections. Raises TopicError, KafkaError and UnansweredError."""
         await ensure(self._settings, VERDICT_RIGHTS)
         topic = self._settings.topic(INSPECTIONS_TOPIC)
         tps = [TopicPartition(topic, n) for n in range(self._settings.partitions)]
@@ -73,9 +74,23 @@ class VerdictCounts:
             self._counts -= self._found.pop(name, Counter())
             if verdicts:
                 self._found[name] = verdicts
+
         if rejections:
+            first = rejections[0]
+            record = records[first.index]
             log.warning(
-                "%d inspections are not counted: %s", len(rejections), rejections[0]
+                "%d inspections are not counted, such as offset %d of `%s`, partition %d: %s",
+                len(rejections),
+                record.offset,
+                record.topic,
+                record.partition,
+                visible(first.detail),
+                extra={
+                    "topic": record.topic,
+                    "partition": record.partition,
+                    "offset": record.offset,
+                    "reason": first.reason,
+                },
             )
 
 

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, cast
 from aiokafka.errors import KafkaError
 from faust.types import TP, EventT
 
+from streams.kafka.answers import STOP_SECONDS
 from streams.kafka.backlog import GapError
 from streams.kafka.checkpoint_writer import CheckpointWriter
 from streams.kafka.checkpoints import CheckpointError
@@ -146,9 +147,12 @@ class Worker:
             return
 
         await self._liveness.unless_silent(self.hand_over())
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Again and again: a client that is about to connect loses a cancellation.
+        running = set(self._tasks)
+        while running:
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=STOP_SECONDS)
         # All that was published is on the brokers.
         with contextlib.suppress(KafkaError):
             await asyncio.gather(self._outbox.stop(), self._checkpoints.stop())
@@ -161,7 +165,7 @@ class Worker:
     def readiness_fault(self) -> str:
         """Why this process does not judge yet, "" if it does: also if the group gave it no partition."""
         if self.generation < 0 or not self.holdings.settled:
-            return "no partitions are taken over yet"
+            return self.holdings.waits_for
         return self._liveness.fault() or self._liveness.brokers_fault
 
     def next_offset(self, tp: TP) -> int | None:

@@ -18,8 +18,7 @@ from schemas.topics import ALERTS_TOPIC
 from streams.kafka.alerts import alert_of
 from streams.kafka.answers import BoundedConsumer
 from streams.kafka.fetched import install
-from streams.kafka.readers import UnansweredError
-from streams.kafka.refusals import refusal
+from streams.kafka.readers import unanswered
 from streams.settings import Settings
 
 MOST_ALERTS = 500  # that a sink is given at once
@@ -72,7 +71,7 @@ async def deliver(
         try:
             await consumer.start()
         except KafkaError as error:
-            raise UnansweredError(settings, error, await refusal(settings)) from None
+            raise await unanswered(settings, error) from None
         while True:
             await _deliver_some(consumer, take, metrics)
     finally:
