@@ -112,6 +112,7 @@ class Partition:
         self.counted_rows = Counter(engine.counts)  # as in the metrics
         self.counted_alerts = Counter(engine.alert_counts)
         self.counted_rules = no_counts()
+        self.counted_sums: dict[tuple[str, str], float] = {}  # of sections
         engine.judges.measure_by(time.perf_counter)
         # `judged` and `begun` of the last checkpoint.
         self._saved = (dict(contained), dict(progress.begun))
