@@ -54,7 +54,7 @@ from streams.kafka.log_limit import (
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
 from streams.kafka.outbox import Outbox
-from streams.kafka.readers import UnansweredError
+from streams.kafka.readers import UnansweredError, unanswered
 from streams.kafka.spans import NO_SPANS
 from streams.kafka.topics import TopicError, ensure
 from streams.kafka.verdicts import VerdictCounts
@@ -333,11 +333,11 @@ def consumer_without_leaders(*without: TopicPartition) -> Any:
 def test_partition_without_leader_is_named_where_brokers_do_not_answer(monkeypatch):
     tps = [TopicPartition(topic, number) for topic in "ab" for number in range(3)]
 
-    async def unanswered(*_: object) -> None:
+    async def silent(*_: object) -> None:
         await asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr(answered, "__defaults__", (0.01,))
-    monkeypatch.setattr(aiokafka.AIOKafkaConsumer, "end_offsets", unanswered)
+    monkeypatch.setattr(aiokafka.AIOKafkaConsumer, "end_offsets", silent)
     for without, message in (
         ([], "no broker has answered"),
         (tps[4:5], "no broker leads `b`, partition 1$"),
@@ -526,6 +526,21 @@ def test_an_address_that_cannot_be_reached_says_why(host, fault, closed):
         rf"no answer from the brokers at {re.escape(settings.brokers)}: {fault}",
         str(ended.value),
     )
+
+
+def test_a_broker_that_cannot_be_reached_is_not_asked_why_it_refuses(
+    closed, monkeypatch
+):
+    """It would take as long again as the answer that did not come."""
+    monkeypatch.setattr("streams.kafka.readers.refusal", lambda _: pytest.fail("asked"))
+    settings = load(
+        {
+            "METERWATCH_BROKERS": closed,
+            "METERWATCH_SECURITY_PROTOCOL": "SSL",
+        }
+    )
+    error = asyncio.run(unanswered(settings, KafkaTimeoutError("late")))
+    assert str(error) == f"no answer from the brokers at {closed}: Connection refused"
 
 
 def test_topic_that_may_not_be_created_names_who_creates_it():
