@@ -40,9 +40,10 @@ from schemas.wire import Reason
 from streams.kafka import labels
 from streams.kafka.checkpoints import WrittenCheckpoint
 from streams.kafka.metrics import ALERT_BUCKETS, STEP_BUCKETS, Metrics
-from streams.kafka.partitions import InHand, Partition
+from streams.kafka.partitions import Partition
 from streams.kafka.records import FetchedRange
 from streams.kafka.status_server import HEALTH_PATH, READY_PATH, serve
+from streams.kafka.steps import InHand
 from streams.kafka.verdicts import VerdictCounts
 from streams.kafka.worker import Worker
 from streams.settings import load
