@@ -8,10 +8,11 @@ from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
+
+from replay.addresses import is_address
 
 ENVIRONMENT_PREFIX = "METERWATCH_"
 FILE_VARIABLE = "METERWATCH_SETTINGS"  # names the file
@@ -128,7 +129,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 f"`zone` is {self.zone!r}, which is not a time zone such as Asia/Shanghai"
             ) from None
 
-        if self.traces and urlsplit(self.traces).scheme not in ("http", "https"):
+        if self.traces and not is_address(self.traces):
             raise ValueError(
                 f"`traces` is {self.traces!r}, which is not a URL such as http://collector:4318"
             )
@@ -221,9 +222,10 @@ def load(environment: Mapping[str, str], file: Path | None = None) -> Settings:
         return msgspec.convert(values, Settings, strict=False, dec_hook=_secret)
     except msgspec.ValidationError as error:
         text = str(error).replace("`$.", "`")
-        faulty = [name for name in sources if f"`{name}`" in text]
-        source = sources[faulty[0]] if faulty else "settings"
-        choices = [text for name in faulty for text in _choices(name)]
+        faulty = next((name for name in sources if f"`{name}`" in text), "")
+        source = sources.get(faulty, "settings")
+        # A sentence of Settings itself is about more than the value.
+        choices = _choices(faulty) if text.endswith(f"at `{faulty}`") else ()
         allowed = f"; it may be {', '.join(choices)}" if choices else ""
         raise SettingsError(f"{source}: {text}{allowed}") from None
 

@@ -26,6 +26,7 @@ from detectors.engine import Engine
 from detectors.figures import figures_of
 from detectors.policy.mute import MUTING_EVENTS
 from detectors.rule import ALL_RULES
+from detectors.section_figures import section_figures_of
 from schemas.columns import Event, Readings
 from schemas.topics import (
     EVENTS_TOPIC,
@@ -39,9 +40,10 @@ from schemas.wire import Reason
 from streams.kafka import labels
 from streams.kafka.checkpoints import WrittenCheckpoint
 from streams.kafka.metrics import ALERT_BUCKETS, STEP_BUCKETS, Metrics
-from streams.kafka.partitions import InHand, Partition
+from streams.kafka.partitions import Partition
 from streams.kafka.records import FetchedRange
 from streams.kafka.status_server import HEALTH_PATH, READY_PATH, serve
+from streams.kafka.steps import InHand
 from streams.kafka.verdicts import VerdictCounts
 from streams.kafka.worker import Worker
 from streams.settings import load
@@ -317,6 +319,35 @@ def test_handed_over_partition_has_no_gauges_however_long_it_takes(monkeypatch):
 
     assert during == [{"0", "1", "2"}] * 3
     assert partitions(metrics) == set()
+
+
+def test_sums_of_sections_are_counted_once_though_a_partition_is_taken_back():
+    metrics = Metrics()
+    worker = Worker(load({}), metrics)
+    offsets = dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7)
+    partition = Partition(0, Engine(), offsets, WrittenCheckpoint(taken=1.0))
+
+    def paid() -> float:
+        return value(samples(metrics), "section_paid_yuan_total", section="S1")
+
+    async def hand_over_and_back() -> None:
+        worker.holdings.partitions = {0: partition}
+        partition.engine.sections.sums["paid_yuan", "S1"] = 100.0
+        await worker._lag.count_sections(partition)
+        assert paid() == 100
+
+        partition.engine.sections.sums["paid_yuan", "S1"] = 130.0
+        earlier = section_figures_of(partition.engine)
+        partition.engine.sections.sums["paid_yuan", "S1"] = 150.0
+        await worker.hand_over()
+        assert paid() == 150
+
+        worker.holdings.partitions = worker._handed_over
+        metrics.sections.note(0, earlier, partition.counted_sums)
+        await worker._lag.count_sections(partition)
+        assert paid() == 150
+
+    asyncio.run(hand_over_and_back())
 
 
 def partitions(metrics: Metrics) -> set[str]:

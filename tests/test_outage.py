@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -53,7 +54,7 @@ from streams.kafka.log_limit import (
 from streams.kafka.metrics import Metrics
 from streams.kafka.outage import Outage
 from streams.kafka.outbox import Outbox
-from streams.kafka.readers import UnansweredError
+from streams.kafka.readers import UnansweredError, unanswered
 from streams.kafka.spans import NO_SPANS
 from streams.kafka.topics import TopicError, ensure
 from streams.kafka.verdicts import VerdictCounts
@@ -258,33 +259,63 @@ def test_delivery_delay_counts_only_while_the_process_runs(clock):
     asyncio.run(deliver())
 
 
-def test_topic_is_asked_for_until_brokers_answer(monkeypatch):
-    """Aiokafka calls a topic unknown though no broker has answered."""
-    answers = iter([False, False, True])
-    attempts = 0
-
-    async def send(*_: object, **__: object) -> None:
-        nonlocal attempts
-        attempts += 1
-        raise UnknownTopicOrPartitionError
+def asking_producer(*answers: bool, topics: tuple[str, ...] = ()) -> Producer:
+    """A producer whose brokers answer so to requests for their topics."""
+    given = iter(answers)
 
     async def asked() -> bool:
-        return next(answers)
+        return next(given)
+
+    known = {topic: {0} for topic in topics}
+    sender = object.__new__(Producer)
+    sender._closed = True
+    sender._deliveries, sender._is_watched = Deliveries(), True
+    sender.client = SimpleNamespace(
+        force_metadata_update=asked,
+        cluster=SimpleNamespace(partitions_for_topic=known.get),
+    )
+    return sender
+
+
+@pytest.fixture
+def attempts(monkeypatch) -> Counter[str]:
+    """How often aiokafka was asked to send to each topic; it knows one from the second attempt on."""
+    counts: Counter[str] = Counter()
+
+    async def send(_: object, topic: str, *__: object) -> asyncio.Future[None]:
+        counts[topic] += 1
+        if topic != "checkpoints" or counts[topic] == 1:
+            raise UnknownTopicOrPartitionError
+        sent = asyncio.get_running_loop().create_future()
+        sent.set_result(None)
+        return sent
 
     monkeypatch.setattr(aiokafka.AIOKafkaProducer, "send", send)
-    sender, sent = object.__new__(Producer), Deliveries()
-    sender._closed = True
-    sender._deliveries, sender._is_watched = sent, True
-    sender.client = SimpleNamespace(force_metadata_update=asked)
-    with pytest.raises(UnknownTopicOrPartitionError):
-        asyncio.run(sender.send("checkpoints", b"1"))
-    assert attempts == 3
-    assert sent.oldest == 0
+    return counts
 
-    answers = iter([False])
+
+def test_topic_is_asked_for_until_brokers_answer(attempts):
+    """Aiokafka calls a topic unknown though no broker has answered."""
+    sender = asking_producer(False, False, True)
+    with pytest.raises(UnknownTopicOrPartitionError):
+        asyncio.run(sender.send("missing", b"1"))
+    assert attempts["missing"] == 3
+    assert sender._deliveries.oldest == 0
+
+    sender = asking_producer(False)
     sender._is_watched = False
     with pytest.raises(KafkaTimeoutError, match="no broker has answered for 30 s"):
-        asyncio.run(sender.send("checkpoints", b"1"))
+        asyncio.run(sender.send("missing", b"1"))
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_brokers_that_come_back_while_they_are_asked_take_the_record(
+    attempts, is_watched
+):
+    sender = asking_producer(True, topics=("checkpoints",))
+    sender._is_watched = is_watched
+    asyncio.run(sender.send("checkpoints", b"1"))
+    assert attempts["checkpoints"] == 2
 
 
 def consumer_without_leaders(*without: TopicPartition) -> Any:
@@ -302,11 +333,11 @@ def consumer_without_leaders(*without: TopicPartition) -> Any:
 def test_partition_without_leader_is_named_where_brokers_do_not_answer(monkeypatch):
     tps = [TopicPartition(topic, number) for topic in "ab" for number in range(3)]
 
-    async def unanswered(*_: object) -> None:
+    async def silent(*_: object) -> None:
         await asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr(answered, "__defaults__", (0.01,))
-    monkeypatch.setattr(aiokafka.AIOKafkaConsumer, "end_offsets", unanswered)
+    monkeypatch.setattr(aiokafka.AIOKafkaConsumer, "end_offsets", silent)
     for without, message in (
         ([], "no broker has answered"),
         (tps[4:5], "no broker leads `b`, partition 1$"),
@@ -481,15 +512,35 @@ def test_command_without_brokers_ends_with_an_error(
 
 @pytest.mark.parametrize(
     ("host", "fault"),
-    [("", "Connection refused"), ("nowhere.invalid:9092", "(Name|Temporary).*")],
+    [
+        ("", "Connection refused"),
+        ("nowhere.invalid:9092", "(Name|Temporary).*"),
+        ("[::1]:1", "(Connection refused|Cannot assign .*|Address family .*)"),
+    ],
 )
 def test_an_address_that_cannot_be_reached_says_why(host, fault, closed):
     settings = load({"METERWATCH_BROKERS": host or closed})
     with pytest.raises(UnansweredError) as ended:
         asyncio.run(ensure(settings))
     assert re.fullmatch(
-        rf"no answer from the brokers at {settings.brokers}: {fault}", str(ended.value)
+        rf"no answer from the brokers at {re.escape(settings.brokers)}: {fault}",
+        str(ended.value),
     )
+
+
+def test_a_broker_that_cannot_be_reached_is_not_asked_why_it_refuses(
+    closed, monkeypatch
+):
+    """It would take as long again as the answer that did not come."""
+    monkeypatch.setattr("streams.kafka.readers.refusal", lambda _: pytest.fail("asked"))
+    settings = load(
+        {
+            "METERWATCH_BROKERS": closed,
+            "METERWATCH_SECURITY_PROTOCOL": "SSL",
+        }
+    )
+    error = asyncio.run(unanswered(settings, KafkaTimeoutError("late")))
+    assert str(error) == f"no answer from the brokers at {closed}: Connection refused"
 
 
 def test_topic_that_may_not_be_created_names_who_creates_it():

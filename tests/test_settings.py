@@ -57,7 +57,7 @@ def test_the_environment_wins_over_the_file(file):
         ),
         (
             {"METERWATCH_VOLTAGE_LIMITS": "mars"},
-            "METERWATCH_VOLTAGE_LIMITS: Invalid enum value 'mars'",
+            "METERWATCH_VOLTAGE_LIMITS: Invalid enum value 'mars' - at `voltage_limits`; it may be china, europe",
         ),
         (
             {"METERWATCH_BROKERS": "kafka"},
@@ -88,8 +88,16 @@ def test_the_environment_wins_over_the_file(file):
             "METERWATCH_TRACES: `traces` is 'collector:4318', which is not a URL such as http://collector:4318",
         ),
         (
+            {"METERWATCH_TRACES": "http://"},
+            "METERWATCH_TRACES: `traces` is 'http://', which is not a URL such as http://collector:4318",
+        ),
+        (
+            {"METERWATCH_TRACES": "http://[collector"},
+            "METERWATCH_TRACES: `traces` is 'http://[collector', which is not a URL such as http://collector:4318",
+        ),
+        (
             {"METERWATCH_SECURITY_PROTOCOL": "SASL_SSL"},
-            "needs `sasl_username` and `sasl_password`",
+            "METERWATCH_SECURITY_PROTOCOL: `security_protocol` SASL_SSL needs `sasl_username` and `sasl_password`",
         ),
         (
             {"METERWATCH_SETTINGS": "/nowhere.toml"},
@@ -100,7 +108,8 @@ def test_the_environment_wins_over_the_file(file):
 def test_an_error_names_the_setting_and_where_it_came_from(environment, message):
     with pytest.raises(SettingsError) as error:
         load(environment)
-    assert message in str(error.value)
+    assert str(error.value).startswith(message)
+    assert ("; it may be" in str(error.value)) == ("; it may be" in message)
 
 
 def test_a_file_that_is_no_toml_is_named(file):

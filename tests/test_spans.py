@@ -266,8 +266,7 @@ def test_a_collector_that_hangs_stops_nothing(monkeypatch):
     assert exporter.asked.wait(60)
     assert len(processor._batch_processor._queue) <= 600
 
-    spans.close()
-    assert not exporter.answer.is_set()
+    spans.close()  # returns, though there is no answer yet
     exporter.answer.set()
 
 

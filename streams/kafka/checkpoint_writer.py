@@ -77,7 +77,7 @@ class CheckpointWriter:
             await self.write(partition, await self.capture(partition))
 
     def span(self, partition: Partition) -> AbstractAsyncContextManager[None]:
-        """The span of a checkpoint, from its capture until it is written."""
+        """The span of a checkpoint, from the wait for the engine until it is written."""
         return self._spans.work("checkpoint", [partition.number])
 
     async def capture(self, partition: Partition) -> CapturedCheckpoint:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -100,19 +101,24 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
         """Sends what is left and closes. Raises KafkaTimeoutError if no broker takes it."""
         await answered(super().stop())
 
-    async def send(self, *record: Any, **options: Any) -> asyncio.Future[Any]:
+    async def send(
+        self, topic: str, *record: Any, **options: Any
+    ) -> asyncio.Future[Any]:
         """Sends as aiokafka does; waits while the buffer is full."""
-        return await self._deliver(super().send, *record, **options)
+        return await self._deliver(
+            topic, partial(super().send, topic, *record, **options)
+        )
 
-    async def send_batch(self, *batch: Any, **options: Any) -> asyncio.Future[Any]:
+    async def send_batch(
+        self, batch: Any, topic: str, *, partition: int
+    ) -> asyncio.Future[Any]:
         """Sends as aiokafka does; waits while the buffer is full."""
-        return await self._deliver(super().send_batch, *batch, **options)
+        return await self._deliver(
+            topic, partial(super().send_batch, batch, topic, partition=partition)
+        )
 
     async def _deliver(
-        self,
-        send: Callable[..., Awaitable[asyncio.Future[Any]]],
-        *content: Any,
-        **options: Any,
+        self, topic: str, send: Callable[[], Awaitable[asyncio.Future[Any]]]
     ) -> asyncio.Future[Any]:
         """Sends until the buffer takes it; the wait counts as a delivery on its way."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -120,14 +126,15 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
         try:
             while True:
                 try:
-                    sent = await send(*content, **options)
+                    sent = await send()
                 except KafkaTimeoutError:
                     continue
                 except UnknownTopicOrPartitionError:
                     # So aiokafka says too if no broker answers the first time that it asks for a topic.
-                    if await self.client.force_metadata_update():
+                    has_answer = await self.client.force_metadata_update()
+                    if has_answer and not self._knows(topic):
                         raise
-                    if not self._is_watched:
+                    if not has_answer and not self._is_watched:
                         raise KafkaTimeoutError(
                             f"no broker has answered for {REQUEST_SECONDS} s"
                         ) from None
@@ -137,3 +144,7 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
             waiting.cancel()
         self._deliveries.track(sent)
         return sent
+
+    def _knows(self, topic: str) -> bool:
+        """True if brokers have answered that there is such a topic."""
+        return self.client.cluster.partitions_for_topic(topic) is not None

@@ -193,7 +193,9 @@ class LagMonitor:
         """Brings the figures of a partition's sections up to date, unless it is handed over meanwhile."""
         figures = await asyncio.to_thread(section_figures_of, partition.engine)
         if partition in self._holdings:
-            self._metrics.sections.note(partition.number, figures)
+            self._metrics.sections.note(
+                partition.number, figures, partition.counted_sums
+            )
 
     def count(self, partition: Partition) -> None:
         """Brings the metrics up to the counts of the engine."""

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 from detectors.engine import Engine
 from detectors.rule_counts import no_counts
@@ -30,29 +30,12 @@ from streams.kafka.checkpoints import (
 )
 from streams.kafka.paces import Paces
 from streams.kafka.records import Damage, FetchedRange
+from streams.kafka.steps import InHand, StepResult
 
 # Seconds of event time by which rows of a topic may be judged before earlier ones of another.
 AHEAD_SECONDS = 3600
 AWAIT_SECONDS = 10.0  # seconds that a topic may keep the others waiting
 STEP_ROWS = 20_000  # rows of a chunk, about
-
-
-class StepResult(NamedTuple):
-    """The result of a step."""
-
-    rows: int
-    alerts: list[Alert]
-    rejected: list[tuple[Batch, str]]
-    seconds: float  # CPU
-
-
-class InHand(NamedTuple):
-    """A chunk that is being judged, a step at a time."""
-
-    chunk: Chunk
-    batch: Batch
-    rows: int  # of the batch that the engine contains
-    accepted: Mask | None = None  # which rows may be judged, None for all
 
 
 class Partition:
@@ -112,6 +95,7 @@ class Partition:
         self.counted_rows = Counter(engine.counts)  # as in the metrics
         self.counted_alerts = Counter(engine.alert_counts)
         self.counted_rules = no_counts()
+        self.counted_sums: dict[tuple[str, str], float] = {}  # of sections
         engine.judges.measure_by(time.perf_counter)
         # `judged` and `begun` of the last checkpoint.
         self._saved = (dict(contained), dict(progress.begun))

@@ -30,12 +30,14 @@ class UnansweredError(ConnectionError):
 
 async def unanswered(settings: Settings, error: KafkaError) -> UnansweredError:
     """The error of brokers that did not answer, with the reason as far as it can be found out."""
-    if refused := await refusal(settings):
+    fault = await unreachable(settings)
+    if not fault and (refused := await refusal(settings)):
         return UnansweredError(
             f"the broker at {settings.servers[0]} refuses this client: {refused}"
         )
-    fault = await unreachable(settings) or str(error)
-    return UnansweredError(f"no answer from the brokers at {settings.brokers}: {fault}")
+    return UnansweredError(
+        f"no answer from the brokers at {settings.brokers}: {fault or error}"
+    )
 
 
 @asynccontextmanager

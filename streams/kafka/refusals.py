@@ -24,9 +24,8 @@ async def refusal(settings: Settings) -> str:
     if settings.security_protocol == "PLAINTEXT":
         return ""
 
-    host, _, port = settings.servers[0].rpartition(":")
     try:
-        connecting = create_conn(host, int(port), **settings.security())
+        connecting = create_conn(*_first_server(settings), **settings.security())
         (await answered(connecting)).close()
     except (OSError, KafkaError) as error:
         return _explained(error, settings)
@@ -35,9 +34,8 @@ async def refusal(settings: Settings) -> str:
 
 async def unreachable(settings: Settings) -> str:
     """Why the first broker cannot be connected to, "" if it can."""
-    host, _, port = settings.servers[0].rpartition(":")
     try:
-        connecting = asyncio.open_connection(host, int(port))
+        connecting = asyncio.open_connection(*_first_server(settings))
         _, writer = await asyncio.wait_for(connecting, REACH_SECONDS)
     except TimeoutError:
         return f"no connection within {REACH_SECONDS:g} s"
@@ -46,6 +44,12 @@ async def unreachable(settings: Settings) -> str:
         return os.strerror(number) if number > 0 else error.strerror or str(error)
     writer.close()
     return ""
+
+
+def _first_server(settings: Settings) -> tuple[str, int]:
+    """Host and port of the first broker; an address of IPv6 stands in brackets."""
+    host, _, port = settings.servers[0].rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _explained(error: Exception, settings: Settings) -> str:

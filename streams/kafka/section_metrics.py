@@ -35,18 +35,23 @@ class SectionMetrics:
         self._known: set[str] = set()
         self._open_labels: set[tuple[str, str]] = set()
 
-    def note(self, number: int, figures: SectionFigures) -> None:
-        """Adds what has passed in a partition since the last call, and notes what is there."""
-        before = self._figures.get(number)
+    def note(
+        self,
+        number: int,
+        figures: SectionFigures,
+        counted: dict[tuple[str, str], float],
+    ) -> None:
+        """Adds the sums of an engine beyond those counted, which it brings up to date, and notes what is there."""
         self._figures[number] = figures
         for section in figures.areas:
             for counter in self._sums.values():
                 counter.labels(section)  # begins at 0
 
-        counted = before.sums if before else {}
         for (measure, section), total in figures.sums.items():
             added = total - counted.get((measure, section), 0.0)
-            self._sums[measure].labels(section).inc(max(added, 0.0))
+            if added > 0:  # figures may be overtaken by later ones
+                self._sums[measure].labels(section).inc(added)
+                counted[measure, section] = total
         self._show()
 
     def forget(self, number: int) -> None:

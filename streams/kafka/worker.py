@@ -298,6 +298,7 @@ class Worker:
                 if partition.unsaved:
                     await self._checkpoints.take(partition)
                 await self._outbox.settle(partition.number)
+                await self._lag.count_sections(partition)
 
             self._handed_over = self.holdings.partitions
             self.holdings.partitions = {}
