@@ -103,10 +103,10 @@ def show_mapped(
 
     with _to_be_mended(file, columns):
         checked = _check(path, mapping, messages, count, settings)
-    lookup, areas = _lookup(path, mapping, settings)
-    source, unknown = _source(checked, mapping, lookup, areas)
-    source.tally.notes += _empty_columns(mapping, checked.batch)
-    summary = summary_of(source, settings)
+        lookup, areas = _lookup(path, mapping, settings)
+        source, unknown = _source(checked, mapping, lookup, areas)
+        source.tally.notes += _empty_columns(mapping, checked.batch)
+        summary = summary_of(source, settings)
     found = {
         "mapping": str(path),
         "known": known.name if known else "",

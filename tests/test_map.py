@@ -266,6 +266,19 @@ def test_a_day_and_its_hour_are_guessed(folder):
     assert "8 rows, 8 accepted" in shown.output
 
 
+def test_a_guess_of_dates_that_may_be_either_is_to_be_mended(folder):
+    rows = "".join(f"7,A,01/03/2024 {k}:15,{k}\n" for k in range(8))
+    (folder / "ami[1].csv").write_text(f"meter,area,date,kWh\n{rows}")
+    shown = str(run("ami[1].csv").exception)
+    assert "date may have the day or the month first 8" in shown
+    assert "columns.toml is written: mend it" in shown
+    text = (folder / "columns.toml").read_text()
+    assert 'zone = "Asia/Shanghai"' in text  # of the settings
+
+    (folder / "columns.toml").write_text(f'dates = "day"\n{text}')
+    assert "8 rows, 8 accepted" in run("columns.toml").output
+
+
 def test_a_time_with_its_day_is_no_hour(folder):
     rows = "".join(f"7,A,2024-03-0{k},2024-03-0{k} 00:15,{k}\n" for k in range(1, 9))
     (folder / "a.csv").write_text(f"meter,area,billing day,time,kWh\n{rows}")

@@ -98,6 +98,8 @@ def files_of(pattern: str, folder: Path) -> list[Path]:
         folder = Path(relative.anchor)
         relative = relative.relative_to(folder)
     try:
+        if (folder / relative).is_file():  # a name may have the characters of a pattern
+            return [folder / relative]
         return sorted(file for file in folder.glob(str(relative)) if file.is_file())
     except (ValueError, NotImplementedError, OSError) as error:
         raise SourceError(f"{pattern!r} is no pattern of files: {error}") from None
