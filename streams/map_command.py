@@ -286,9 +286,12 @@ def _source(
 
 def _mapped_columns(mapping: ColumnMapping) -> list[GuessedColumn]:
     """The columns of a mapping as a guess would give them."""
+    clock = mapping.time.clock
     return [
         GuessedColumn(
-            column.expression.text if column.expression else column.value, name
+            column.expression.text if column.expression else column.value,
+            name,
+            hour=clock.text if clock and name == "at" else "",
         )
         for name, column in mapping.columns.items()
     ]

@@ -264,6 +264,8 @@ def test_a_day_and_its_hour_are_guessed(folder):
     assert 'empty = ["N/A"]' in text
     assert 'zone = "Asia/Shanghai"' in text  # of the settings
     assert "8 rows, 8 accepted" in shown.output
+    for output in (shown.output, run("columns.toml").output):
+        assert "date + time  ->  at" in output
 
 
 def test_a_guess_of_dates_that_may_be_either_is_to_be_mended(folder):

@@ -307,6 +307,7 @@ def test_nested_fields_of_json_lines_and_parquet(tmp_path):
         "the row is no JSON object": 2,
         "body.volts[0] is no plain value": 1,
     }
+    assert source.tally.first["the row is no JSON object"] == "a.jsonl record 5"
 
     pq.write_table(pa.Table.from_pylist(nested[:1]), tmp_path / "a.parquet")
     source = opened(tmp_path, f'files = "a.parquet"\n{columns}')

@@ -186,10 +186,11 @@ def tables_of(
 def _sheet_of_lines(file: Path, mapping: ColumnMapping, tally: Tally) -> tables.Sheet:
     """The cells of a file of JSON lines."""
     rows: list[Any] = []
-    for record in json_records(file, tally):
+    for number, record in enumerate(json_records(file, tally), 1):
         found = rows_of(record, mapping)
         sound = [row for row in found if isinstance(row, dict)]
-        tally.reject(NOT_OBJECT, file.name, len(found) - len(sound))
+        place = f"{file.name} record {number}"
+        tally.reject(NOT_OBJECT, place, len(found) - len(sound))
         rows += sound
 
     cells, wrong = cells_of_records(rows, mapping.paths)
