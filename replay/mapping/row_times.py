@@ -58,6 +58,13 @@ def lack_zone(theirs: Sheet, name: str) -> bool:
     return False
 
 
+def has_either_dates(theirs: Sheet, name: str) -> bool:
+    """True if dates of a column may have the day or the month first."""
+    read = _quiet(theirs, name)
+    read.moments(name, UTC)
+    return name in read.unclear
+
+
 def zone_notes(theirs: Sheet, mapping: ColumnMapping) -> list[str]:
     """A sentence if neither the times of a sheet nor its mapping name a zone."""
     at = mapping.columns["at"].path
