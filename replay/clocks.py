@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from schemas.columns import Codes, Times
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
-QUARTER_SECONDS = 900  # of which every offset of a zone since 2000 is a multiple
 CLOCK_HEADER = re.compile(r"([01]?\d|2[0-4])[:h.]([0-5]\d)(?::([0-5]\d))?")
 
 
@@ -108,14 +107,12 @@ def seconds_of_timestamps(cells: pa.ChunkedArray, zone: tzinfo) -> NDArray[np.fl
         return _seconds(cells)
     if has_one_offset(zone):
         return in_zone(_seconds(cells), zone)
-    # of a time that clocks skip, the moment before the change stands: no whole quarter of an hour away
-    seconds = _seconds(
-        pc.assume_timezone(
-            cells, str(zone), ambiguous="earliest", nonexistent="earliest"
-        )
+    found = pc.assume_timezone(
+        cells, str(zone), ambiguous="earliest", nonexistent="earliest"
     )
-    ahead = _whole(_seconds(cells) - seconds)
-    return np.where(ahead % QUARTER_SECONDS == 0, seconds, np.nan)
+    # of a time that clocks skip, the moment before the change is found, at which they show another
+    is_shown = pc.fill_null(pc.equal(pc.local_timestamp(found), cells), False)
+    return np.where(is_shown.to_numpy(), _seconds(found), np.nan)
 
 
 def _seconds(cells: pa.ChunkedArray) -> NDArray[np.float64]:

@@ -127,8 +127,11 @@ def seconds_of(
         for number, text in zip(numbers, texts, strict=True)
     ]
     open_dates = [
-        parsed.numbers for parsed in parsed_times if parsed and not parsed.order
+        parsed.numbers
+        for parsed in parsed_times
+        if parsed and not parsed.order and all(parsed.numbers[:2])
     ]
+
     order = given or _order_of(open_dates)
     found = [
         number if parsed is None else _at(parsed, parsed.order or order, zone)
@@ -189,9 +192,15 @@ def _seconds_of_hour(text: str, width: int) -> float:
     return clock[0]
 
 
+def bounded(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same Unix seconds; NaN where they are not from 2000 to 2100."""
+    good = (seconds >= EARLIEST_TIME) & (seconds < LATEST_TIME)
+    return np.where(good, seconds, np.nan)
+
+
 def within(seconds: NDArray[np.float64]) -> tuple[Times, Mask]:
     """Whole Unix seconds, and which are from 2000 to 2100; 0 for the others."""
-    good = (seconds >= EARLIEST_TIME) & (seconds < LATEST_TIME)
+    good = ~np.isnan(bounded(seconds))
     return np.where(good, seconds, 0).astype(np.int64), good
 
 
@@ -363,9 +372,10 @@ def _at(parsed: _ParsedTime, order: Order, zone: tzinfo) -> float:
     try:
         # the zone comes with the hour
         midnight = datetime(*_year_first(parsed.numbers, order))  # noqa: DTZ001
-    except ValueError:
+        when = midnight + timedelta(seconds=parsed.seconds)
+    except (ValueError, OverflowError):
         return math.nan
-    return of_local(midnight + timedelta(seconds=parsed.seconds), parsed.zone or zone)
+    return of_local(when, parsed.zone or zone)
 
 
 def _of_serial(value: float, zone: tzinfo) -> float:

@@ -135,7 +135,7 @@ class Sheet:
         # True: no cell decides how another is read, so rows may be cut anywhere
         self.alone = alone
         # columns of dates that may have the day or the month first
-        self._unclear: set[str] = set()
+        self.unclear: set[str] = set()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -307,7 +307,7 @@ class Sheet:
             found, first = seconds_of(together, zone, self.dates)
             seconds += found
             if not first:
-                self._unclear.add(column)
+                self.unclear.add(column)
             elif first != "year" and not self.alone:
                 self.tally.notes.append(
                     f"{self.name}: dates of the column {column} are read with the {first} first"
@@ -316,7 +316,7 @@ class Sheet:
 
     def no_time(self, column: str) -> str:
         """The reason why a cell of a column is no time."""
-        if column in self._unclear:
+        if column in self.unclear:
             return f"{column} may have the day or the month first"
         return f"{column} is no time"
 

@@ -40,7 +40,7 @@ from replay.mapping.guess import (
 )
 from replay.mapping.known_mappings import KnownMapping
 from replay.mapping.row_shape import NO_SHAPE, shape_of
-from replay.mapping.row_times import lack_zone
+from replay.mapping.row_times import has_either_dates, lack_zone
 from replay.mapping.rows import RowMapper, values_by_column
 from replay.tables import meant
 from schemas.columns import Batch
@@ -103,10 +103,10 @@ def show_mapped(
 
     with _to_be_mended(file, columns):
         checked = _check(path, mapping, messages, count, settings)
-    lookup, areas = _lookup(path, mapping, settings)
-    source, unknown = _source(checked, mapping, lookup, areas)
-    source.tally.notes += _empty_columns(mapping, checked.batch)
-    summary = summary_of(source, settings)
+        lookup, areas = _lookup(path, mapping, settings)
+        source, unknown = _source(checked, mapping, lookup, areas)
+        source.tally.notes += _empty_columns(mapping, checked.batch)
+        summary = summary_of(source, settings)
     found = {
         "mapping": str(path),
         "known": known.name if known else "",
@@ -164,13 +164,14 @@ def guess(
     if not paths:
         raise SourceError("there is no row to guess a mapping from")
     cells, _ = cells_of_records(rows, paths)
-    sheet = tables.Sheet(cells, "", Tally())
+    sheet = tables.Sheet(cells, "", Tally(), alone="topic" in entries)
     shape = shape_of(sheet) if _is_table(entries) else NO_SHAPE
     columns = guessed_columns(sheet, kind, shape, known_ids)
     at = next((column.theirs for column in columns if column.ours == "at"), "")
     if at and lack_zone(sheet, at):
         entries["zone"] = zone
-    return columns, mapping_text(columns, entries, kind, shape)
+    either = bool(at) and has_either_dates(sheet, at)
+    return columns, mapping_text(columns, entries, kind, shape, either_dates=either)
 
 
 @contextmanager
@@ -286,9 +287,12 @@ def _source(
 
 def _mapped_columns(mapping: ColumnMapping) -> list[GuessedColumn]:
     """The columns of a mapping as a guess would give them."""
+    clock = mapping.time.clock
     return [
         GuessedColumn(
-            column.expression.text if column.expression else column.value, name
+            column.expression.text if column.expression else column.value,
+            name,
+            hour=clock.text if clock and name == "at" else "",
         )
         for name, column in mapping.columns.items()
     ]

@@ -603,6 +603,7 @@ def test_enedis_curve_with_all_fields_in_each_row_is_read(tmp_path):
         f"{begin};CONS;BRUT;W;2023-10-29 {clock}:00;1000;B;PT30M" for clock in clocks
     ]
     rows.append(f"{begin};PROD;BRUT;W;2023-10-29 01:30:00;77;B;PT30M")
+    rows += [f"{begin};CONS;BRUT;W;9999-12-31 23:59:59;1;B;PT30M"] * 2
     by_meter, source = readings_of(
         written(tmp_path, R63_HEADER + "\n".join(rows) + "\n")
     )
@@ -617,7 +618,8 @@ def test_enedis_curve_with_all_fields_in_each_row_is_read(tmp_path):
     ]
     assert {kwh for _, kwh in by_meter["30001610071843"]} == {0.5}
     assert source.rejected == {
-        "energy that flows back has no column of its own per interval": 1
+        "energy that flows back has no column of its own per interval": 1,
+        "Horodate is no time": 2,
     }
 
 

@@ -264,6 +264,29 @@ def test_a_day_and_its_hour_are_guessed(folder):
     assert 'empty = ["N/A"]' in text
     assert 'zone = "Asia/Shanghai"' in text  # of the settings
     assert "8 rows, 8 accepted" in shown.output
+    for output in (shown.output, run("columns.toml").output):
+        assert "date + time  ->  at" in output
+
+
+def test_a_guess_of_dates_that_may_be_either_is_to_be_mended(folder):
+    rows = "".join(f"7,A,01/03/2024 {k}:15,{k}\n" for k in range(8))
+    (folder / "ami[1].csv").write_text(f"meter,area,date,kWh\n{rows}")
+    shown = str(run("ami[1].csv").exception)
+    assert "date may have the day or the month first 8" in shown
+    assert "columns.toml is written: mend it" in shown
+    text = (folder / "columns.toml").read_text()
+    assert 'zone = "Asia/Shanghai"' in text  # of the settings
+
+    (folder / "columns.toml").write_text(text.replace("# dates", "dates"))
+    assert "8 rows, 8 accepted" in run("columns.toml").output
+
+
+def test_a_guess_asks_for_the_order_of_dates_that_a_record_alone_does_not_show():
+    records = [{"meter": "7", "ts": f"{day}/03/2024", "kwh": day} for day in (1, 30)]
+    _, text = guess(records, {"topic": "t"}, "readings", (), "UTC")
+    assert '# dates = "day"  # or "month"' in text
+    _, text = guess(records[1:], {"topic": "t"}, "readings", (), "UTC")
+    assert "dates" not in text
 
 
 def test_a_time_with_its_day_is_no_hour(folder):

@@ -212,13 +212,22 @@ def test_a_meter_that_comes_back_is_in_its_first_area_again():
                     Meter(meter="m", effective=200),
                 ],
             ),
-            Area(area="B", meters=[Meter(meter="m", effective=100, until=200)]),
+            Area(
+                area="B",
+                meters=[
+                    Meter(meter="m", effective=100, until=200),
+                    Meter(meter="n", until=200),
+                ],
+            ),
+            Area(area="C", meters=[Meter(meter="n", effective=200)]),
         ]
     )
-    rows = Readings.build(["m"], [0, 0, 0], ["?"], [0, 0, 0], [50, 150, 250])
+
+    subjects, at = [1, 0, 1, 0, 1, 0], [50, 50, 150, 150, 250, 250]
+    rows = Readings.build(["m", "n", "x"], subjects, ["?"], [0] * 6, at)
     located, is_known = lookup.located(rows)
     assert is_known.all()
-    assert [located.areas[code] for code in located.area] == ["A", "B", "A"]
+    assert "".join(located.areas[code] for code in located.area) == "BABBCA"
 
 
 def test_a_meter_that_leaves_an_area_is_in_it_no_more():
@@ -298,6 +307,7 @@ def test_nested_fields_of_json_lines_and_parquet(tmp_path):
         "the row is no JSON object": 2,
         "body.volts[0] is no plain value": 1,
     }
+    assert source.tally.first["the row is no JSON object"] == "a.jsonl record 5"
 
     pq.write_table(pa.Table.from_pylist(nested[:1]), tmp_path / "a.parquet")
     source = opened(tmp_path, f'files = "a.parquet"\n{columns}')

@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 from math import isnan
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replay.clocks import seconds_of_timestamps
 from replay.history import Tally
 from replay.moments import seconds_of
 from replay.sources import open_source
@@ -49,6 +52,9 @@ INVALID_TEXTS = [
     "1.5",
     "13/13/2014",
     "2014-08-13 24:01",
+    "9999-12-31 24:00",
+    "00/00/0000",
+    "0/1/2014",
     "2014-08-13 0:15 tomorrow",
     "٢٠١٤-٠٨-١٣x",
 ]
@@ -114,6 +120,36 @@ def test_ambiguous_dates_are_rejected(texts):
     assert all(map(isnan, moment))
 
 
+def test_a_date_of_zeros_says_nothing_of_the_others():
+    (zeros, moment), first = seconds_of(["00/00/0000 0:00", "1/1/2024"], UTC)
+    assert isnan(zeros)
+    assert (moment, first) == (1_704_067_200, "day")
+
+
+def test_timestamps_that_clocks_skip_are_nan():
+    shown = np.array(["2024-03-31T02:29:59", "NaT", "2024-10-27T02:30"], "M8[us]")
+    cells = pa.chunked_array([pa.array(shown)])
+    found = seconds_of_timestamps(cells, ZoneInfo("Europe/Paris"))
+    assert np.isnan(found).tolist() == [True, True, False]
+    assert found[2] == 1_729_989_000  # the first half past two
+
+
+@pytest.mark.parametrize("zone", ["Europe/Paris", "America/New_York"])
+@pytest.mark.parametrize("cell", ["0001-01-01 00:00", "9999-12-31 23:59:59"])
+@pytest.mark.parametrize("at", ['"t"', '{ day = "t", time = "h" }'])
+def test_a_date_that_stands_for_none_is_counted(tmp_path, zone, cell, at):
+    shown = cell if at == '"t"' else f"{cell[:10]}T00:00Z"
+    (tmp_path / "a.csv").write_text(
+        f"m,t,h,k\n1,{shown},1:00,1\n1,{shown},1:00,1\n1,2024-03-01,1:00,2\n"
+    )
+    (tmp_path / "columns.toml").write_text(
+        f'files = "a.csv"\nzone = "{zone}"\n[columns]\nmeter = "m"\narea = {{ value = "A" }}\nat = {at}\nkwh = "k"\n'
+    )
+    source = open_source(tmp_path / "columns.toml")
+    assert sum(map(len, source.batches)) == 1
+    assert sum(source.rejected.values()) == 2
+
+
 TIME_FORMATS = st.sampled_from(
     [
         "%Y-%m-%d %H:%M:%S",
@@ -137,7 +173,7 @@ def test_whatever_was_written_is_read_as_it_was(at, form):
     assert seconds_of([text], UTC)[0] == [at]
 
 
-@given(st.text(max_size=30))
+@given(st.text(max_size=30) | st.text("0123/:- ", max_size=20))
 def test_any_text_is_a_moment_or_none(text):
     [moment], _ = seconds_of([text], UTC)
     assert isnan(moment) or -1e11 < moment < 1e12

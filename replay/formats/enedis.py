@@ -23,7 +23,7 @@ from replay.formats.readings import (
     history,
 )
 from replay.history import Names, Source, SourceError, Tally
-from replay.moments import within
+from replay.moments import bounded, within
 from schemas.columns import Codes, Mask, Times
 from schemas.units import HOUR_SECONDS
 
@@ -70,7 +70,7 @@ def _file_rows(path: tables.File, seen: Names, tally: Tally) -> MeterRows:
     produced = _is_produced(sheet, names[BUSINESS_COLUMN], above)
     who = _points(sheet, names[POINT_COLUMN], above, seen)
     at, timed = within(
-        in_second_hours(who, sheet.moments(when, FRANCE_ZONE), FRANCE_ZONE)
+        in_second_hours(who, bounded(sheet.moments(when, FRANCE_ZONE)), FRANCE_ZONE)
     )
     values = sheet.numbers(value).astype(np.float64)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from replay.history import Names
 from schemas.columns import Batch, Codes, Mask, Payments
@@ -91,8 +92,7 @@ class AreaLookup:
                 moved.append(code)
 
         areas: Codes = numbers[batch.subject]
-        for code in moved:
-            rows = np.flatnonzero(batch.subject == code)
+        for code, rows in _rows_by_subject(batch.subject, moved):
             starts = [membership.effective for membership in known[code]]
             places = np.searchsorted(starts, batch.at[rows], "right") - 1
             codes = seen.numbers(membership.area for membership in known[code])
@@ -103,3 +103,15 @@ class AreaLookup:
             batch, areas=seen.names or (NO_AREA,), area=np.maximum(areas, 0)
         )
         return located, is_known
+
+
+def _rows_by_subject(
+    subjects: Codes, some: Sequence[int]
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """The rows of each of some subjects."""
+    rows = np.flatnonzero(np.isin(subjects, some))
+    rows = rows[np.argsort(subjects[rows], kind="stable")]
+    firsts = np.searchsorted(subjects[rows], some, "left").tolist()
+    ends = np.searchsorted(subjects[rows], some, "right").tolist()
+    for subject, first, end in zip(some, firsts, ends, strict=True):
+        yield subject, rows[first:end]

@@ -98,6 +98,8 @@ def files_of(pattern: str, folder: Path) -> list[Path]:
         folder = Path(relative.anchor)
         relative = relative.relative_to(folder)
     try:
+        if (folder / relative).is_file():  # a name may have the characters of a pattern
+            return [folder / relative]
         return sorted(file for file in folder.glob(str(relative)) if file.is_file())
     except (ValueError, NotImplementedError, OSError) as error:
         raise SourceError(f"{pattern!r} is no pattern of files: {error}") from None
@@ -184,10 +186,11 @@ def tables_of(
 def _sheet_of_lines(file: Path, mapping: ColumnMapping, tally: Tally) -> tables.Sheet:
     """The cells of a file of JSON lines."""
     rows: list[Any] = []
-    for record in json_records(file, tally):
+    for number, record in enumerate(json_records(file, tally), 1):
         found = rows_of(record, mapping)
         sound = [row for row in found if isinstance(row, dict)]
-        tally.reject(NOT_OBJECT, file.name, len(found) - len(sound))
+        place = f"{file.name} record {number}"
+        tally.reject(NOT_OBJECT, place, len(found) - len(sound))
         rows += sound
 
     cells, wrong = cells_of_records(rows, mapping.paths)

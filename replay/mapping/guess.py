@@ -156,8 +156,13 @@ def mapping_text(
     place: Mapping[str, str],
     kind: type[Batch],
     shape: RowShape = NO_SHAPE,
+    *,
+    either_dates: bool = False,
 ) -> str:
-    """The file of a mapping of guessed columns; a place is the entries that say where the data is."""
+    """The file of a mapping of guessed columns; a place is the entries that say where the data is.
+
+    Of dates that may have the day or the month first, a line asks which.
+    """
     entries = dict(place)
     if kind is not Readings:
         entries["kind"] = kind.kind
@@ -167,6 +172,8 @@ def mapping_text(
     lines = [f"{name} = {quoted(value)}" for name, value in entries.items()]
     if shape.empty:
         lines.append(f"empty = {quoted(shape.empty)}")
+    if either_dates:
+        lines.append('# dates = "day"  # or "month": which comes first')
 
     lines += ["", "[columns]"]
     for name in {**targets(kind), **phase_stems(kind)}:

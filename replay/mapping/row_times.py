@@ -18,7 +18,7 @@ from replay.clocks import (
 )
 from replay.history import SourceError, Tally
 from replay.mapping.column_mapping import ColumnMapping
-from replay.moments import clock_seconds
+from replay.moments import Order, bounded, clock_seconds
 from replay.tables import Sheet
 from schemas.columns import Codes, Readings
 from schemas.units import DAY_SECONDS
@@ -40,16 +40,29 @@ def moments_of(theirs: Sheet, mapping: ColumnMapping) -> NDArray[np.float64] | N
         found = in_zone(_clocks(theirs, mapping, name), time.zone)
     else:
         found = theirs.moments(name, time.zone)
+    found = bounded(found)
     if not (theirs.alone or has_one_offset(time.zone)) and mapping.kind is Readings:
         found = _in_order(theirs, mapping, found)
     return found + time.plus
 
 
 def lack_zone(theirs: Sheet, name: str) -> bool:
-    """True if the first times of a column name no zone."""
+    """True if the first times of a column name no zone, also where the day or the month may come first."""
     first = _quiet(theirs.of(theirs.table.slice(0, LOOKED_AT)), name)
-    seconds = first.moments(name, UTC)
-    return bool((np.isfinite(seconds) & ~_names_zone(first, name, seconds)).any())
+    orders: Sequence[Order] = [theirs.dates] if theirs.dates else ["day", "month"]
+    for order in orders:
+        first.dates = order
+        seconds = first.moments(name, UTC)
+        if (np.isfinite(seconds) & ~_names_zone(first, name, seconds)).any():
+            return True
+    return False
+
+
+def has_either_dates(theirs: Sheet, name: str) -> bool:
+    """True if dates of a column may have the day or the month first."""
+    read = _quiet(theirs, name)
+    read.moments(name, UTC)
+    return name in read.unclear
 
 
 def zone_notes(theirs: Sheet, mapping: ColumnMapping) -> list[str]:
@@ -108,11 +121,11 @@ def rows_of_clocks(theirs: Sheet, seconds: Mapping[str, int], cell: str) -> Shee
 def _clocks(theirs: Sheet, mapping: ColumnMapping, name: str) -> NDArray[np.float64]:
     """What clocks show at each row, as seconds since 1970: a day and an hour."""
     zone = mapping.time.zone
-    days = theirs.moments(name, UTC)
-    named = _names_zone(theirs, name, days)
-    clocks = days.copy()
-    for day in np.unique(days[named]).tolist():
-        clocks[named & (days == day)] = _local_clock(day, zone)
+    clocks = bounded(theirs.moments(name, UTC))
+    named = _names_zone(theirs, name, clocks)
+    days, place = np.unique(clocks[named], return_inverse=True)
+    shown = [_local_clock(day, zone) for day in days.tolist()]
+    clocks[named] = np.array(shown, np.float64)[place]
     midnights = np.where(clocks % DAY_SECONDS == 0, clocks, np.nan)
 
     if mapping.time.clock is None:
