@@ -190,9 +190,9 @@ def worse_in_lossy_area(score: float, facts: Facts) -> float:
 def zero_usage(facts: Facts) -> float:
     """How long a customer has used nothing."""
     days = 30 if facts["residential"] else 7
-    return worse_in_lossy_area(
-        gated(facts["zero_days"] / days, facts["usual"] > 0.5), facts
-    )
+    is_suspended = 0 < facts["suspended"] >= facts["contract"]
+    counts = facts["usual"] > 0.5 and not is_suspended
+    return worse_in_lossy_area(gated(facts["zero_days"] / days, counts), facts)
 
 
 def read_failure(facts: Facts) -> float:
@@ -257,6 +257,9 @@ def model_score(facts: Facts) -> float:
     """How far the last days depart from the usual, by the worst of level, form and dark hours."""
     if not well_established(facts):
         return NOT_A_NUMBER
+    if facts["suspended"] > 0:
+        return 0.0
+
     level, scores = facts["level_left"], [0.0]
     if not facts["kept_standing"] > min(0.75, 1.5 * level):
         scores.append(-math.log(level) / 4.5 / facts["spread"])

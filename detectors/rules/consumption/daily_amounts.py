@@ -40,15 +40,19 @@ def zero_usage(
     zero_days: Column,
     usual_kwh: Column,
     lossy: Column,
+    suspended_kva: Column,
+    contract_kva: Column = NOT_KNOWN,
     *,
     days: float = 7.0,
     usual: float = 0.5,
 ) -> Column:
     """Nothing used for 7 days, residential 30, read well, alive, after real use (零电量). Defaults of this project.
 
-    More severe if the area loses more than usual (catalogue 1.6): the score is 2 or more then, else below 2.
+    Not while the whole contract is suspended. More severe if the area loses more than usual (catalogue 1.6): the score
+    is 2 or more then, else below 2.
     """
-    score = gated(zero_days / days, usual_kwh > usual)
+    is_suspended = (suspended_kva > 0) & (suspended_kva >= contract_kva)
+    score = gated(zero_days / days, (usual_kwh > usual) & ~is_suspended)
     return np.where((lossy > 0) & (score >= 1), 1 + score, np.minimum(score, 1.9))
 
 

@@ -42,6 +42,7 @@ def model_score(
     expected_kwh: Column,
     known_days: Column,
     pv_kva: Column,
+    suspended_kva: Column,
     kept_standing: Column = NOT_KNOWN,
     *,
     spreads: float = 4.5,
@@ -62,8 +63,8 @@ def model_score(
     The highest of three scores. The use fell by 4.5 of the customer's own spreads, and the standing load in step, as
     for `step_drop`. Or 45 % of the usual ups and downs are left, by both their spread and their daily swing, and the
     standing load is another, which in an empty home it is not. Or the same four hours brought nothing on 6 of 7 days,
-    seldom seen before. The last two count while 40 % of the use are left. Defaults of this project, chosen on half of
-    the real households of docs/detection.md.
+    seldom seen before. The last two count while 40 % of the use are left. None counts while capacity is suspended.
+    Defaults of this project, chosen on half of the real households of docs/detection.md.
     """
     stays = kept_standing > np.minimum(standing, in_step * level_left)
     fall = np.where(stays, 0.0, -np.log(level_left) / (spreads * spread))
@@ -76,5 +77,6 @@ def model_score(
     form = np.where(level_left >= lived_in, np.maximum(flat, dark), 0.0)
 
     score = np.maximum(np.maximum(fall, form), 0.0)
+    score = np.where(suspended_kva > 0, 0.0, score)
     known = established(known_days, pv_kva, history) & (expected_kwh >= usual)
     return np.where(known, score, np.nan)
