@@ -16,7 +16,7 @@ demo: $(ready)
 
 test: $(ready) watchers
 	$(bin)/pytest -q -m "not broker" -n auto --dist worksteal
-	$(bin)/pytest -q -m broker -n 2 --dist worksteal
+	$(bin)/pytest -q -m broker -n 3 --dist worksteal
 
 # A real Prometheus, Alertmanager and PostgreSQL for the tests on them, which are skipped without.
 packages := prometheus prometheus-alertmanager postgresql

@@ -186,37 +186,55 @@ def test_source_topic_has_times_of_the_broker(command, on_broker, broker):
 
 
 @pytest.mark.parametrize(
-    ("topic", "fault"),
+    ("topic", "policy", "fault"),
     [
         (
             "payments",
+            "delete",
             "keep the producers' times: set their message.timestamp.type to LogAppendTime",
         ),
-        (
-            "registry",
-            "are not compacted, so retention deletes what is in force: set their cleanup.policy to compact",
+        *(
+            (
+                topic,
+                policy,
+                "are not compacted alone, so retention deletes what is in force: set their cleanup.policy to compact",
+            )
+            for topic, policy in (
+                ("registry", "delete"),
+                ("inspections", "compact,delete"),
+                ("alerts", "delete"),
+            )
         ),
+        ("alerts", "compact,delete", ""),
     ],
 )
-def test_topic_of_other_hands_is_refused(
-    topic, fault, command, on_broker, broker, monkeypatch
+def test_topic_of_other_hands_is_refused_unless_it_keeps_what_is_in_force(
+    topic, policy, fault, command, on_broker, broker, monkeypatch
 ):
-    monkeypatch.setenv("METERWATCH_PREFIX", f"other_hands_{topic}.")
-    name = f"other_hands_{topic}.{topic}"
+    prefix = f"other_hands_{policy.replace(',', '_')}_{topic}."
+    monkeypatch.setenv("METERWATCH_PREFIX", prefix)
+    name = f"{prefix}{topic}"
 
     async def create() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
         await admin.start()
         await admin.create_topics(
-            [NewTopic(name, num_partitions=2, replication_factor=1)]
+            [
+                NewTopic(
+                    name,
+                    num_partitions=2,
+                    replication_factor=1,
+                    topic_configs={"cleanup.policy": policy},
+                )
+            ]
         )
         await admin.close()
 
     asyncio.run(create())
     command("topics")  # not every broker need know a topic as new as this
     code, _, error = command("topics")
-    assert code == 2
-    assert f"`{name}` {fault}" in error
+    assert code == (2 if fault else 0)
+    assert (f"`{name}` {fault}" if fault else "") in error
 
 
 def test_areas_go_to_the_registry(command, on_broker, tmp_path):

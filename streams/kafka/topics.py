@@ -16,7 +16,13 @@ from aiokafka.errors import (
 )
 from msgspec import Struct
 
-from schemas.topics import ALL_TOPICS, COMPACT_CONFIG, RECEIPT_TIME_CONFIG, Topic
+from schemas.topics import (
+    ALERTS_TOPIC,
+    ALL_TOPICS,
+    COMPACT_CONFIG,
+    RECEIPT_TIME_CONFIG,
+    Topic,
+)
 from streams.kafka.answers import ANSWER_SECONDS, answered
 from streams.kafka.readers import unanswered
 from streams.kafka.rights import TOPICS_RIGHTS, CommandRights, described, missing_rights
@@ -143,8 +149,10 @@ async def _check_configs(
             for name, value, *_ in found:
                 if name in RECEIPT_TIME_CONFIG and value != RECEIPT_TIME_CONFIG[name]:
                     by_producer.append(f"`{topic}`")
-                elif name in COMPACT_CONFIG and COMPACT_CONFIG[name] not in value:
-                    emptied.append(f"`{topic}`")
+                elif name in COMPACT_CONFIG and value != COMPACT_CONFIG[name]:
+                    may_expire = topic == settings.topic(ALERTS_TOPIC)
+                    if not (may_expire and COMPACT_CONFIG[name] in value.split(",")):
+                        emptied.append(f"`{topic}`")
 
     if by_producer:
         raise TopicError(
@@ -153,6 +161,6 @@ async def _check_configs(
         )
     if emptied:
         raise TopicError(
-            f"{', '.join(emptied)} are not compacted, so retention deletes what is in force: "
+            f"{', '.join(emptied)} are not compacted alone, so retention deletes what is in force: "
             "set their cleanup.policy to compact, for example with kafka-configs.sh"
         )
