@@ -217,7 +217,8 @@ def test_command_line_starts_without_heavy_modules():
     loaded = set(ran(sys.executable, "-c", show, folder=PROJECT_ROOT).stdout.split())
     assert "streams.history_commands" in loaded
     assert not loaded.intersection(HEAVY_MODULES)
-    assert {name for name in loaded if name.startswith("replay.")} == {"replay.extras"}
+    light = {"replay.addresses", "replay.extras"}
+    assert {name for name in loaded if name.startswith("replay.")} == light
 
 
 def test_wheel_holds_the_packages_and_the_licence(wheel):

@@ -186,7 +186,16 @@ def test_bad_rows_are_counted_by_reason_with_the_first_place():
 
 
 @pytest.mark.parametrize(
-    "cell", [b"M", memoryview(b"M"), [1], {"a": 1}, timedelta(1), Decimal("Infinity")]
+    "cell",
+    [
+        b"M",
+        memoryview(b"M"),
+        [1],
+        {"a": 1},
+        timedelta(1),
+        Decimal("Infinity"),
+        Decimal("sNaN"),
+    ],
 )
 @pytest.mark.parametrize("column", ["area", "meter", "until", "ct", "customer"])
 def test_a_cell_that_is_no_plain_value_refuses_its_row(cell, column):

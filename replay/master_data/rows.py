@@ -220,6 +220,8 @@ class _RowReader:
         if isinstance(value, datetime):
             aware = value if value.tzinfo else value.replace(tzinfo=self._zone)
             return _within(int(aware.timestamp()))
+        if not _is_finite(value):
+            raise ValueError(f"{column} is no time")
         if value in {0, "0"}:
             return 0
 
@@ -234,13 +236,20 @@ def _within(at: int) -> int:
     return at if 0 <= at < LATEST_TIME else 0
 
 
+def _is_finite(value: Any) -> bool:
+    """False for a number that is none; a signaling NaN is neither hashed nor made a float."""
+    if isinstance(value, Decimal):
+        return value.is_finite()
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def id_of(value: Any) -> str:
     """A cell as an id, "" if it is empty, no plain value, or has lost digits."""
     if not isinstance(value, CELL_TYPES):
         return ""
+    if not _is_finite(value):
+        return ""
     if isinstance(value, float | Decimal):
-        if not math.isfinite(value):
-            return ""
         value = int(value) if value % 1 == 0 else value
     text = clean(str(value))
     return "" if has_lost_digits(text) else text
