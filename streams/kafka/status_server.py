@@ -50,7 +50,7 @@ def serve(
     except OSError as error:
         raise OSError(
             f"metrics cannot be served on {host}:{port}: {error.strerror}; "
-            "each process needs a port of its own: `metrics_port`, of a sink `--metrics-port`; 0 for a free one"
+            "each process needs a port of its own: set `metrics_port`, 0 for a free one; of a sink `--metrics-port`"
         ) from None
     Thread(target=server.serve_forever, name="status", daemon=True).start()
     return int(server.server_address[1])
